@@ -1,0 +1,154 @@
+"""BERT's tokenizer: basic splitting, then WordPiece (arXiv:1609.08144) by greedy longest match."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from registry.checkpoint.json_file import read_json
+from registry.errors import ConfigError
+from registry.pretrained import PreTrainedTokenizer
+
+__all__ = ["BertTokenizer"]
+
+_LONGEST_WORD = 100  # characters; a longer word is unknown
+
+
+class BertTokenizer(PreTrainedTokenizer):
+    """WordPiece over a `vocab.txt`: one token a line, its number the id."""
+
+    vocab_files_names = {"vocab_file": "vocab.txt"}  # noqa: RUF012  # a class attribute by design
+
+    def __init__(
+        self,
+        vocab_file: str | os.PathLike[str],
+        do_lower_case: bool = True,
+        do_basic_tokenize: bool = True,
+        never_split: Sequence[str] | None = None,
+        unk_token: str = "[UNK]",
+        sep_token: str = "[SEP]",
+        pad_token: str = "[PAD]",
+        cls_token: str = "[CLS]",
+        mask_token: str = "[MASK]",
+        tokenize_chinese_chars: bool = True,
+        strip_accents: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build from a vocabulary.
+
+        Args:
+            vocab_file: a `vocab.txt` under any name, or a `tokenizer.json` that holds a WordPiece vocabulary.
+            do_lower_case: whether to lower-case, and with it to strip accents.
+            do_basic_tokenize: whether to clean text and split punctuation; otherwise only white space splits.
+            never_split: tokens of the vocabulary that are matched as they stand.
+            unk_token: stands for what the vocabulary cannot spell.
+            sep_token: ends each text.
+            pad_token: fills up a batch.
+            cls_token: begins a text.
+            mask_token: hides a word.
+            tokenize_chinese_chars: whether each CJK character is a word.
+            strip_accents: whether to strip accents; None does as `do_lower_case` says.
+            kwargs: as in `PreTrainedTokenizer`; `max_len` is 2019's name for `model_max_length`.
+
+        Raises:
+            ConfigError: when the file holds no vocabulary, or one without `unk_token`, `cls_token` or `sep_token`.
+        """
+        vocabulary = _read_vocabulary(Path(vocab_file))
+        for token in (unk_token, cls_token, sep_token):
+            if token not in vocabulary:
+                raise ConfigError(
+                    f"vocabulary {str(vocab_file)!r} is expected to hold {token!r}, but does not; is it of another model?"
+                )
+        engine = Tokenizer(
+            models.WordPiece(vocabulary, unk_token=unk_token, max_input_chars_per_word=_LONGEST_WORD)
+        )
+        if do_basic_tokenize:
+            engine.normalizer = normalizers.BertNormalizer(
+                clean_text=True,
+                handle_chinese_chars=tokenize_chinese_chars,
+                strip_accents=strip_accents,
+                lowercase=do_lower_case,
+            )
+            engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        else:
+            engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        engine.post_processor = processors.TemplateProcessing(
+            single=f"{cls_token} $A {sep_token}",
+            pair=f"{cls_token}:0 $A:0 {sep_token}:0 $B:1 {sep_token}:1",
+            special_tokens=[(cls_token, vocabulary[cls_token]), (sep_token, vocabulary[sep_token])],
+        )
+        engine.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+        if absent := [token for token in never_split or () if token not in vocabulary]:
+            raise ConfigError(f"never_split is expected to list tokens of the vocabulary, but {absent[0]!r} is not one")
+        engine.add_tokens([AddedToken(token, normalized=False, special=False) for token in never_split or ()])
+        if "max_len" in kwargs:
+            kwargs.setdefault("model_max_length", kwargs.pop("max_len"))
+        super().__init__(
+            engine,
+            settings={
+                "do_lower_case": do_lower_case,
+                "do_basic_tokenize": do_basic_tokenize,
+                "never_split": list(never_split) if never_split else None,
+                "tokenize_chinese_chars": tokenize_chinese_chars,
+                "strip_accents": strip_accents,
+            },
+            unk_token=unk_token,
+            sep_token=sep_token,
+            pad_token=pad_token,
+            cls_token=cls_token,
+            mask_token=mask_token,
+            **kwargs,
+        )
+
+    @classmethod
+    def settings_names(cls) -> tuple[str, ...]:
+        """Return the arguments that tokenizer_config.json keeps."""
+        return ("do_lower_case", "do_basic_tokenize", "never_split", "tokenize_chinese_chars", "strip_accents")
+
+    def build_inputs_with_special_tokens(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> list[int]:
+        """Return `[CLS] A [SEP]`, or `[CLS] A [SEP] B [SEP]`."""
+        cls, sep = self.cls_token_id, self.sep_token_id
+        return [cls, *ids, sep] if pair_ids is None else [cls, *ids, sep, *pair_ids, sep]
+
+    def create_token_type_ids_from_sequences(self, ids: Sequence[int], pair_ids: Sequence[int] | None = None) -> list[int]:
+        """Return 0 up to and including the first `[SEP]`, then 1."""
+        return [0] * (len(ids) + 2) + ([] if pair_ids is None else [1] * (len(pair_ids) + 1))
+
+    def save_vocabulary(self, path: str | os.PathLike[str]) -> tuple[str]:
+        """Write the vocabulary, one token a line in the order of ids, to `path` or to `vocab.txt` in that folder."""
+        target = Path(path)
+        if target.is_dir():
+            target /= self.vocab_files_names["vocab_file"]
+        vocabulary = self._engine.get_vocab(with_added_tokens=False)
+        numbered = {number: token for token, number in vocabulary.items()}
+        # A vocabulary file with a line twice has gaps; a line of its own keeps every later id in place.
+        lines = [numbered.get(number, f"[unused-line-{number}]") for number in range(max(numbered) + 1)]
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        temporary.replace(target)
+        return (str(target),)
+
+
+def _read_vocabulary(path: Path) -> dict[str, int]:
+    """Return token to id. Where a line stands twice, the last one counts, as it always did."""
+    try:
+        begins = path.open("rb").read(1) if path.is_file() else None
+        if begins is None:
+            raise ConfigError(f"vocabulary {str(path)!r} is expected to be a file, but is not there")
+        if begins == b"{":
+            model = read_json(path).get("model", {})
+            if not isinstance(model, dict) or model.get("type") != "WordPiece":
+                raise ConfigError(f"file {str(path)!r} is expected to hold a WordPiece vocabulary, but does not")
+            return dict(model["vocab"])
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ConfigError(f"vocabulary {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"vocabulary {str(path)!r} is expected to be UTF-8 text, but is not; is it a weights file?") from error
+    if lines and not lines[-1]:
+        lines.pop()
+    return {line.removesuffix("\r"): number for number, line in enumerate(lines)}

@@ -1,0 +1,1 @@
+"""Names to entries: what models.yaml files say."""

@@ -1,0 +1,145 @@
+"""Read YAML into plain nodes that know where they stand.
+
+Built from parser events, not from PyYAML's constructor: that is what lets duplicate keys, tags and anchors be refused
+with a place, and scalars follow the core rules of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), in which
+`on`, `no` and `1:30` are strings.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from registry.errors import CatalogError
+
+__all__ = ["MAX_BYTES", "Node", "parse"]
+
+#: A catalog larger than this is not one.
+MAX_BYTES = 256 << 20
+
+_MAX_DEPTH = 40
+_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CONSTANTS: dict[str, object] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+}
+_INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A value with its place: `value` is a scalar, a list of nodes, or a dict from key to (key node, value node)."""
+
+    value: Any
+    line: int
+    column: int
+
+    def plain(self) -> Any:
+        """Return the value as ordinary Python lists, dicts and scalars."""
+        if isinstance(self.value, dict):
+            return {key: node.plain() for key, (_, node) in self.value.items()}
+        if isinstance(self.value, list):
+            return [node.plain() for node in self.value]
+        return self.value
+
+    @property
+    def kind(self) -> str:
+        """The value's kind in the words of YAML."""
+        if isinstance(self.value, dict):
+            return "a mapping"
+        if isinstance(self.value, list):
+            return "a list"
+        if self.value is None:
+            return "empty"
+        return f"the {type(self.value).__name__} {self.value!r}"
+
+
+def parse(text: str, file: str) -> Node | None:
+    """Parse one YAML document; None when it is empty.
+
+    Raises:
+        CatalogError: for anything that is not plain YAML with unique keys, with its line and column.
+    """
+    events = _events(text, file)
+    next(events)  # StreamStart
+    if isinstance(next(events), yaml.StreamEndEvent):
+        return None
+    root = _node(next(events), events, file, depth=0)
+    next(events)  # DocumentEnd
+    if not isinstance(event := next(events), yaml.StreamEndEvent):
+        raise _error(event, file, "a models.yaml is expected to hold one YAML document, but holds a second one")
+    return root
+
+
+def _events(text: str, file: str) -> Iterator[yaml.Event]:
+    try:
+        yield from yaml.parse(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        problem = error.problem or error.context or "cannot be parsed"
+        raise CatalogError(f"the file is expected to be YAML, but {problem}", file=file, line=line, column=column) from None
+    except yaml.YAMLError as error:
+        offset = getattr(error, "position", 0)
+        before = text[:offset]
+        raise CatalogError(
+            f"the file is expected to be YAML, but {str(error).splitlines()[0]}",
+            file=file,
+            line=before.count("\n") + 1,
+            column=offset - before.rfind("\n"),
+        ) from None
+
+
+def _error(event: yaml.Event, file: str, message: str) -> CatalogError:
+    mark = event.start_mark
+    return CatalogError(message, file=file, line=mark.line + 1, column=mark.column + 1)
+
+
+def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int) -> Node:
+    line, column = event.start_mark.line + 1, event.start_mark.column + 1
+    if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+        raise _error(event, file, "anchors and aliases are not supported; use `base:` to share fields between models")
+    if event.tag is not None:
+        raise _error(event, file, f"YAML tags are not supported, but the value has the tag {event.tag!r}; remove it")
+    if depth > _MAX_DEPTH:
+        raise _error(event, file, f"values are expected to nest at most {_MAX_DEPTH} deep; flatten this one")
+    if isinstance(event, yaml.ScalarEvent):
+        # `implicit[0]` is true for plain scalars only; a quoted one is a string whatever it looks like.
+        return Node(_scalar(event.value) if event.implicit[0] else event.value, line, column)
+    if isinstance(event, yaml.SequenceStartEvent):
+        items = []
+        while not isinstance(item := next(events), yaml.SequenceEndEvent):
+            items.append(_node(item, events, file, depth + 1))
+        return Node(items, line, column)
+    mapping: dict[str, tuple[Node, Node]] = {}
+    while not isinstance(start := next(events), yaml.MappingEndEvent):
+        key = _node(start, events, file, depth + 1)
+        if isinstance(start, yaml.ScalarEvent):
+            # `1:` and `true:` are keys too: a name is what was written, not what it might mean.
+            key = Node(start.value, key.line, key.column)
+        else:
+            raise _error(start, file, "a key is expected to be a word, but is a list or a mapping")
+        if key.value in mapping:
+            first = mapping[key.value][0]
+            raise _error(start, file, f"key {key.value!r} stands twice, first in line {first.line}; remove one")
+        mapping[key.value] = (key, _node(next(events), events, file, depth + 1))
+    return Node(mapping, line, column)
+
+
+def _scalar(text: str) -> object:
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INTEGER.fullmatch(text):
+        return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if _SPECIAL_FLOAT.fullmatch(text):
+        return float(text.replace(".", "", 1))
+    return text

@@ -1,0 +1,67 @@
+"""What a name means: the values that a catalog yields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Deprecation", "FilePin", "ModelEntry", "Origin"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """The place in a catalog file at which something is said; line and column count from 1."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class FilePin:
+    """What is known of one file before it is fetched.
+
+    `sha256` is 64 lower-case hex digits of the content, `size` is in bytes, `url` replaces the place under `source`.
+    """
+
+    sha256: str | None = None
+    size: int | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deprecation:
+    """Since when a name should no longer be used (`YYYY-MM`), and why."""
+
+    since: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelEntry:
+    """One resolved name: every field after inheritance, and where each of them was said."""
+
+    name: str
+    #: The names that led here: what was asked for first, then each alias on the way; empty for a direct hit.
+    via: tuple[str, ...] = ()
+    family: str
+    source: str
+    mirrors: tuple[str, ...] = ()
+    #: The head's name, or None for the family's default.
+    head: str | None = None
+    #: Overrides of the configuration, by field.
+    config: Mapping[str, Any] = field(default_factory=dict)
+    #: Settings of the tokenizer, by argument.
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    files: Mapping[str, FilePin] = field(default_factory=dict)
+    description: str = ""
+    license: str | None = None
+    deprecated: Deprecation | None = None
+    #: Field name to the place that said it.
+    origins: Mapping[str, Origin] = field(default_factory=dict)
+    #: Places of the same name in lower layers, nearest first.
+    shadows: tuple[Origin, ...] = ()

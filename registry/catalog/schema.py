@@ -1,0 +1,266 @@
+"""The schema of models.yaml, version 1: from YAML nodes to checked values."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry.catalog.document import Node, parse
+from registry.catalog.entry import Deprecation, FilePin, Origin
+from registry.catalog.names import MODEL_NAME, unsafe_file_name
+from registry.errors import CatalogError
+
+__all__ = ["MERGED_FIELDS", "SCHEMA_VERSION", "CatalogFile", "Host", "RawEntry", "read_catalog"]
+
+SCHEMA_VERSION = 1
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-[0-9]{2})?")
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+
+
+@dataclass(frozen=True)
+class Host:
+    """How to speak to one host: the environment variable that holds its token."""
+
+    name: str
+    token_env: str
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class RawEntry:
+    """One entry as written: only the fields it says, before inheritance."""
+
+    name: str
+    origin: Origin
+    fields: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+    override: bool = False
+
+
+@dataclass
+class CatalogFile:
+    """One models.yaml: its good entries, and for each bad one the error instead."""
+
+    path: str
+    entries: dict[str, RawEntry] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
+    broken: dict[str, CatalogError] = field(default_factory=dict)
+    #: What is wrong with the file itself, outside any one entry.
+    problems: list[CatalogError] = field(default_factory=list)
+    #: False for a file without our version line: it belongs to another program.
+    ours: bool = True
+    #: True for such a file when it looks as if the line was forgotten.
+    suspicious: bool = False
+
+
+class _Reader:
+    """Checks the nodes of one file; each method returns a plain value or raises with the node's place."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.folder = Path(path).parent
+
+    def error(self, node: Node, message: str) -> CatalogError:
+        return CatalogError(message, file=self.path, line=node.line, column=node.column)
+
+    def origin(self, node: Node) -> Origin:
+        return Origin(self.path, node.line, node.column)
+
+    def text(self, node: Node, what: str) -> str:
+        if not isinstance(node.value, str) or not node.value:
+            raise self.error(node, f"{what} is expected to be text, but is {node.kind}; put it in quotes")
+        return node.value
+
+    def mapping(self, node: Node, what: str) -> dict[str, tuple[Node, Node]]:
+        if not isinstance(node.value, dict):
+            raise self.error(node, f"{what} is expected to be a mapping, but is {node.kind}")
+        return node.value
+
+    def known(self, node: Node, what: str, keys: Mapping[str, object]) -> dict[str, tuple[Node, Node]]:
+        mapping = self.mapping(node, what)
+        for name, (key, _) in mapping.items():
+            if name not in keys:
+                close = difflib.get_close_matches(name, keys, n=1)
+                meant = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(keys))}"
+                raise self.error(key, f"{what} has the unknown key {name!r}; {meant}")
+        return mapping
+
+    def name(self, node: Node, what: str) -> str:
+        name = self.text(node, what)
+        if not MODEL_NAME.fullmatch(name):
+            raise self.error(
+                node,
+                f"{what} is expected to be a model name, but is {name!r}; "
+                "use letters, digits, '.', '_', '-' and '/', beginning with a letter or digit",
+            )
+        return name
+
+    def source(self, node: Node, what: str) -> str:
+        source = self.text(node, what)
+        if _SCHEME.match(source):
+            return source
+        # A path is relative to the file that says it, not to whoever reads it.
+        return str(Path(self.folder, source).expanduser())
+
+    def sources(self, node: Node, what: str) -> tuple[str, ...]:
+        if not isinstance(node.value, list):
+            raise self.error(node, f"{what} is expected to be a list, but is {node.kind}; write [a, b]")
+        return tuple(self.source(item, f"an item of {what}") for item in node.value)
+
+    def settings(self, node: Node, what: str) -> dict[str, Any]:
+        self.mapping(node, what)
+        plain: dict[str, Any] = node.plain()
+        return plain
+
+    def files(self, node: Node, what: str) -> dict[str, FilePin]:
+        pins: dict[str, FilePin] = {}
+        for name, (key, value) in self.mapping(node, what).items():
+            if reason := unsafe_file_name(name):
+                raise self.error(key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}")
+            pins[name] = self.pin(value, f"file {name!r}")
+        return pins
+
+    def pin(self, node: Node, what: str) -> FilePin:
+        if node.value is None:
+            return FilePin()
+        values: dict[str, Any] = {}
+        for key, (_, value) in self.known(node, what, dict.fromkeys(("sha256", "size", "url"))).items():
+            if key == "size":
+                if not isinstance(value.value, int) or isinstance(value.value, bool) or value.value < 0:
+                    raise self.error(value, f"size of {what} is expected to be a number of bytes, but is {value.kind}")
+                values[key] = value.value
+            elif key == "sha256":
+                if not isinstance(value.value, str) or not _SHA256.fullmatch(value.value.lower()):
+                    raise self.error(
+                        value, f"sha256 of {what} is expected to be 64 hex digits, but is {value.kind}; run sha256sum on it"
+                    )
+                values[key] = value.value.lower()
+            else:
+                values[key] = self.source(value, f"url of {what}")
+        return FilePin(**values)
+
+    def deprecation(self, node: Node, what: str) -> Deprecation:
+        values = self.known(node, what, dict.fromkeys(("since", "note")))
+        if "since" not in values:
+            raise self.error(node, f"{what} is expected to say since when; add `since: YYYY-MM`")
+        since = values["since"][1]
+        if not isinstance(since.value, str) or not _MONTH.fullmatch(since.value):
+            raise self.error(since, f"since of {what} is expected to be YYYY-MM, but is {since.kind}")
+        return Deprecation(since.value, self.text(values["note"][1], f"note of {what}") if "note" in values else "")
+
+    def flag(self, node: Node, what: str) -> bool:
+        if not isinstance(node.value, bool):
+            raise self.error(node, f"{what} is expected to be true or false, but is {node.kind}")
+        return node.value
+
+    def entry(self, name_node: Node, node: Node) -> RawEntry:
+        name = self.name(name_node, "a key of models")
+        written = self.known(node, f"model {name!r}", FIELDS)
+        if "alias" in written and (others := sorted(set(written) - {"alias", "deprecated", "override", "description"})):
+            raise self.error(
+                written[others[0]][0],
+                f"model {name!r} is expected to be only another name, because it has `alias`, but also has {others[0]!r}; "
+                "use `base` to inherit and change",
+            )
+        if not written:
+            raise self.error(node, f"model {name!r} is expected to say something, but is empty; add `source` or `base`")
+        fields = {key: FIELDS[key](self, value, f"{key} of model {name!r}") for key, (_, value) in written.items()}
+        override = bool(fields.pop("override", False))
+        origins = {key: self.origin(key_node) for key, (key_node, _) in written.items()}
+        for group in MERGED_FIELDS & written.keys():
+            origins |= {f"{group}.{key}": self.origin(at) for key, (at, _) in written[group][1].value.items()}
+        return RawEntry(name, self.origin(name_node), fields, origins, override)
+
+    def host(self, key: Node, node: Node) -> Host:
+        if not _HOST.fullmatch(key.value):
+            raise self.error(key, f"a key of hosts is expected to be host or host:port, but is {key.value!r}")
+        values = self.known(node, f"host {key.value!r}", {"token_env": None})
+        if "token_env" not in values:
+            raise self.error(node, f"host {key.value!r} is expected to name its token's variable; add `token_env: NAME`")
+        variable = self.text(values["token_env"][1], f"token_env of host {key.value!r}")
+        if not _VARIABLE.fullmatch(variable):
+            raise self.error(
+                values["token_env"][1],
+                f"token_env of host {key.value!r} is expected to be the name of an environment variable, but is not one; "
+                "never write the secret itself here",
+            )
+        return Host(key.value.lower(), variable, self.origin(key))
+
+
+#: Fields that inherit key by key instead of as a whole.
+MERGED_FIELDS = frozenset(("config", "tokenizer", "files"))
+
+#: Key of an entry to the check of its value.
+FIELDS: dict[str, Callable[[_Reader, Node, str], Any]] = {
+    "alias": _Reader.name,
+    "base": _Reader.name,
+    "config": _Reader.settings,
+    "deprecated": _Reader.deprecation,
+    "description": _Reader.text,
+    "family": _Reader.text,
+    "files": _Reader.files,
+    "head": _Reader.text,
+    "license": _Reader.text,
+    "mirrors": _Reader.sources,
+    "override": _Reader.flag,
+    "source": _Reader.source,
+    "tokenizer": _Reader.settings,
+}
+
+
+def read_catalog(text: str, path: str) -> CatalogFile:
+    """Read the text of one models.yaml.
+
+    A mistake inside one entry is kept for that entry (`broken`), one outside all entries for the file (`problems`);
+    neither takes away what is right.
+    """
+    catalog = CatalogFile(path)
+    reader = _Reader(path)
+    try:
+        root = parse(text, path)
+        if root is None or not isinstance(root.value, dict) or "registry" not in root.value:
+            catalog.ours = False
+            catalog.suspicious = root is not None and isinstance(root.value, dict) and "models" in root.value
+            return catalog
+        version = root.value["registry"][1]
+        if version.value != SCHEMA_VERSION or isinstance(version.value, bool):
+            raise reader.error(
+                version, f"registry is expected to be schema version {SCHEMA_VERSION}, but is {version.kind}; upgrade the package"
+            )
+    except CatalogError as error:
+        catalog.problems.append(error)
+        return catalog
+    try:
+        reader.known(root, "models.yaml", dict.fromkeys(("registry", "models", "hosts")))
+    except CatalogError as error:
+        catalog.problems.append(error)
+    models, hosts = (_section(reader, root, section, catalog) for section in ("models", "hosts"))
+    for name, (key, node) in models.items():
+        try:
+            catalog.entries[name] = reader.entry(key, node)
+        except CatalogError as error:
+            catalog.broken[name] = error
+    for name, (key, node) in hosts.items():
+        try:
+            catalog.hosts[name.lower()] = reader.host(key, node)
+        except CatalogError as error:
+            catalog.problems.append(error)
+    return catalog
+
+
+def _section(reader: _Reader, root: Node, name: str, catalog: CatalogFile) -> dict[str, tuple[Node, Node]]:
+    if name not in root.value or root.value[name][1].value is None:
+        return {}
+    try:
+        return reader.mapping(root.value[name][1], name)
+    except CatalogError as error:
+        catalog.problems.append(error)
+        return {}

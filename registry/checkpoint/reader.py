@@ -1,0 +1,134 @@
+"""Open a checkpoint, whatever its format: recognised by content, not by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from registry.catalog.names import unsafe_file_name
+from registry.checkpoint.json_file import read_json
+from registry.errors import CheckpointError
+
+__all__ = ["Checkpoint", "StateDict", "checkpoint_format", "open_checkpoint", "shard_names"]
+
+INDEX_SUFFIX = ".index.json"
+
+
+class Checkpoint(Protocol):
+    """Named tensors; a tensor is only read when it is asked for."""
+
+    def names(self) -> Iterable[str]:
+        """Return the names of the tensors."""
+        ...
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor, on the CPU."""
+        ...
+
+
+class StateDict:
+    """A caller's state dict as a checkpoint: its tensors are copied, so that the model does not share them."""
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = tensors
+
+    def names(self) -> Iterable[str]:
+        """Return the names of the tensors."""
+        return self._tensors.keys()
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a copy of a tensor."""
+        return self._tensors[name].detach().clone()
+
+
+class _Shards:
+    """Several files as one checkpoint."""
+
+    def __init__(self, files: Mapping[str, Checkpoint], weight_map: Mapping[str, str]) -> None:
+        self._files = files
+        self._weight_map = weight_map
+
+    def names(self) -> Iterable[str]:
+        return self._weight_map.keys()
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._files[self._weight_map[name]].tensor(name)
+
+
+def checkpoint_format(path: Path) -> str:
+    """Return `safetensors`, `torch`, or what else a file is in words, from its first bytes."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror})", path=str(path)
+        ) from error
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+        return "safetensors"
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return "torch"
+    for magic, what in ((b"\x1f\x8b", "a gzip archive"), (b"\x89HDF", "an HDF5 file"), (b"version https://git-lfs", "a git-lfs pointer")):
+        if head.startswith(magic):
+            return what
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    return "an empty file" if not head else "neither"
+
+
+def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None) -> Checkpoint:
+    """Open a weights file, or the shards that an index file names.
+
+    Args:
+        path: the weights file, or its `*.index.json`.
+        locate: finds a shard by its name in the index; by default it lies beside the index.
+
+    Raises:
+        CheckpointError: when a file is not a checkpoint, or an index does not fit its shards.
+        UnsafeCheckpoint: when a pickle holds more than tensors.
+    """
+    if path.name.endswith(INDEX_SUFFIX) or locate is not None:
+        return _open_shards(path, locate or (lambda name: path.parent / name))
+    form = checkpoint_format(path)
+    if form == "safetensors":
+        from registry.checkpoint.safetensors_file import SafetensorsFile
+
+        return SafetensorsFile(path)
+    if form == "torch":
+        from registry.checkpoint.torch_file import TorchFile
+
+        return TorchFile(path)
+    raise CheckpointError(
+        f"format of {str(path)!r} is expected to be safetensors or torch, but it is {form}; fetch it again, or convert it",
+        path=str(path),
+    )
+
+
+def shard_names(index: Path) -> dict[str, str]:
+    """Return tensor name to shard file name, as an index file says.
+
+    Raises:
+        CheckpointError: when it has no such map, or a shard's name is not a plain file name.
+    """
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError(
+            f"weight_map of {str(index)!r} is expected to map tensor names to files, but does not", path=str(index)
+        )
+    for name in sorted(set(weight_map.values())):
+        if reason := unsafe_file_name(name) or ("lies in a subfolder" if "/" in name else None):
+            raise CheckpointError(f"a shard of {str(index)!r} is expected to be a plain file name, but {name!r} {reason}", path=str(index))
+    return weight_map
+
+
+def _open_shards(index: Path, locate: Callable[[str], Path]) -> Checkpoint:
+    weight_map = shard_names(index)
+    files = {name: open_checkpoint(locate(name)) for name in sorted(set(weight_map.values()))}
+    held = {name: set(file.names()) for name, file in files.items()}
+    for tensor, name in weight_map.items():
+        if tensor not in held[name]:
+            raise CheckpointError(f"shard {name!r} is expected to hold {tensor!r}, as {str(index)!r} says, but does not", path=str(index))
+    return _Shards(files, weight_map)

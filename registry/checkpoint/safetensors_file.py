@@ -1,0 +1,50 @@
+"""safetensors files, mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from registry.errors import CheckpointError
+
+__all__ = ["SafetensorsFile"]
+
+
+class SafetensorsFile:
+    """Tensors of one file; each is a private mapping of its bytes, so nothing is read before it is used."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the header.
+
+        Raises:
+            CheckpointError: when it is not one, or does not fit the file.
+        """
+        self.path = path
+        try:
+            self._file = safe_open(str(path), framework="pt", device="cpu")
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"checkpoint {str(path)!r} is expected to be a safetensors file, but is not ({error}); fetch it again", path=str(path)
+            ) from error
+
+    def names(self) -> Iterable[str]:
+        """Return the names of the tensors."""
+        return list(self._file.keys())
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor over the mapped file."""
+        tensor: torch.Tensor = self._file.get_tensor(name)
+        return tensor
+
+    def parameters(self) -> int:
+        """Return the number of scalars in the file, from the header alone."""
+        total = 0
+        for name in self.names():
+            count = 1
+            for size in self._file.get_slice(name).get_shape():
+                count *= size
+            total += count
+        return total

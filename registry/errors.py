@@ -1,0 +1,199 @@
+"""Every public exception of the library.
+
+A message follows one grammar: *what of what* is expected to be A, but is B; then what to do about it. Each class has a
+stable code that users can search for, and carries its data as attributes, so that no program needs to parse a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = [
+    "CacheError",
+    "CatalogError",
+    "CheckpointError",
+    "ConfigError",
+    "DownloadError",
+    "IntegrityError",
+    "LockTimeout",
+    "OfflineError",
+    "PluginConflict",
+    "PluginError",
+    "RegistryError",
+    "RegistryWarning",
+    "UnknownFamily",
+    "UnknownHead",
+    "UnknownModel",
+    "UnsafeCheckpoint",
+]
+
+
+def _rebuild(cls: type[RegistryError], args: tuple[object, ...], state: dict[str, object]) -> RegistryError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class RegistryWarning(UserWarning):
+    """Something was ignored or decided that the user may want to change."""
+
+
+class RegistryError(Exception):
+    """The base of every error that this library raises on purpose."""
+
+    #: Stable, searchable, never reused for another meaning.
+    code = "R100"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.message}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Subclasses take keyword arguments, which the default protocol would lose between processes.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class UnknownModel(RegistryError, LookupError):
+    """No catalog entry, file or folder has this name."""
+
+    code = "R101"
+
+    def __init__(self, message: str, *, name: str, suggestions: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.name = name
+        self.suggestions = tuple(suggestions)
+
+
+class UnknownFamily(RegistryError, LookupError):
+    """No installed plugin provides this family."""
+
+    code = "R102"
+
+    def __init__(self, message: str, *, family: str, known: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.family = family
+        self.known = tuple(known)
+
+
+class UnknownHead(RegistryError, LookupError):
+    """The family has no head of this name."""
+
+    code = "R103"
+
+    def __init__(self, message: str, *, head: str, known: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.head = head
+        self.known = tuple(known)
+
+
+class CatalogError(RegistryError, ValueError):
+    """A models.yaml breaks the schema; `file`, `line` and `column` (both from 1) say where."""
+
+    code = "R201"
+
+    def __init__(self, message: str, *, file: str, line: int = 1, column: int = 1) -> None:
+        super().__init__(f"{file}:{line}:{column}: {message}")
+        self.problem = message
+        self.file = file
+        self.line = line
+        self.column = column
+
+
+class PluginError(RegistryError):
+    """A plugin failed to import, breaks the contract, or speaks a newer version of it."""
+
+    code = "R301"
+
+    def __init__(self, message: str, *, family: str, distribution: str | None = None) -> None:
+        super().__init__(message)
+        self.family = family
+        self.distribution = distribution
+
+
+class PluginConflict(PluginError):
+    """Two distributions provide one family."""
+
+    code = "R302"
+
+
+class DownloadError(RegistryError):
+    """A remote file could not be read; `status` is the HTTP status where there is one."""
+
+    code = "R401"
+
+    def __init__(self, message: str, *, url: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.url = url
+        self.status = status
+
+
+class IntegrityError(RegistryError):
+    """Bytes are not the bytes that were expected."""
+
+    code = "R402"
+
+    def __init__(self, message: str, *, url: str, expected: str, actual: str) -> None:
+        super().__init__(message)
+        self.url = url
+        self.expected = expected
+        self.actual = actual
+
+
+class OfflineError(RegistryError):
+    """The network is switched off and the file is not in the cache."""
+
+    code = "R403"
+
+    def __init__(self, message: str, *, url: str) -> None:
+        super().__init__(message)
+        self.url = url
+
+
+class LockTimeout(RegistryError, TimeoutError):
+    """Another process held the lock of a cache file for too long."""
+
+    code = "R404"
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class CacheError(RegistryError):
+    """The cache folder cannot be read or written."""
+
+    code = "R405"
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class CheckpointError(RegistryError):
+    """A weights file cannot be read, or does not fit the model."""
+
+    code = "R501"
+
+    def __init__(self, message: str, *, path: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class UnsafeCheckpoint(CheckpointError):
+    """A pickle asks for code; `globals` names what it would call. Nothing was run."""
+
+    code = "R502"
+
+    def __init__(self, message: str, *, path: str, globals: Iterable[str] = ()) -> None:
+        super().__init__(message, path=path)
+        self.globals = tuple(globals)
+
+
+class ConfigError(RegistryError, ValueError):
+    """A configuration value, or an argument that becomes one, is wrong."""
+
+    code = "R601"

@@ -1,0 +1,1 @@
+"""The plugin host: which families there are, and how one is brought in."""

@@ -1,0 +1,71 @@
+"""Find plugins by their installed metadata, without importing any of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["DISTRIBUTION", "GROUP", "EntryPoint", "family_entry_points", "package_folders"]
+
+GROUP = "registry.families"
+
+#: The distribution whose families are built in.
+DISTRIBUTION = "pretrained-registry"
+
+
+@dataclass(frozen=True)
+class EntryPoint:
+    """One installed entry point: `name` is the family's name, `value` its plugin module."""
+
+    name: str
+    value: str
+    distribution: str
+    version: str
+
+    @property
+    def package(self) -> str:
+        """The top-level package that the value lies in."""
+        return self.value.split(":")[0].split(".")[0]
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it comes with the registry itself."""
+        return self.distribution == DISTRIBUTION
+
+
+def family_entry_points() -> list[EntryPoint]:
+    """Return the installed families, built-in ones first, without those that are switched off.
+
+    `REGISTRY_PLUGINS_DISABLED` lists, separated by commas, families, distributions or `distribution:family`.
+    """
+    disabled = {_canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
+    found: dict[tuple[str, str], EntryPoint] = {}
+    for point in metadata.entry_points(group=GROUP):
+        distribution = _canonical(point.dist.name) if point.dist else ""
+        entry = EntryPoint(point.name, point.value, distribution, point.dist.version if point.dist else "")
+        if disabled & {_canonical(point.name), distribution, f"{distribution}:{_canonical(point.name)}"}:
+            continue
+        # Stale metadata of the same distribution is not a rival; the first on sys.path is the one that imports.
+        found.setdefault((distribution, point.name), entry)
+    return sorted(found.values(), key=lambda entry: (not entry.builtin, entry.distribution, entry.name))
+
+
+def package_folders(package: str) -> Iterable[Path]:
+    """Yield the folders of an installed top-level package without importing it."""
+    if package in sys.modules:
+        paths = getattr(sys.modules[package], "__path__", None) or ()
+    else:
+        spec = find_spec(package)
+        paths = (spec.submodule_search_locations if spec else None) or ()
+    for path in paths:
+        yield Path(path)
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()

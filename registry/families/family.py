@@ -1,0 +1,90 @@
+"""What a family tells the registry about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from registry.errors import PluginError, UnknownHead
+
+__all__ = ["API_VERSION", "Family"]
+
+#: The version of the contract between the registry and a plugin; a plugin states it as `REGISTRY_API`.
+API_VERSION = 1
+
+_FILES: Mapping[str, tuple[str, ...]] = {
+    "weights": ("model.safetensors", "pytorch_model.bin"),
+    "config": ("config.json",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One model family. Classes are named as `module:Class` and imported when they are used.
+
+    Args:
+        name: the family's name in catalogs.
+        config: the configuration class.
+        heads: head name to model class.
+        default_head: the head that `load` builds when neither caller nor entry names one.
+        tokenizer: the tokenizer class, or None.
+        files: role to the file names that can fill it, best first. `weights` and `config` are needed to load a model;
+            every further role (`vocab`, `merges`) is needed by the tokenizer.
+        converters: foreign format to the function that reads it.
+    """
+
+    name: str
+    config: str
+    heads: Mapping[str, str]
+    default_head: str
+    tokenizer: str | None = None
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(_FILES))
+    converters: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "files", {**_FILES, **self.files})
+        if self.default_head not in self.heads:
+            raise PluginError(
+                f"default_head of family {self.name!r} is expected to be one of {sorted(self.heads)}, but is {self.default_head!r}",
+                family=self.name,
+            )
+        for path in self.class_paths():
+            if path.count(":") != 1:
+                raise PluginError(
+                    f"a class of family {self.name!r} is expected to be named 'module:Class', but is {path!r}", family=self.name
+                )
+
+    def class_paths(self) -> tuple[str, ...]:
+        """Return the paths of every class of the family."""
+        return tuple(path for path in (self.config, *self.heads.values(), self.tokenizer) if path)
+
+    def head_path(self, head: str) -> str:
+        """Return the class path of a head.
+
+        Raises:
+            UnknownHead: when the family has no such head.
+        """
+        if head not in self.heads:
+            raise UnknownHead(
+                f"head of family {self.name!r} is expected to be one of {', '.join(sorted(self.heads))}, but is {head!r}",
+                head=head,
+                known=sorted(self.heads),
+            )
+        return self.heads[head]
+
+    def load_class(self, path: str) -> Any:
+        """Import the object at `module:Name`.
+
+        Raises:
+            PluginError: when the module fails to import or has no such name; the cause is chained.
+        """
+        module, name = path.split(":")
+        try:
+            return getattr(import_module(module), name)
+        except Exception as error:
+            raise PluginError(
+                f"{path!r} of family {self.name!r} is expected to be importable, but raised {type(error).__name__}: {error}",
+                family=self.name,
+            ) from error

@@ -1,0 +1,26 @@
+"""What a family's own classes build on."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from registry.pretrained.config import PretrainedConfig
+    from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.outputs import ModelOutput
+    from registry.pretrained.tokenizer import BatchEncoding, PreTrainedTokenizer
+
+__all__ = ["BatchEncoding", "ModelOutput", "PreTrainedModel", "PreTrainedTokenizer", "PretrainedConfig"]
+
+_HOMES = {
+    "BatchEncoding": "tokenizer",
+    "ModelOutput": "outputs",
+    "PreTrainedModel": "model",
+    "PreTrainedTokenizer": "tokenizer",
+    "PretrainedConfig": "config",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

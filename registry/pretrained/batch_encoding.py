@@ -1,0 +1,76 @@
+"""What calling a tokenizer returns, and the padding that makes it rectangular."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["BatchEncoding", "as_tensors", "pad_columns"]
+
+
+class BatchEncoding(dict[str, Any]):
+    """A dictionary of `input_ids`, `token_type_ids`, `attention_mask`, … whose keys are attributes too.
+
+    A model takes it as `model(**encoding)`. Values are lists, or tensors `(batch, seq)` when those were asked for.
+    """
+
+    #: For each text, the engine's own record: tokens, offsets, words.
+    encodings: tuple[Any, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"BatchEncoding has no {name!r}; it has {', '.join(self)}") from None
+
+    def to(self, device: Any) -> BatchEncoding:
+        """Return a copy whose tensors are on `device`."""
+        moved = BatchEncoding({key: value.to(device) if hasattr(value, "to") else value for key, value in self.items()})
+        moved.encodings = self.encodings
+        return moved
+
+    def tokens(self, index: int = 0) -> list[str]:
+        """Return the tokens of one text, without padding."""
+        tokens: list[str] = self.encodings[index].tokens
+        return tokens
+
+    def word_ids(self, index: int = 0) -> list[int | None]:
+        """Return for each token of one text the word that it is of; None for special tokens."""
+        words: list[int | None] = self.encodings[index].word_ids
+        return words
+
+
+def pad_columns(
+    columns: Mapping[str, list[list[Any]]], fill: Mapping[str, Any], length: int, *, left: bool
+) -> dict[str, list[list[Any]]]:
+    """Return the columns with every row filled up to `length`."""
+    padded: dict[str, list[list[Any]]] = {}
+    for name, rows in columns.items():
+        value = fill[name]
+        padded[name] = [
+            [value] * (length - len(row)) + row if left else row + [value] * (length - len(row)) for row in rows
+        ]
+    return padded
+
+
+def as_tensors(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Any]:
+    """Return int64 arrays: torch tensors for `pt`, numpy arrays for `np`.
+
+    Raises:
+        ValueError: when the rows differ in length, or for another kind.
+    """
+    lengths = {len(row) for row in columns["input_ids"]}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"texts of a batch are expected to have one length to become a tensor, but have {min(lengths)} to {max(lengths)} "
+            "tokens; give padding=True"
+        )
+    if kind == "pt":
+        import torch
+
+        return {name: torch.tensor(rows, dtype=torch.int64) for name, rows in columns.items()}
+    if kind == "np":
+        import numpy
+
+        return {name: numpy.array(rows, dtype=numpy.int64) for name, rows in columns.items()}
+    raise ValueError(f"return_tensors is expected to be 'pt' or 'np', but is {kind!r}")

@@ -1,0 +1,239 @@
+"""The base of every family's configuration."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Self, TypeVar
+
+from registry.checkpoint.json_file import read_json
+from registry.checkpoint.writer import staged_folder
+from registry.errors import ConfigError, RegistryWarning
+
+__all__ = ["CONFIG_NAME", "PretrainedConfig"]
+
+CONFIG_NAME = "config.json"
+
+_T = TypeVar("_T", bound="PretrainedConfig")
+
+#: Keys by which a configuration can ask other libraries to import code. Nothing of ours follows them.
+_CODE_KEYS = ("auto_map", "_target_", "_component_", "custom_pipelines", "model_class", "loader_class")
+
+
+class _ConfigMeta(type):
+    """Accepts the first argument that configurations had in 2019: a vocabulary size, or the path of a JSON file."""
+
+    def __call__(cls: type[_T], *args: Any, **kwargs: Any) -> _T:  # type: ignore[misc]  # a metaclass method's own self
+        given = [*args, *([kwargs.pop(old)] if (old := "vocab_size_or_config_json_file") in kwargs else [])]
+        if len(given) > 1:
+            raise TypeError(f"{cls.__name__} takes one positional argument at most, but {len(given)} were given")
+        if given and isinstance(given[0], str | os.PathLike):
+            return cls.from_dict({**read_json(Path(given[0])), **kwargs})
+        if given:
+            kwargs["vocab_size"] = given[0]
+        cls.check_names(kwargs)
+        created: _T = type.__call__(cls, **kwargs)
+        return created
+
+
+@dataclass(kw_only=True)
+class PretrainedConfig(metaclass=_ConfigMeta):
+    """A model's configuration: declared fields, plus whatever else its JSON file holds.
+
+    A family declares its own as a keyword-only dataclass. Keys of a file that no field declares are kept as attributes
+    and saved again, so that another program's settings survive; constructor arguments and overrides must be declared.
+    """
+
+    #: Names the family; stands in every saved config.json.
+    model_type: ClassVar[str] = ""
+    #: Field names that other libraries use for a declared field.
+    aliases: ClassVar[Mapping[str, str]] = {}
+
+    num_labels: int = 2
+    id2label: dict[int, str] | None = None
+    label2id: dict[str, int] | None = None
+    output_hidden_states: bool = False
+    output_attentions: bool = False
+    #: Layer to the heads that were cut from it, by their original numbers.
+    pruned_heads: dict[int, list[int]] = field(default_factory=dict)
+    #: Names of the classes whose weights a folder holds; a hint for choosing a head, never a path to code.
+    architectures: list[str] | None = None
+    torch_dtype: str | None = None
+    finetuning_task: str | None = None
+
+    def __post_init__(self) -> None:
+        self._extra: dict[str, Any] = {}
+        self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in (self.pruned_heads or {}).items()}
+        if self.id2label is not None:
+            self.id2label = {int(number): str(label) for number, label in self.id2label.items()}
+            if len(self.id2label) != self.num_labels:
+                if self.num_labels != type(self)._default("num_labels"):
+                    raise ConfigError(
+                        f"num_labels of {type(self).__name__} is expected to be the size of id2label, {len(self.id2label)}, "
+                        f"but is {self.num_labels}; give one of them"
+                    )
+                self.num_labels = len(self.id2label)
+        if self.num_labels < 1:
+            raise ConfigError(f"num_labels of {type(self).__name__} is expected to be at least 1, but is {self.num_labels}")
+        if self.id2label is None:
+            self.id2label = {number: f"LABEL_{number}" for number in range(self.num_labels)}
+        if self.label2id is None or set(self.label2id.values()) != set(self.id2label):
+            self.label2id = {label: number for number, label in self.id2label.items()}
+        self.validate()
+
+    def validate(self) -> None:
+        """Check values that no type can hold. A family overrides this; `require` makes the error."""
+
+    def require(self, condition: bool, name: str, expected: str) -> None:
+        """Raise a ConfigError that names a field, unless `condition` holds."""
+        if not condition:
+            raise ConfigError(f"{name} of {type(self).__name__} is expected to be {expected}, but is {getattr(self, name)!r}")
+
+    def __getattr__(self, name: str) -> Any:
+        # Only reached when ordinary lookup fails: keys of the file that no field declares, and other libraries' names.
+        aliases = type(self).aliases
+        if name in aliases:
+            return getattr(self, aliases[name])
+        extra = self.__dict__.get("_extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        name = type(self).aliases.get(name, name)
+        if name in self.__dict__.get("_extra", {}):
+            self._extra[name] = value
+        else:
+            object.__setattr__(self, name, value)
+
+    # -- names of fields -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def field_names(cls) -> frozenset[str]:
+        """Return the names that may be given: declared fields and their aliases."""
+        return _field_names(cls)
+
+    @classmethod
+    def check_names(cls, names: Mapping[str, object]) -> None:
+        """Raise for the first name that is no declared field.
+
+        Raises:
+            ConfigError: naming the nearest field.
+        """
+        known = cls.field_names()
+        for name in names:
+            if name not in known:
+                close = get_close_matches(name, known, n=1)
+                meant = f"did you mean {close[0]!r}?" if close else f"fields: {', '.join(sorted(known))}"
+                raise ConfigError(f"{name!r} is expected to be a field of {cls.__name__}, but is not; {meant}")
+
+    @classmethod
+    def _default(cls, name: str) -> Any:
+        return next(declared.default for declared in fields(cls) if declared.name == name)
+
+    # -- dictionaries and files ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from the content of a config.json; keys that no field declares are kept."""
+        declared, extra = {}, {}
+        known = cls.field_names()
+        for key, value in data.items():
+            if key in known:
+                declared[cls.aliases.get(key, key)] = value
+            elif key in _CODE_KEYS:
+                warnings.warn(
+                    f"key {key!r} of the configuration names code ({value!r}), which is never run; it is ignored",
+                    RegistryWarning,
+                    stacklevel=2,
+                )
+            elif key != "model_type":
+                extra[key] = value
+        if (dtype := extra.pop("dtype", None)) is not None:  # what transformers 5 calls it
+            declared.setdefault("torch_dtype", dtype)
+        try:
+            config: Self = type.__call__(cls, **declared)
+        except (TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"configuration of {cls.__name__} is expected to hold valid values, but: {error}") from error
+        config._extra = extra
+        return config
+
+    @classmethod
+    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Build from a JSON file.
+
+        Raises:
+            ConfigError: when the file is no JSON object or holds impossible values.
+        """
+        return cls.from_dict(read_json(Path(path)))
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Load the configuration of a name, folder, JSON file, URL or source.
+
+        Args:
+            name_or_path: what to load.
+            kwargs: `cache_dir`, `force_download`, `offline`; `return_unused_kwargs=True` returns `(config, rest)`;
+                everything else overrides a field.
+        """
+        from registry.pretrained.loading import load_config
+
+        return load_config(cls, name_or_path, **kwargs)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some declared fields changed.
+
+        Raises:
+            ConfigError: when one of them is no field.
+        """
+        type(self).check_names(changes)
+        changes = {self.aliases.get(key, key): value for key, value in changes.items()}
+        values = {declared.name: copy.deepcopy(getattr(self, declared.name)) for declared in fields(self)}
+        if changes.get("num_labels", self.num_labels) != self.num_labels or "id2label" in changes:
+            # Labels go with their number.
+            values |= {"id2label": None, "label2id": None, "num_labels": type(self)._default("num_labels")}
+        copied = type.__call__(type(self), **{**values, **changes})
+        copied._extra = copy.deepcopy(self._extra)
+        return copied  # type: ignore[no-any-return]  # type.__call__ is untyped
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is saved: every field, the keys that were kept, and `model_type`."""
+        data = {declared.name: copy.deepcopy(getattr(self, declared.name)) for declared in fields(self)}
+        data |= copy.deepcopy(self._extra)
+        if self.id2label == {number: f"LABEL_{number}" for number in range(self.num_labels)}:
+            del data["id2label"], data["label2id"]
+        for optional in ("architectures", "torch_dtype", "finetuning_task"):
+            if data[optional] is None:
+                del data[optional]
+        data["model_type"] = self.model_type
+        return data
+
+    def to_json_string(self) -> str:
+        """Return the configuration as JSON text, keys sorted."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the configuration to a file, replacing it in one step."""
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        temporary.write_text(self.to_json_string(), encoding="utf-8")
+        temporary.replace(target)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` into a folder, which is made when it does not exist."""
+        with staged_folder(Path(folder)) as stage:
+            (stage / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
+
+
+@cache
+def _field_names(cls: type[PretrainedConfig]) -> frozenset[str]:
+    return frozenset((*(declared.name for declared in fields(cls)), *cls.aliases))

@@ -1,0 +1,132 @@
+"""Layers that do not initialise themselves, and the attention that every family shares.
+
+torch's own `reset_parameters` costs about a second on the meta device, for values that a checkpoint replaces. These
+are torch's classes, so that whatever looks for a `torch.nn.Linear` finds one, but their values are left to
+`PreTrainedModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["ACTIVATIONS", "Embedding", "LayerNorm", "Linear", "attend", "keep_mask", "prune_linear", "remaining_heads"]
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear` without values of its own."""
+
+    def reset_parameters(self) -> None:
+        """Do nothing: values come from a checkpoint or from `PreTrainedModel.init_weights`."""
+
+
+class Embedding(nn.Embedding):
+    """`torch.nn.Embedding` without values of its own."""
+
+    def reset_parameters(self) -> None:
+        """Do nothing, as in `Linear`."""
+
+
+class LayerNorm(nn.LayerNorm):
+    """`torch.nn.LayerNorm` (arXiv:1607.06450) without values of its own."""
+
+    def reset_parameters(self) -> None:
+        """Do nothing, as in `Linear`."""
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+#: By the names that configurations use. `gelu` is the exact form, `gelu_new` the tanh form (arXiv:1606.08415).
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+}
+
+
+def keep_mask(attention_mask: Tensor | None) -> Tensor | None:
+    """Return a boolean mask, True where a key may be seen, that broadcasts over (batch, heads, query, key).
+
+    Args:
+        attention_mask: any dtype, nonzero keeps; `(batch, key)`, `(batch, query, key)` or `(batch, heads, query, key)`.
+
+    A query for which nothing is kept sees everything: its result means nothing, but it must not be nan.
+    """
+    if attention_mask is None:
+        return None
+    if attention_mask.dim() not in (2, 3, 4):
+        raise ValueError(f"attention_mask is expected to have 2, 3 or 4 dimensions, but has {attention_mask.dim()}")
+    keep = attention_mask if attention_mask.dtype == torch.bool else attention_mask != 0
+    if keep.dim() == 2:
+        keep = keep[:, None, None, :]
+    elif keep.dim() == 3:
+        keep = keep[:, None]
+    return keep | ~keep.any(-1, keepdim=True)
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    keep: Tensor | None,
+    *,
+    dropout: float = 0.0,
+    head_mask: Tensor | None = None,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Scaled dot-product attention (arXiv:1706.03762, 3.2.1).
+
+    Args:
+        query: `(batch, heads, query, dim)`; `key` and `value` `(batch, heads, key, dim)`.
+        key: see `query`.
+        value: see `query`.
+        keep: boolean, True where a key may be seen; broadcasts over (batch, heads, query, key).
+        dropout: probability of dropping an attention weight.
+        head_mask: factors of the weights, broadcasting over (batch, heads, query, key).
+        need_weights: whether to return the weights, which costs torch's fused kernel.
+
+    Returns:
+        the result, `(batch, heads, query, dim)`, and the weights after dropout and head mask when they were asked for.
+    """
+    if head_mask is None and not need_weights:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout), None
+    scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if keep is not None:
+        scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
+    weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+    if head_mask is not None:
+        weights = weights * head_mask
+    return weights @ value, weights if need_weights else None
+
+
+def remaining_heads(num_heads: int, pruned: Sequence[int]) -> list[int]:
+    """Return the original numbers of the heads that are left."""
+    gone = set(pruned)
+    return [head for head in range(num_heads) if head not in gone]
+
+
+def prune_linear(layer: nn.Linear, index: Tensor, *, dim: int) -> None:
+    """Keep only some rows (`dim` 0, outputs) or columns (`dim` 1, inputs) of a linear layer, in place.
+
+    Args:
+        layer: what to cut.
+        index: int64, the numbers of what is kept.
+        dim: 0 or 1.
+    """
+    index = index.to(layer.weight.device)
+    layer.weight = nn.Parameter(layer.weight.detach().index_select(dim, index), requires_grad=layer.weight.requires_grad)
+    if dim == 0:
+        layer.out_features = len(index)
+        if layer.bias is not None:
+            layer.bias = nn.Parameter(layer.bias.detach().index_select(0, index), requires_grad=layer.bias.requires_grad)
+    else:
+        layer.in_features = len(index)

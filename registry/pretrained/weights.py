@@ -1,0 +1,144 @@
+"""Fill a model that was built on the meta device: assign what the checkpoint has, make what it has not."""
+
+from __future__ import annotations
+
+import logging
+import torch
+from torch import Tensor, nn
+
+from registry.checkpoint.keys import match_names
+from registry.checkpoint.reader import Checkpoint
+from registry.checkpoint.report import LoadReport, Mismatch
+from registry.errors import CheckpointError
+from registry.pretrained.initialization import initialize, require_values, split_name
+from registry.pretrained.model import PreTrainedModel
+
+__all__ = ["fill"]
+
+logger = logging.getLogger(__name__)
+
+
+def fill(
+    model: PreTrainedModel,
+    checkpoint: Checkpoint,
+    *,
+    source: str,
+    strict: bool | None = None,
+    dtype: torch.dtype | None = None,
+    ignore_mismatched_sizes: bool = False,
+) -> LoadReport:
+    """Give every parameter and buffer of a meta model its value.
+
+    Tensors of the checkpoint are assigned as they are (mapped ones stay mapped), cast only when `dtype` is given.
+
+    Args:
+        model: a model on the meta device.
+        checkpoint: where values come from.
+        source: its name in messages and in the report.
+        strict: None: missing weights of the base model and mismatched shapes raise, a new head does not; True: nothing may
+            be missing, unexpected or mismatched; False: everything is only reported.
+        dtype: for floating point weights; None keeps the checkpoint's.
+        ignore_mismatched_sizes: whether a mismatched weight is newly initialised instead of raising.
+
+    Raises:
+        CheckpointError: as `strict` says.
+    """
+    expected = model.state_dict(keep_vars=True)
+    tied = {name: to for name, to in model.tied_weights().items() if name in expected}
+    matched, unmatched = match_names(
+        checkpoint.names(), expected.keys(), prefix=model.base_model_prefix, renamed=model.renamed_weights
+    )
+
+    loaded: dict[str, Tensor] = {}
+    mismatched: list[Mismatch] = []
+    for name, file_name in matched.items():
+        tensor = checkpoint.tensor(file_name)
+        if tensor.shape != expected[name].shape:
+            mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(expected[name].shape)))
+            continue
+        loaded[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+    _settle_ties(loaded, tied, source)
+
+    ignored = [name for name, twin in unmatched.items() if _is_derivable(model, name) or _is_copy(checkpoint, name, twin)]
+    missing = [
+        name for name, value in expected.items() if name not in loaded and name not in tied and isinstance(value, nn.Parameter)
+    ]
+    report = LoadReport(
+        missing=tuple(name for name in missing if not any(name == item.name for item in mismatched)),
+        unexpected=tuple(name for name in unmatched if name not in ignored),
+        ignored=tuple(ignored),
+        mismatched=tuple(mismatched),
+        newly_initialized=tuple(missing),
+        tied=tied,
+        source=source,
+    )
+    _judge(model, report, strict, ignore_mismatched_sizes)
+    _assign(model, loaded)
+    initialize(model, missing, dtype=dtype)
+    model.tie_weights()
+    model.reset_buffers()
+    require_values(model)
+    model.load_report = report
+    if report.newly_initialized:
+        logger.warning(
+            "%s has no weights for %s; they are newly initialized: train them before use",
+            source,
+            ", ".join(report.newly_initialized),
+        )
+    return report
+
+
+def _is_derivable(model: PreTrainedModel, name: str) -> bool:
+    return bool(model.derivable_weights) and name.endswith(model.derivable_weights)
+
+
+def _is_copy(checkpoint: Checkpoint, name: str, twin: str | None) -> bool:
+    """Whether a tensor repeats, under another library's name, one that was loaded."""
+    return twin is not None and torch.equal(checkpoint.tensor(name), checkpoint.tensor(twin))
+
+
+def _settle_ties(loaded: dict[str, Tensor], tied: dict[str, str], source: str) -> None:
+    """Reduce each tied pair to its main name; a file may hold either, or both when they are equal."""
+    for name, main in tied.items():
+        if name not in loaded:
+            continue
+        copy = loaded.pop(name)
+        if main not in loaded:
+            loaded[main] = copy
+        elif copy.data_ptr() != loaded[main].data_ptr() and not torch.equal(copy, loaded[main]):
+            raise CheckpointError(
+                f"{name!r} of {source} is expected to equal {main!r}, because the model ties them, but differs; "
+                "load with tie_word_embeddings=False where the family has it, or repair the file",
+                path=source,
+            )
+
+
+def _judge(model: PreTrainedModel, report: LoadReport, strict: bool | None, ignore_mismatched_sizes: bool) -> None:
+    name, hint = type(model).__name__, "give strict=False to load what fits"
+    if strict is False:
+        return
+    if strict and not (report.clean or (ignore_mismatched_sizes and not (report.missing or report.unexpected))):
+        raise CheckpointError(f"{report.source} is expected to fit {name} exactly, but does not: {report.summary()}; {hint}")
+    if report.mismatched and not ignore_mismatched_sizes:
+        raise CheckpointError(
+            f"shapes in {report.source} are expected to be those of {name}, but differ: "
+            f"{'; '.join(map(str, report.mismatched))}; check the configuration, or give ignore_mismatched_sizes=True"
+        )
+    if gone := [missing for missing in report.missing if model.is_required(missing)]:
+        raise CheckpointError(
+            f"{report.source} is expected to hold the weights of {name}, but lacks {len(gone)} of the base model: "
+            f"{', '.join(gone[:6])}{'…' if len(gone) > 6 else ''}; is it of another family? {hint}"
+        )
+
+
+def _assign(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    modules = dict(model.named_modules(remove_duplicate=False))
+    for name, tensor in tensors.items():
+        path, attribute = split_name(name)
+        module = modules[path]
+        if attribute in module._parameters:
+            old = module._parameters[attribute]
+            assert old is not None
+            module._parameters[attribute] = nn.Parameter(tensor, requires_grad=old.requires_grad and tensor.is_floating_point())
+        else:
+            module._buffers[attribute] = tensor

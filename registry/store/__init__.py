@@ -1,0 +1,1 @@
+"""Entries to verified local files."""

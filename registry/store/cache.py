@@ -1,0 +1,253 @@
+"""The cache on disk: content-addressed blobs, what is known of URLs, and folders with conventional names.
+
+    blobs/sha256/ab/abcd…          the bytes, read-only, complete and verified before they get this name
+    blobs/sha256/ab/abcd….json     the stamp: size and time of the blob when its hash was last checked
+    refs/12/12cd….json             what a URL was found to be (named by the hash of the URL)
+    folders/<name>-<hash>/         conventional file names for other programs
+    locks/…                        only save work; nothing depends on them
+
+No symbolic links. Everything appears by a rename within one folder, so a reader sees all of a file or none of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from registry.errors import CacheError
+
+__all__ = ["CHUNK", "Cache", "Ref", "file_sha256"]
+
+#: Bytes read, hashed and written at a time.
+CHUNK = 4 << 20
+
+_VERSION = 1
+#: Smaller files are copied into a folder; larger ones are hard links where the file system has them.
+_LINK_FROM = 1 << 20
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub` or `first-use`."""
+
+    url: str
+    sha256: str = ""
+    size: int = 0
+    trust: str = ""
+    #: True when the server said that there is no such file.
+    absent: bool = False
+    #: For a moving revision of a hub repository: the commit it stood for.
+    commit: str = ""
+    #: For a file in place: its time when it was hashed.
+    mtime_ns: int = 0
+
+
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Cache:
+    """One cache: a folder that is written, and any number of read-only tiers behind it."""
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self.root = folders[0]
+        self.folders = folders
+
+    # -- blobs -----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _blob(root: Path, digest: str) -> Path:
+        return root / "blobs" / "sha256" / digest[:2] / digest
+
+    def blob(self, digest: str) -> Path:
+        """Return where the blob of this digest is or will be written."""
+        return self._blob(self.root, digest)
+
+    def lookup(self, digest: str) -> Path | None:
+        """Return the verified blob, or None.
+
+        A stat that fits the stamp is enough. A blob without one that fits is hashed again, and put away when it is not
+        what its name says.
+        """
+        for root in self.folders:
+            path = self._blob(root, digest)
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            stamp = _read_json(_stamp(path))
+            if stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):
+                return path
+            if file_sha256(path) == digest:
+                with contextlib.suppress(CacheError):  # a read-only tier: the next hit hashes again
+                    self._write_stamp(path)
+                return path
+            logger.warning("the cached file %s is damaged and is not used", path)
+            if root == self.root:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        return None
+
+    def partial(self, key: str) -> tuple[Path, BinaryIO]:
+        """Create a private file, open for writing, beside the place of the blob that it may become."""
+        folder = self.blob(key).parent
+        path = folder / f"{key}.{os.getpid()}-{secrets.token_hex(4)}.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return path, path.open("xb")
+        except OSError as error:
+            raise _cache_error(path, error) from error
+
+    def publish(self, partial: Path, digest: str) -> Path:
+        """Give a complete, synced, verified private file its name. The last step of every download."""
+        path = self.blob(digest)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.chmod(partial.stat().st_mode & 0o444)  # the umask decided who may read when it was created
+            partial.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise _cache_error(path, error) from error
+        self._write_stamp(path)
+        return path
+
+    def _write_stamp(self, path: Path) -> None:
+        stat = path.stat()
+        self.write_json(_stamp(path), {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+
+    # -- refs ------------------------------------------------------------------------------------------------------
+
+    def read_ref(self, url: str) -> Ref | None:
+        """Return what is known of a URL, or None; a damaged record is as if absent."""
+        for root in self.folders:
+            data = _read_json(root / _ref_name(url))
+            if data is None or data.get("url") != url:
+                continue
+            try:
+                ref = Ref(**{key: data[key] for key in Ref.__slots__ if key in data})
+            except TypeError:
+                continue
+            if ref.absent or ref.commit or re.fullmatch(r"[0-9a-f]{64}", str(ref.sha256)):
+                return ref
+        return None
+
+    def write_ref(self, ref: Ref) -> None:
+        """Record what a URL is."""
+        self.write_json(self.root / _ref_name(ref.url), {"version": _VERSION, **asdict(ref)})
+
+    # -- folders ---------------------------------------------------------------------------------------------------
+
+    def folder(self, label: str, files: Mapping[str, tuple[Path, str]]) -> Path:
+        """Return a folder that holds `files`, each a blob and its digest, under their conventional names."""
+        listing = "\n".join(f"{digest} {name}" for name, (_, digest) in sorted(files.items()))
+        key = hashlib.sha256(listing.encode()).hexdigest()[:16]
+        folder = self.root / "folders" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
+        missing = [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
+        if not missing:
+            return folder
+        stage = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        try:
+            for name in missing:
+                target = stage / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link_or_copy(files[name][0], target)
+            try:
+                stage.rename(folder)
+            except OSError:  # it is there, from another process or from before: put in what is missing
+                for name in missing:
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (stage / name).replace(folder / name)
+            sync_folder(folder.parent)
+        except OSError as error:
+            raise _cache_error(folder, error) from error
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        return folder
+
+    # -- small files -----------------------------------------------------------------------------------------------
+
+    def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
+        """Write a small record atomically."""
+        temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(data), encoding="utf-8")
+            temporary.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise _cache_error(path, error) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename within `folder` survive a power cut, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse it; the rename stands
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _stamp(blob: Path) -> Path:
+    return blob.with_name(f"{blob.name}.json")
+
+
+def _ref_name(url: str) -> str:
+    key = hashlib.sha256(url.encode()).hexdigest()
+    return f"refs/{key[:2]}/{key}.json"
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) and data.get("version") == _VERSION else None
+
+
+def _same(path: Path, blob: Path) -> bool:
+    """Whether `path` is a link to the blob, or the untouched copy of it."""
+    try:
+        have, want = path.stat(), blob.stat()
+    except OSError:
+        return False
+    return (have.st_ino, have.st_dev) == (want.st_ino, want.st_dev) or (
+        (have.st_size, have.st_mtime_ns) == (want.st_size, want.st_mtime_ns)
+    )
+
+
+def _link_or_copy(blob: Path, target: Path) -> None:
+    if blob.stat().st_size >= _LINK_FROM:
+        try:
+            os.link(blob, target)
+            return
+        except OSError:  # another device, or a file system without hard links
+            pass
+    shutil.copyfile(blob, target)
+    stat = blob.stat()
+    os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
+
+
+def _cache_error(path: Path, error: OSError) -> CacheError:
+    return CacheError(
+        f"cache file {path} is expected to be writable, but is not ({error.strerror or error}); "
+        "free space, mend its permissions, or set REGISTRY_CACHE to another folder",
+        path=str(path),
+    )

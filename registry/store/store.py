@@ -1,0 +1,264 @@
+"""The store: from a place and file names to verified local files."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from registry.catalog.entry import FilePin
+from registry.catalog.schema import Host
+from registry.errors import CacheError, DownloadError, IntegrityError, OfflineError, RegistryError
+from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.locks import file_lock
+from registry.store.source import redact
+from registry.store.transfer import check_claims, transfer
+from registry.store.transports import FileMissing, Resource, Transport, Transports
+
+__all__ = ["Place", "Store", "StoredFile", "is_offline"]
+
+logger = logging.getLogger(__name__)
+
+_TRUE = {"1", "true", "yes", "on"}
+
+
+def is_offline(offline: bool | None = None) -> bool:
+    """Whether the network is off: by argument, else by `REGISTRY_OFFLINE` or `HF_HUB_OFFLINE`."""
+    if offline is not None:
+        return offline
+    return any(os.environ.get(name, "").lower() in _TRUE for name in ("REGISTRY_OFFLINE", "HF_HUB_OFFLINE"))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files lie: a folder, its mirrors in order, and what is known of single files."""
+
+    sources: tuple[str, ...]
+    pins: Mapping[str, FilePin] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file on this machine. `sha256` and `trust` are empty for a file that is used in place and was never pinned."""
+
+    name: str
+    path: Path
+    sha256: str = ""
+    trust: str = ""
+
+
+class Store:
+    """One operation's view of the cache and the network. Use it as a context manager; it is not for several threads."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        *,
+        offline: bool,
+        hosts: Mapping[str, Host] | None = None,
+        refresh: bool = False,
+    ) -> None:
+        """With `refresh`, what URLs were found to be in the past is asked anew."""
+        self.cache = cache
+        self._offline = offline
+        self._refresh = refresh
+        self._transports = Transports(hosts or {}, offline=offline)
+        self._commits: dict[str, str] = {}
+        self._absent: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transports.close()
+        if error is None:
+            self._remember_absent()
+
+    def first(self, place: Place, candidates: Sequence[str]) -> StoredFile | None:
+        """Return the first of `candidates` that the place has, or None.
+
+        When the catalog lists some of them, only those are considered.
+        """
+        listed = [name for name in candidates if name in place.pins]
+        for name in listed or candidates:
+            if (found := self.get(place, name)) is not None:
+                return found
+        return None
+
+    def get(self, place: Place, name: str) -> StoredFile | None:
+        """Return one file of a place, fetched and verified when it is not here yet; None when no source has it.
+
+        Raises:
+            OfflineError: when it would have to be fetched while the network is off.
+            DownloadError: when no source can be read.
+            IntegrityError: when the bytes are not those that are pinned, recorded or promised.
+        """
+        pin = place.pins.get(name, FilePin())
+        if found := self._cached_by_pin(place, name, pin):
+            return found
+        failures: list[RegistryError] = []
+        for url, source in self._urls(place, name, pin):
+            try:
+                return self._get_from(url, source, name, pin)
+            except FileMissing:
+                continue
+            except (DownloadError, IntegrityError, OfflineError) as error:
+                logger.info("%s", error)
+                failures.append(error)
+        if failures:
+            raise failures[0]
+        return None
+
+    def folder(self, label: str, files: Iterable[StoredFile]) -> Path:
+        """Return a folder with these files under their names: their own, when they lie together in one already."""
+        files = list(files)
+        parents = {_parent(file) for file in files}
+        if len(parents) == 1 and (only := parents.pop()) is not None:
+            return only
+        return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
+
+    def is_cached(self, place: Place, name: str) -> StoredFile | None:
+        """Return the file if it is on this machine; never touches the network."""
+        pin = place.pins.get(name, FilePin())
+        if found := self._cached_by_pin(place, name, pin):
+            return found
+        for url, source in self._urls(place, name, pin):
+            transport = self._transports.for_source(source)
+            with contextlib.suppress(FileMissing):
+                if not transport.remote:
+                    return self._in_place(transport.describe(url), name, pin)
+                if found := self._cached_by_ref(url, name):
+                    return found
+        return None
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    def _urls(self, place: Place, name: str, pin: FilePin) -> Iterable[tuple[str, str]]:
+        """Yield the URLs of a file, each with the source it comes from."""
+        if pin.url:
+            yield pin.url, pin.url
+            return
+        for source in place.sources:
+            transport = self._transports.for_source(source)
+            yield transport.join(self._at_commit(transport, source), name), source
+
+    def _at_commit(self, transport: Transport, source: str) -> str:
+        """Replace a moving revision by the commit that it was first seen at."""
+        if transport.remote and source not in self._commits and not self._refresh:
+            ref = self.cache.read_ref(source)
+            self._commits[source] = ref.commit if ref else ""
+        commit = self._commits.get(source)
+        return transport.at(source, commit) if commit else source
+
+    def _cached_by_pin(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
+        if pin.sha256 is None:
+            return None
+        path = self.cache.lookup(pin.sha256)
+        return StoredFile(name, path, pin.sha256, "catalog") if path else None
+
+    def _cached_by_ref(self, url: str, name: str) -> StoredFile | None:
+        ref = self.cache.read_ref(url)
+        if ref is None or self._refresh:
+            return None
+        if ref.absent:
+            raise FileMissing(f"{redact(url)} was not there when it was last asked for", url=redact(url), status=404)
+        path = self.cache.lookup(ref.sha256)
+        return StoredFile(name, path, ref.sha256, ref.trust) if path else None
+
+    def _get_from(self, url: str, source: str, name: str, pin: FilePin) -> StoredFile:
+        transport = self._transports.for_source(url)
+        if not transport.remote:
+            return self._in_place(transport.describe(url), name, pin)
+        if pin.sha256 is None and (found := self._cached_by_ref(url, name)):
+            return found
+        if self._offline:
+            raise OfflineError(
+                f"file {name!r} is expected to be in the cache, because the network is off, but is not; "
+                f"unset REGISTRY_OFFLINE once to fetch {redact(url)}",
+                url=redact(url),
+            )
+        try:
+            resource = transport.describe(url)
+        except FileMissing:
+            self._absent.add(url)
+            raise
+        if resource.commit and (pinned := transport.at(source, resource.commit)) != source:
+            if source not in self._commits or not self._commits[source]:
+                self._commits[source] = resource.commit
+                self.cache.write_ref(Ref(source, trust="hub", commit=resource.commit))
+            url = transport.join(pinned, name)
+        return self._download(transport, resource, url, name, pin)
+
+    def _download(self, transport: Transport, resource: Resource, url: str, name: str, pin: FilePin) -> StoredFile:
+        held = None if self._refresh else self.cache.read_ref(url)
+        known = pin.sha256 or (held.sha256 if held else None)
+        sha256, size = check_claims(resource, known, pin.size)
+        trust = "catalog" if pin.sha256 else "hub" if resource.sha256 or resource.git_sha1 else "first-use"
+        if trust == "first-use" and os.environ.get("REGISTRY_REQUIRE_PINS", "").lower() in _TRUE:
+            raise IntegrityError(
+                f"sha256 of {redact(url)} is expected to be pinned, because REGISTRY_REQUIRE_PINS is set, but is not; "
+                "add it to models.yaml",
+                url=redact(url),
+                expected="a pin",
+                actual="none",
+            )
+        if sha256 and (path := self.cache.lookup(sha256)):
+            self.cache.write_ref(Ref(url, sha256, path.stat().st_size, trust))
+            return StoredFile(name, path, sha256, trust)
+        key = sha256 or hashlib.sha256(url.encode()).hexdigest()
+        with file_lock(self.cache.root / "locks" / f"{key}.lock"):
+            # Whoever held the lock before may have brought the file.
+            if sha256 and (path := self.cache.lookup(sha256)):
+                return StoredFile(name, path, sha256, trust)
+            if not sha256 and (found := self._cached_by_ref(url, name)):
+                return found
+            try:
+                path, digest, count = transfer(self.cache, transport, resource, label=name, sha256=sha256, size=size)
+            except FileMissing:
+                self._absent.add(url)
+                raise
+            self.cache.write_ref(Ref(url, digest, count, trust))
+        if trust == "first-use" and held is None:
+            logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
+        return StoredFile(name, path, digest, trust)
+
+    def _in_place(self, resource: Resource, name: str, pin: FilePin) -> StoredFile:
+        """Use a local file where it lies, held to its pin; it is hashed again only when its size or time changed."""
+        assert resource.path is not None
+        if pin.sha256 is None:
+            check_claims(resource, None, pin.size)
+            return StoredFile(name, resource.path)
+        stat = resource.path.stat()
+        key = f"file://{resource.path.absolute()}"
+        ref = self.cache.read_ref(key)
+        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            ref = Ref(key, file_sha256(resource.path), stat.st_size, "catalog", mtime_ns=stat.st_mtime_ns)
+            with contextlib.suppress(CacheError):  # without a writable cache it is hashed at each use
+                self.cache.write_ref(ref)
+        seen = Resource(resource.url, resource.address, size=stat.st_size, sha256=ref.sha256)
+        check_claims(seen, pin.sha256, pin.size)
+        return StoredFile(name, resource.path, pin.sha256, "catalog")
+
+    def _remember_absent(self) -> None:
+        """Record which files are not there, so that the next use asks nobody."""
+        for url in self._absent:
+            with contextlib.suppress(CacheError):
+                self.cache.write_ref(Ref(url, absent=True))
+
+
+def _parent(file: StoredFile) -> Path | None:
+    """Return the folder in which a file stands under its own conventional name, or None."""
+    folder = file.path
+    for part in reversed(file.name.split("/")):
+        if folder.name != part:
+            return None
+        folder = folder.parent
+    return folder

@@ -1,0 +1,56 @@
+"""How bytes reach this machine: one small protocol, one module for each way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from registry.catalog.schema import Host
+from registry.errors import DownloadError
+from registry.store.source import redact, scheme_of
+from registry.store.transports.protocol import FileMissing, Resource, Transport
+
+__all__ = ["FileMissing", "Resource", "Transport", "Transports"]
+
+
+class Transports:
+    """The transports of one operation, each made when it is first needed; close it to drop connections."""
+
+    def __init__(self, hosts: Mapping[str, Host], *, offline: bool) -> None:
+        self._hosts = hosts
+        self._offline = offline
+        self._made: dict[str, Transport] = {}
+
+    def for_source(self, source: str) -> Transport:
+        """Return the transport of a source's scheme.
+
+        Raises:
+            DownloadError: when there is none.
+        """
+        scheme = scheme_of(source)
+        if scheme not in self._made:
+            self._made[scheme] = self._make(scheme, source)
+        return self._made[scheme]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for transport in self._made.values():
+            transport.close()
+        self._made.clear()
+
+    def _make(self, scheme: str, source: str) -> Transport:
+        if scheme in ("file", "package"):
+            from registry.store.transports.local import LocalTransport
+
+            return LocalTransport()
+        if scheme in ("http", "https"):
+            from registry.store.transports.http import HttpTransport
+
+            return HttpTransport(self._hosts)
+        if scheme == "hf":
+            from registry.store.transports.hub import HubTransport
+
+            return HubTransport(self._hosts)
+        raise DownloadError(
+            f"scheme of {redact(source)} is expected to be file, package, http, https or hf, but is {scheme!r}",
+            url=redact(source),
+        )

@@ -1,0 +1,77 @@
+"""Files that are on this machine: paths, `file://` URLs, and `package://module/path` inside an installed package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from registry.store.source import scheme_of
+from registry.store.transports.protocol import FileMissing, Resource
+
+__all__ = ["LocalTransport", "local_path"]
+
+
+class LocalTransport:
+    """Describe files in place; nothing is copied."""
+
+    remote = False
+
+    def join(self, source: str, name: str) -> str:
+        """Return the path or URL of `name` in the folder `source`."""
+        return f"{source.rstrip('/')}/{name}" if scheme_of(source) != "file" or "://" in source else str(Path(source, name))
+
+    def at(self, source: str, commit: str) -> str:
+        """Return the source: a folder has no revisions."""
+        return source
+
+    def describe(self, url: str) -> Resource:
+        """Return the file's path and size."""
+        path = local_path(url)
+        if not path.is_file():
+            raise FileMissing(f"file {url!r} is expected to exist, but does not", url=url, status=404)
+        return Resource(url, str(path), path=path, size=path.stat().st_size)
+
+    @contextmanager
+    def open(self, resource: Resource, chunk_size: int) -> Iterator[tuple[int | None, Iterator[bytes]]]:
+        """Read the file in pieces."""
+        with Path(resource.address).open("rb") as file:
+            yield resource.size, iter(lambda: file.read(chunk_size), b"")
+
+    def close(self) -> None:
+        """Nothing to drop."""
+
+
+def local_path(source: str) -> Path:
+    """Return the path that a local source means; it need not exist.
+
+    Raises:
+        FileMissing: when a `package://` source names a package that is not installed.
+    """
+    scheme = scheme_of(source)
+    if scheme == "package":
+        module, _, inner = source.partition("://")[2].partition("/")
+        return _package_folder(module, source) / inner
+    if "://" in source:
+        return Path(unquote(urlsplit(source).path))
+    return Path(source).expanduser()
+
+
+def _package_folder(module: str, source: str) -> Path:
+    """Find the folder of a package without importing it: only the top-level name is looked up, the rest are folders."""
+    top, *rest = module.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    for location in (spec.submodule_search_locations if spec else None) or ():
+        folder = Path(location, *rest)
+        if folder.is_dir():
+            return folder
+    raise FileMissing(
+        f"package {module!r} of {source} is expected to be installed as a folder, but is not; pip install what provides it",
+        url=source,
+        status=404,
+    )
