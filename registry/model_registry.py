@@ -22,7 +22,7 @@ from registry.catalog.layers import (
     signature,
 )
 from registry.errors import CatalogError, CheckpointError, ConfigError, DownloadError, RegistryWarning
-from registry.families.family import Family
+from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.store.cache import Cache
 from registry.store.paths import cache_folders
@@ -137,6 +137,11 @@ class ModelRegistry:
     def find_class(self, name: str) -> Any | None:
         """Return the class of this name from whichever family has it, or None."""
         return self.families.find_class(name)
+
+    def head_of(self, model: PreTrainedModel) -> str | None:
+        """Return the name of the head that a model's class is in its family, or None when it is none."""
+        family = self.families.get(model.config.model_type)
+        return _head_of_class(type(model).__name__, family)
 
     def _outer_sources(self) -> list[CatalogSource]:
         """Locate the layers above the families', lowest first."""
@@ -356,7 +361,7 @@ class ModelRegistry:
                 f"family {described.name if described else cls.config_class.model_type!r} is expected to have a converter for "
                 "TensorFlow checkpoints, but has none; convert the checkpoint first"
             )
-        weights = described.files["weights"] if described else Family.__dataclass_fields__["files"].default_factory()["weights"]  # type: ignore[misc]
+        weights = (described.files if described else DEFAULT_FILES)["weights"]
         known = cls.config_class.field_names()
         overrides = {name: value for name, value in kwargs.items() if name in known}
         rest = {name: value for name, value in kwargs.items() if name not in known}
@@ -615,16 +620,18 @@ def _model_type(file: StoredFile, target: _Target) -> str:
 
     name = read_json(file.path).get("model_type")
     if not isinstance(name, str):
-        raise ConfigError(
-            f"configuration of {target.label!r} is expected to name its model_type, but does not; give family="
-        )
+        raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
     return name
 
 
 def _head_of(config: PretrainedConfig, family: Family) -> str | None:
     """Return the head whose class the configuration says its weights are of."""
-    named = set(config.architectures or ())
-    return next((head for head, path in family.heads.items() if path.partition(":")[2] in named), None)
+    heads = (_head_of_class(name, family) for name in config.architectures or ())
+    return next((head for head in heads if head), None)
+
+
+def _head_of_class(name: str, family: Family) -> str | None:
+    return next((head for head, path in family.heads.items() if path.partition(":")[2] == name), None)
 
 
 def _newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
@@ -644,8 +651,10 @@ def _newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     import torch
 
-    if dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype):
-        return None if dtype == "auto" else dtype
+    if dtype is None or isinstance(dtype, torch.dtype):
+        return dtype
+    if dtype == "auto":
+        return None
     found = getattr(torch, dtype, None)
     if not isinstance(found, torch.dtype):
         raise ConfigError(f"dtype is expected to be the name of a torch dtype such as 'float16', but is {dtype!r}")

@@ -56,14 +56,10 @@ class BertEmbeddings(nn.Module):
         length, limit = words.shape[1], self.position_embeddings.num_embeddings
         if length > limit:
             raise ValueError(f"a sequence is expected to have at most {limit} tokens, but has {length}; truncate it")
-        if position_ids is None:
-            positions = self.position_embeddings.weight[:length]
-        else:
-            positions = self.position_embeddings(position_ids)
-        if token_type_ids is None:
-            types = self.token_type_embeddings.weight[0]
-        else:
-            types = self.token_type_embeddings(token_type_ids)
+        table = self.position_embeddings
+        positions = table.weight[:length] if position_ids is None else table(position_ids)
+        table = self.token_type_embeddings
+        types = table.weight[0] if token_type_ids is None else table(token_type_ids)
         summed: Tensor = self.dropout(self.LayerNorm(words + positions + types))
         return summed
 
@@ -85,8 +81,9 @@ class BertSelfAttention(nn.Module):
         """Return (B, S, A * head size), and the weights (B, A, S, S) when they are asked for."""
 
         def split(projection: nn.Module) -> Tensor:  # (B, S, A * head size) -> (B, A, S, head size)
+            batch, length, _ = hidden.shape
             projected: Tensor = projection(hidden)
-            return projected.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+            return projected.view(batch, length, -1, self.head_size).transpose(1, 2)
 
         result, weights = attend(
             split(self.query),
@@ -122,7 +119,7 @@ class BertAttention(nn.Module):
         super().__init__()
         heads = remaining_heads(config.num_attention_heads, config.pruned_heads.get(layer, ()))
         self.heads = heads  # original numbers of those that are left
-        setattr(self, "self", BertSelfAttention(config, len(heads)))
+        self.self = BertSelfAttention(config, len(heads))
         self.output = BertResidual(config, len(heads) * (config.hidden_size // config.num_attention_heads))
 
     def forward(
@@ -131,12 +128,12 @@ class BertAttention(nn.Module):
         """Return (B, S, H) and the weights, if asked for."""
         if head_mask is not None and head_mask.shape[1] != len(self.heads):
             head_mask = head_mask[:, self.heads]
-        result, weights = getattr(self, "self")(hidden, keep, head_mask, need_weights)
+        result, weights = self.self(hidden, keep, head_mask, need_weights)
         return self.output(result, hidden), weights
 
     def prune(self, gone: Sequence[int]) -> None:
         """Cut heads by their original numbers."""
-        attention: BertSelfAttention = getattr(self, "self")
+        attention: BertSelfAttention = self.self
         kept = [index for index, head in enumerate(self.heads) if head not in gone]
         rows = torch.cat([torch.arange(attention.head_size) + index * attention.head_size for index in kept])
         for projection in (attention.query, attention.key, attention.value):
@@ -234,7 +231,7 @@ class BertModel(BertPreTrainedModel):
         """
         if not 0 <= layer < len(self.encoder.layer):
             raise ValueError(f"layer is expected to be in 0..{len(self.encoder.layer) - 1}, but is {layer}")
-        attention = self.encoder.layer[layer].attention
+        attention: BertAttention = self.encoder.layer[layer].get_submodule("attention")  # type: ignore[assignment]
         if unknown := sorted(set(heads) - set(attention.heads)):
             raise ValueError(f"heads of layer {layer} are expected to be among {attention.heads}, but are {unknown}")
         if len(heads) == len(attention.heads):

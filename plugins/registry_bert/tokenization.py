@@ -63,9 +63,7 @@ class BertTokenizer(PreTrainedTokenizer):
                 raise ConfigError(
                     f"vocabulary {str(vocab_file)!r} is expected to hold {token!r}, but does not; is it of another model?"
                 )
-        engine = Tokenizer(
-            models.WordPiece(vocabulary, unk_token=unk_token, max_input_chars_per_word=_LONGEST_WORD)
-        )
+        engine = Tokenizer(models.WordPiece(vocabulary, unk_token=unk_token, max_input_chars_per_word=_LONGEST_WORD))
         if do_basic_tokenize:
             engine.normalizer = normalizers.BertNormalizer(
                 clean_text=True,
@@ -148,7 +146,9 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     except OSError as error:
         raise ConfigError(f"vocabulary {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"vocabulary {str(path)!r} is expected to be UTF-8 text, but is not; is it a weights file?") from error
+        raise ConfigError(
+            f"vocabulary {str(path)!r} is expected to be UTF-8 text, but is not; is it a weights file?"
+        ) from error
     if lines and not lines[-1]:
         lines.pop()
     return {line.removesuffix("\r"): number for number, line in enumerate(lines)}

@@ -97,17 +97,23 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
         ) from None
 
 
-def _error(event: yaml.Event, file: str, message: str) -> CatalogError:
+def _place(event: yaml.Event) -> tuple[int, int]:
     mark = event.start_mark
-    return CatalogError(message, file=file, line=mark.line + 1, column=mark.column + 1)
+    assert mark is not None  # every event of a parse has one
+    return mark.line + 1, mark.column + 1
+
+
+def _error(event: yaml.Event, file: str, message: str) -> CatalogError:
+    line, column = _place(event)
+    return CatalogError(message, file=file, line=line, column=column)
 
 
 def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int) -> Node:
-    line, column = event.start_mark.line + 1, event.start_mark.column + 1
-    if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
+    line, column = _place(event)
+    if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
         raise _error(event, file, "anchors and aliases are not supported; use `base:` to share fields between models")
-    if event.tag is not None:
-        raise _error(event, file, f"YAML tags are not supported, but the value has the tag {event.tag!r}; remove it")
+    if (tag := getattr(event, "tag", None)) is not None:
+        raise _error(event, file, f"YAML tags are not supported, but the value has the tag {tag!r}; remove it")
     if depth > _MAX_DEPTH:
         raise _error(event, file, f"values are expected to nest at most {_MAX_DEPTH} deep; flatten this one")
     if isinstance(event, yaml.ScalarEvent):

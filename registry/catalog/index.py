@@ -56,7 +56,7 @@ class Catalog:
             warnings.warn(str(problem), RegistryWarning, stacklevel=2)
         if not file.ours and file.suspicious:
             warnings.warn(
-                f"{file.path} has `models:` but no line `registry: 1`, so it is left alone; add the line if it is a model catalog",
+                f"{file.path} has `models:` but no line `registry: 1`, so it is left alone; add the line if it is a catalog",
                 RegistryWarning,
                 stacklevel=2,
             )
@@ -175,7 +175,9 @@ class Catalog:
         entry, field = asked_from
         close = difflib.get_close_matches(name, self._stacks, n=1)
         meant = f"did you mean {close[0]!r}?" if close else "`registry list` shows the names"
-        raise _at(entry, field, f"{field} of model {entry.name!r} is expected to be a known model, but {name!r} is not; {meant}")
+        raise _at(
+            entry, field, f"{field} of model {entry.name!r} is expected to be a known model, but {name!r} is not; {meant}"
+        )
 
     def _inherit(self, raw: RawEntry, below: tuple[RawEntry, ...]) -> tuple[dict[str, Any], dict[str, Origin]]:
         """Return the fields of `raw` over those of its base, and the place of each."""
@@ -183,7 +185,9 @@ class Catalog:
             chain = " -> ".join(entry.name for entry in (*below[below.index(raw) :], raw))
             raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}")
         if "alias" in raw.fields:
-            raise _at(below[-1], "base", f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias")
+            raise _at(
+                below[-1], "base", f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
+            )
         own = {key: value for key, value in raw.fields.items() if key != "base"}
         if "base" not in raw.fields:
             return own, dict(raw.origins)
@@ -218,7 +222,9 @@ def _warn_if_deprecated(entry: RawEntry) -> None:
     if deprecated := entry.fields.get("deprecated"):
         instead = f"; use {entry.fields['alias']!r}" if "alias" in entry.fields else ""
         note = f" ({deprecated.note})" if deprecated.note else ""
-        warnings.warn(f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}", RegistryWarning, stacklevel=2)
+        warnings.warn(
+            f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}", RegistryWarning, stacklevel=2
+        )
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

@@ -13,7 +13,16 @@ from registry.catalog.document import MAX_BYTES
 from registry.catalog.schema import CatalogFile, read_catalog
 from registry.errors import CatalogError, RegistryWarning
 
-__all__ = ["FILE_NAME", "CatalogSource", "LayerKind", "environment_sources", "file_source", "project_source", "read_source", "signature"]
+__all__ = [
+    "FILE_NAME",
+    "CatalogSource",
+    "LayerKind",
+    "environment_sources",
+    "file_source",
+    "project_source",
+    "read_source",
+    "signature",
+]
 
 FILE_NAME = "models.yaml"
 

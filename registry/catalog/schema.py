@@ -233,7 +233,8 @@ def read_catalog(text: str, path: str) -> CatalogFile:
         version = root.value["registry"][1]
         if version.value != SCHEMA_VERSION or isinstance(version.value, bool):
             raise reader.error(
-                version, f"registry is expected to be schema version {SCHEMA_VERSION}, but is {version.kind}; upgrade the package"
+                version,
+                f"registry is expected to be schema version {SCHEMA_VERSION}, but is {version.kind}; upgrade the package",
             )
     except CatalogError as error:
         catalog.problems.append(error)

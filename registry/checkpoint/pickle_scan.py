@@ -1,4 +1,4 @@
-"""Look at a pickle without running it: which callables would it fetch?"""
+"""Look at a pickle without running it: name the callables that it would fetch."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ __all__ = ["SAFE_GLOBALS", "pickle_globals"]
 
 _MAX_OPCODES = 20_000_000
 
-_STORAGES = "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat ComplexDouble".split()
-_DTYPES = (
-    "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128 float8_e4m3fn float8_e5m2".split()
-)
+_STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 
 #: What a state dict of tensors needs, and all that it may name.
 SAFE_GLOBALS = frozenset(

@@ -71,7 +71,11 @@ def checkpoint_format(path: Path) -> str:
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
-    for magic, what in ((b"\x1f\x8b", "a gzip archive"), (b"\x89HDF", "an HDF5 file"), (b"version https://git-lfs", "a git-lfs pointer")):
+    for magic, what in (
+        (b"\x1f\x8b", "a gzip archive"),
+        (b"\x89HDF", "an HDF5 file"),
+        (b"version https://git-lfs", "a git-lfs pointer"),
+    ):
         if head.startswith(magic):
             return what
     if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
@@ -120,7 +124,9 @@ def shard_names(index: Path) -> dict[str, str]:
         )
     for name in sorted(set(weight_map.values())):
         if reason := unsafe_file_name(name) or ("lies in a subfolder" if "/" in name else None):
-            raise CheckpointError(f"a shard of {str(index)!r} is expected to be a plain file name, but {name!r} {reason}", path=str(index))
+            raise CheckpointError(
+                f"a shard of {str(index)!r} is expected to be a plain file name, but {name!r} {reason}", path=str(index)
+            )
     return weight_map
 
 
@@ -130,5 +136,7 @@ def _open_shards(index: Path, locate: Callable[[str], Path]) -> Checkpoint:
     held = {name: set(file.names()) for name, file in files.items()}
     for tensor, name in weight_map.items():
         if tensor not in held[name]:
-            raise CheckpointError(f"shard {name!r} is expected to hold {tensor!r}, as {str(index)!r} says, but does not", path=str(index))
+            raise CheckpointError(
+                f"shard {name!r} is expected to hold {tensor!r}, as {str(index)!r} says, but does not", path=str(index)
+            )
     return _Shards(files, weight_map)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,10 +25,11 @@ class SafetensorsFile:
         """
         self.path = path
         try:
-            self._file = safe_open(str(path), framework="pt", device="cpu")
+            self._file: Any = safe_open(str(path), framework="pt", device="cpu")
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
-                f"checkpoint {str(path)!r} is expected to be a safetensors file, but is not ({error}); fetch it again", path=str(path)
+                f"checkpoint {str(path)!r} is expected to be a safetensors file, but is not ({error}); fetch it again",
+                path=str(path),
             ) from error
 
     def names(self) -> Iterable[str]:

@@ -44,11 +44,13 @@ class TorchFile:
         except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(
-                f"checkpoint {str(path)!r} is expected to be readable by torch, but is not ({reason}); fetch it again", path=str(path)
+                f"checkpoint {str(path)!r} is expected to be readable by torch, but is not ({reason}); fetch it again",
+                path=str(path),
             ) from error
         if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
             raise CheckpointError(
-                f"checkpoint {str(path)!r} is expected to hold a state dict, but holds a {type(loaded).__name__}", path=str(path)
+                f"checkpoint {str(path)!r} is expected to hold a state dict, but holds a {type(loaded).__name__}",
+                path=str(path),
             )
         for name, value in loaded.items():
             if not isinstance(value, torch.Tensor):

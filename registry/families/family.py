@@ -9,12 +9,13 @@ from typing import Any
 
 from registry.errors import PluginError, UnknownHead
 
-__all__ = ["API_VERSION", "Family"]
+__all__ = ["API_VERSION", "DEFAULT_FILES", "Family"]
 
 #: The version of the contract between the registry and a plugin; a plugin states it as `REGISTRY_API`.
 API_VERSION = 1
 
-_FILES: Mapping[str, tuple[str, ...]] = {
+#: Role to file names where a family says nothing else.
+DEFAULT_FILES: Mapping[str, tuple[str, ...]] = {
     "weights": ("model.safetensors", "pytorch_model.bin"),
     "config": ("config.json",),
 }
@@ -40,14 +41,15 @@ class Family:
     heads: Mapping[str, str]
     default_head: str
     tokenizer: str | None = None
-    files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(_FILES))
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_FILES))
     converters: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "files", {**_FILES, **self.files})
+        object.__setattr__(self, "files", {**DEFAULT_FILES, **self.files})
         if self.default_head not in self.heads:
             raise PluginError(
-                f"default_head of family {self.name!r} is expected to be one of {sorted(self.heads)}, but is {self.default_head!r}",
+                f"default_head of family {self.name!r} is expected to be one of {sorted(self.heads)}, "
+                f"but is {self.default_head!r}",
                 family=self.name,
             )
         for path in self.class_paths():

@@ -47,9 +47,7 @@ def pad_columns(
     padded: dict[str, list[list[Any]]] = {}
     for name, rows in columns.items():
         value = fill[name]
-        padded[name] = [
-            [value] * (length - len(row)) + row if left else row + [value] * (length - len(row)) for row in rows
-        ]
+        padded[name] = [[value] * (length - len(row)) + row if left else row + [value] * (length - len(row)) for row in rows]
     return padded
 
 

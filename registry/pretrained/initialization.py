@@ -71,9 +71,9 @@ def initialize_module(
     with torch.no_grad():
         model.init_weights(module)
         for name in wanted:
-            value = module._parameters[name]
-            assert value is not None
-            if value.numel() and value.flatten()[0].isnan():
+            given = module._parameters[name]
+            assert given is not None
+            if given.numel() and given.flatten()[0].isnan():
                 raise PluginError(
                     f"init_weights of {type(model).__name__} is expected to give {type(module).__name__}.{name} a value, "
                     "but does not; handle that module there",

@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 
+@dataclass
 class ModelOutput:
     """The base of every output.
 
@@ -37,9 +38,7 @@ class ModelOutput:
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are not None, in order."""
-        return tuple(
-            value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None  # type: ignore[attr-defined]
-        )
+        return tuple(value for item in fields(self) if (value := getattr(self, item.name)) is not None)
 
     @overload
     def __getitem__(self, index: int | str) -> Any: ...
@@ -57,7 +56,7 @@ class ModelOutput:
 
 @dataclass
 class BaseModelOutput(ModelOutput):
-    """Of a bare model. Shapes: `(batch, seq, hidden)`, `(batch, hidden)`; layers + 1 times the first; `(batch, heads, seq, seq)`."""
+    """Of a bare model: `(batch, seq, hidden)`, `(batch, hidden)`, layers + 1 times the first, `(batch, heads, seq, seq)`."""
 
     last_hidden_state: Tensor
     pooler_output: Tensor | None = None
@@ -67,7 +66,7 @@ class BaseModelOutput(ModelOutput):
 
 @dataclass
 class ClassifierOutput(ModelOutput):
-    """Of every head with one kind of logits: `(batch, labels)`, `(batch, seq, labels)`, `(batch, seq, vocab)` or `(batch, choices)`."""
+    """Of a head with one kind of logits: `(batch, labels or choices)`, or `(batch, seq, labels or vocab)`."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None

@@ -88,9 +88,7 @@ class PreTrainedTokenizer:
             special_tokens: `unk_token=`, `pad_token=` and the like; None for one that the family does not have.
         """
         if unknown := set(special_tokens) - set(_SPECIAL):
-            raise ConfigError(
-                f"{sorted(unknown)[0]!r} is expected to be an argument of {type(self).__name__}, but is not"
-            )
+            raise ConfigError(f"{sorted(unknown)[0]!r} is expected to be an argument of {type(self).__name__}, but is not")
         for name, side in (("padding_side", padding_side), ("truncation_side", truncation_side)):
             if side not in ("left", "right"):
                 raise ConfigError(f"{name} of {type(self).__name__} is expected to be 'left' or 'right', but is {side!r}")
@@ -133,7 +131,8 @@ class PreTrainedTokenizer:
             for name, token in read_json(side_files[SPECIAL_TOKENS_MAP_NAME]).items():
                 if name in _SPECIAL or name == _EXTRA:
                     settings.setdefault(name, _content(token))
-        tokenizer = cls(*(str(path) for path in vocabulary.values()), *inputs, **{**settings, **kwargs})
+        build: Any = cls  # a family's constructor begins with its vocabulary files
+        tokenizer = build(*(str(path) for path in vocabulary.values()), *inputs, **{**settings, **kwargs})
         if decoder:
             tokens = {int(number): _added_token(token) for number, token in decoder.items()}
         elif ADDED_TOKENS_NAME in side_files:
@@ -465,7 +464,9 @@ class PreTrainedTokenizer:
                 for encoding in encodings:
                     if len(encoding.ids) > self.model_max_length:
                         logger.warning(
-                            "a text has %d tokens, but the model takes %d; give truncation=True", len(encoding.ids), self.model_max_length
+                            "a text has %d tokens, but the model takes %d; give truncation=True",
+                            len(encoding.ids),
+                            self.model_max_length,
                         )
             return encodings
         # The engine can truncate too, but its setting is one for all threads; so only what is too long is cut here.
@@ -550,14 +551,16 @@ def _shares(first: int, second: int, room: int, truncation: Truncation) -> tuple
     if over <= 0:
         return first, second
     if room < 0 or (truncation == "only_first" and over > first) or (truncation == "only_second" and over > second):
-        raise ValueError(f"a text is expected to fit into {room} tokens with truncation={truncation!r}, but cannot; raise max_length")
+        raise ValueError(
+            f"a text is expected to fit into {room} tokens with truncation={truncation!r}, but cannot; raise max_length"
+        )
     if truncation == "only_first":
         return first - over, second
     if truncation == "only_second":
         return first, second - over
     if truncation not in (True, "longest_first"):
         raise ValueError(
-            "truncation is expected to be True, False, 'longest_first', 'only_first' or 'only_second', " f"but is {truncation!r}"
+            f"truncation is expected to be True, False, 'longest_first', 'only_first' or 'only_second', but is {truncation!r}"
         )
     if second == 0:
         return room, 0

@@ -55,8 +55,8 @@ def transfer(
             expected = length if size is None else size
             if expected is None and not (sha256 or resource.git_sha1):
                 raise DownloadError(
-                    f"{redact(resource.url)} is expected to come with a length, but has neither length nor hash, so a cut could "
-                    "not be noticed; pin its sha256 in models.yaml",
+                    f"{redact(resource.url)} is expected to come with a length, but has neither length nor hash, so that "
+                    "a cut could not be noticed; pin its sha256 in models.yaml",
                     url=redact(resource.url),
                 )
             digest, count = hashlib.sha256(), 0
@@ -98,7 +98,8 @@ def _write(file: BinaryIO, piece: bytes, path: Path) -> None:
         file.write(piece)
     except OSError as error:
         raise CacheError(
-            f"cache file {path} is expected to take the download, but does not ({error.strerror}); free space or set REGISTRY_CACHE",
+            f"cache file {path} is expected to take the download, but does not ({error.strerror}); "
+            "free space, or set REGISTRY_CACHE to another folder",
             path=str(path),
         ) from error
 

@@ -69,7 +69,8 @@ class HttpTransport:
             encoding = response.headers.get("Content-Encoding", "").lower()
             if encoding not in ("", "identity"):
                 raise DownloadError(
-                    f"content of {redact(resource.url)} is expected to be unencoded, but is {encoding}", url=redact(resource.url)
+                    f"content of {redact(resource.url)} is expected to be unencoded, but is {encoding}",
+                    url=redact(resource.url),
                 )
             length = response.headers.get("Content-Length", "")
             yield int(length) if length.isdecimal() else None, self._body(response, resource.url, chunk_size)
@@ -114,7 +115,9 @@ class HttpTransport:
         if status in (404, 410):
             raise FileMissing(f"{shown} is expected to be there, but the server answers {status}", url=shown, status=status)
         hint = "check its token" if status in (401, 403) else "try again later, or add a mirror"
-        raise DownloadError(f"{shown} is expected to be readable, but the server answers {status}; {hint}", url=shown, status=status)
+        raise DownloadError(
+            f"{shown} is expected to be readable, but the server answers {status}; {hint}", url=shown, status=status
+        )
 
     def token_for(self, url: str) -> str | None:
         """Return the secret of this URL's origin, if the catalog names one; only over https, or on this machine."""
@@ -146,7 +149,8 @@ class HttpTransport:
                 yield piece
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise DownloadError(
-                f"content of {redact(url)} is expected to arrive whole, but broke off ({_reason(error)}); try again", url=redact(url)
+                f"content of {redact(url)} is expected to arrive whole, but broke off ({_reason(error)}); try again",
+                url=redact(url),
             ) from None
 
 

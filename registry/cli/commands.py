@@ -1,0 +1,178 @@
+"""What each command prints."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from registry.catalog.entry import FilePin
+from registry.model_registry import default_registry
+
+__all__ = ["cli"]
+
+_EPILOG = """\b
+Examples:
+  registry list 'bert-*uncased*'
+  registry info bert-base-uncased
+  registry fetch bert-base-uncased
+  registry try minilm 'A man eats.' 'Someone is eating.' 'Stocks fell.'
+"""
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+_CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
+_OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pretrained-registry", prog_name="registry")
+def cli() -> None:
+    """Turn a model name into a verified, running PyTorch model."""
+
+
+@cli.command("list", epilog="\b\nExamples:\n  registry list\n  registry list 'bert-large-*' --json")
+@click.argument("pattern", default="*")
+@_JSON
+def list_command(pattern: str, as_json: bool) -> None:
+    """List the names that match PATTERN (a shell pattern, by default all)."""
+    registry = default_registry()
+    entries = [(name, registry.resolve(name)) for name in registry.list_models(pattern)]
+    if as_json:
+        rows = [
+            {"name": name, "model": entry.name, "family": entry.family, "head": entry.head, "description": entry.description}
+            for name, entry in entries
+        ]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for line in table((name, entry.family, entry.description) for name, entry in entries):
+        click.echo(line)
+
+
+@cli.command(epilog="\b\nExamples:\n  registry info bert-base-uncased\n  registry info minilm --json")
+@click.argument("name")
+@_CACHE
+@_JSON
+def info(name: str, cache_dir: str | None, as_json: bool) -> None:
+    """Show what NAME means: every field with the file and line that says it, its files, and what is cached."""
+    registry = default_registry()
+    entry = registry.resolve(name)
+    family = registry.families.get(entry.family)
+    cached = registry.cached_files(name, cache_dir=cache_dir)
+    parameters = _parameters(cached)
+    files = {
+        file: {
+            "sha256": pin.sha256 or (cached[file].sha256 if file in cached else None) or None,
+            "size": pin.size,
+            "trust": "catalog" if pin.sha256 else (cached[file].trust if file in cached else "") or None,
+            "path": str(cached[file].path) if file in cached else None,
+        }
+        for file, pin in {**dict.fromkeys(cached, FilePin()), **entry.files}.items()
+    }
+    values = {
+        "name": entry.name,
+        "via": list(entry.via),
+        "family": entry.family,
+        "head": entry.head or family.default_head,
+        "heads": sorted(family.heads),
+        "source": entry.source,
+        "mirrors": list(entry.mirrors),
+        "config": dict(entry.config),
+        "tokenizer": dict(entry.tokenizer),
+        "description": entry.description,
+        "license": entry.license,
+        "parameters": parameters,
+    }
+    if as_json:
+        origins = {field: {"file": o.file, "line": o.line, "column": o.column} for field, o in entry.origins.items()}
+        shadows = [{"file": o.file, "line": o.line} for o in entry.shadows]
+        click.echo(json.dumps({**values, "files": files, "origins": origins, "shadows": shadows}, indent=2))
+        return
+    rows = []
+    for field, value in values.items():
+        if value in (None, [], {}, ""):
+            continue
+        shown = f"{value:,}" if isinstance(value, int) else ", ".join(value) if isinstance(value, list) else str(value)
+        rows.append((field, shown, str(entry.origins.get(field, ""))))
+    for line in table(rows):
+        click.echo(line)
+    for origin in entry.shadows:
+        click.echo(f"shadows {origin}")
+    click.echo("files")
+    listed = []
+    for file, facts in files.items():
+        digest = f"sha256 {str(facts['sha256'])[:12]}…" if facts["sha256"] else "not pinned"
+        size = f"{facts['size']:,} bytes" if facts["size"] is not None else ""
+        listed.append((f"  {file}", digest, size, str(facts["trust"] or ""), str(facts["path"] or "not here")))
+    for line in table(listed):
+        click.echo(line)
+
+
+@cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch gpt2 bert-base-cased --json")
+@click.argument("names", nargs=-1, required=True)
+@_CACHE
+@_OFFLINE
+@click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
+@_JSON
+def fetch(names: Sequence[str], cache_dir: str | None, offline: bool | None, refresh: bool, as_json: bool) -> None:
+    """Bring the files of each NAME here, verify them, and print their folder."""
+    registry = default_registry()
+    folders = {}
+    for name in names:
+        folders[name] = str(registry.fetch(name, cache_dir=cache_dir, offline=offline, refresh=refresh))
+        if not as_json:
+            click.echo(folders[name])
+    if as_json:
+        click.echo(json.dumps(folders, indent=2))
+
+
+@cli.command(
+    "try",
+    epilog="\b\nExamples:\n  registry try minilm 'A man eats.' 'Someone is eating.'\n"
+    "  registry try bert-base-uncased --head masked-lm 'Paris is the [MASK] of France.'\n"
+    "  registry try bert-large-uncased-whole-word-masking-finetuned-squad 'Who wrote it?' 'Ada wrote the book.'",
+)
+@click.argument("name")
+@click.argument("texts", nargs=-1)
+@click.option("--head", help="Use this head instead of the model's own.")
+@_CACHE
+@_OFFLINE
+@_JSON
+def try_command(
+    name: str, texts: Sequence[str], head: str | None, cache_dir: str | None, offline: bool | None, as_json: bool
+) -> None:
+    """Load NAME and do with TEXTS what its head is for.
+
+    Sentence similarity for `base`, words for [MASK] with `masked-lm`, an answer (question, then text) with
+    `question-answering`, labels with classifiers. Without TEXTS it uses an example.
+    """
+    from registry.cli.trial import run_trial
+
+    result = run_trial(default_registry(), name, list(texts), head=head, cache_dir=cache_dir, offline=offline)
+    click.echo(json.dumps(result.data, indent=2) if as_json else "\n".join(result.lines))
+
+
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows as lines with aligned columns, the first in bold on a terminal that wants it."""
+    rows = [list(row) for row in rows]
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if "NO_COLOR" not in os.environ:
+            cells[0] = click.style(cells[0], bold=True)  # click drops it where the output is no terminal
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def _parameters(cached: Any) -> int | None:
+    """Return the number of scalars in the weights, where a header that is here tells."""
+    if (file := cached.get("model.safetensors")) is None:
+        return None
+    from registry.checkpoint.safetensors_file import SafetensorsFile
+
+    return SafetensorsFile(file.path).parameters()

