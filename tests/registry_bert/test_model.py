@@ -183,6 +183,7 @@ def test_the_base_model_compiles_without_graph_breaks(options: dict[str, bool]) 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of torch's own deprecations
 def test_the_compiled_base_model_is_exact() -> None:
     model = build("BertModel")
     assert_close(
