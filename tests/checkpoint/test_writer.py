@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from registry import CheckpointError
-from registry.checkpoint.writer import parse_size, refuse_unfinished, staged_folder
+from registry.checkpoint.writer import parse_size, refuse_unfinished, staged_folder, write_weights
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,15 @@ def test_a_new_folder_appears_whole(tmp_path: Path) -> None:
         (stage / "a").write_text("1")
         assert not out.exists()
     assert names(out) == ["a"] and names(out.parent) == ["out"]
+
+
+def test_weights_can_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    import torch
+
+    (tmp_path / "plain").touch()
+    for safe in (True, False):
+        (name,) = write_weights(tmp_path, {"a": torch.zeros(1)}, safe=safe)
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_failure_leaves_nothing_new_and_everything_old(tmp_path: Path) -> None:
