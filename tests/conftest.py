@@ -11,6 +11,9 @@ import pytest
 
 import registry.model_registry
 
+# Models here are tiny: a second thread only waits for the first, and on a busy machine it waits long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _OURS = ("REGISTRY_", "HF_", "PYTORCH_PRETRAINED_BERT_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "TORCH_HOME", "XDG_")
 
 
