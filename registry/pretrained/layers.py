@@ -82,6 +82,7 @@ def attend(
     dropout: float = 0.0,
     head_mask: Tensor | None = None,
     need_weights: bool = False,
+    is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention (arXiv:1706.03762, 3.2.1).
 
@@ -93,12 +94,15 @@ def attend(
         dropout: probability of dropping an attention weight.
         head_mask: factors of the weights, broadcasting over (batch, heads, query, key).
         need_weights: whether to return the weights, which costs torch's fused kernel.
+        is_causal: let that kernel hide from each query the keys after it; only without `keep`, and with as many keys as
+            queries. Where the kernel is not used, `keep` has to say it.
 
     Returns:
         the result, `(batch, heads, query, dim)`, and the weights after dropout and head mask when they were asked for.
     """
     if head_mask is None and not need_weights:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout), None
+        result = F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout, is_causal=is_causal)
+        return result, None
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if keep is not None:
         scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
