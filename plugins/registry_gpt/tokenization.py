@@ -123,7 +123,8 @@ def _word_splitter() -> Callable[[str], list[str]]:
     tokenizer = english.English().tokenizer
 
     def split(text: str) -> list[str]:
-        return [word.text.lower() for word in tokenizer(_standardize(ftfy.fix_text(text)))]
+        words = (word.text.lower() for word in tokenizer(_standardize(ftfy.fix_text(text))))
+        return ["\n" if word == "\n " else word for word in words]  # spaCy keeps the blank after a line end in its word
 
     return split
 

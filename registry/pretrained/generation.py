@@ -117,7 +117,8 @@ class GenerationMixin:
                 if draws is None:
                     chosen = scores.argmax(-1)
                 else:
-                    scores = keep_top_p(keep_top_k(scores / temperature, top_k), top_p)
+                    scores = (scores - scores.amax(-1, keepdim=True)) / temperature  # the best is 0: nothing overflows
+                    scores = keep_top_p(keep_top_k(scores, top_k), top_p)
                     chosen = _sample(scores, draws[:, position - length])
                 output[:, position] = torch.where(finished, pad, chosen)
                 if streamer is not None:
