@@ -144,7 +144,9 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
     except OSError as error:
         raise ConfigError(f"vocabulary {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"vocabulary {str(path)!r} is expected to be UTF-8 text, but is not; is it a weights file?") from error
+        raise ConfigError(
+            f"vocabulary {str(path)!r} is expected to be UTF-8 text, but is not; is it a weights file?"
+        ) from error
     if lines and not lines[-1]:
         lines.pop()
     return {line.removesuffix("\r"): number for number, line in enumerate(lines)}

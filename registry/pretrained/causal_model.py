@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from registry.pretrained.causal_config import CausalConfig
 from registry.pretrained.causal_layers import CausalAttention, Conv1D, KeyValueCache, SequenceSummary, causal_keep
 from registry.pretrained.generation import GenerationMixin
-from registry.pretrained.layers import Embedding, Linear
+from registry.pretrained.layers import Embedding, Linear, check_pruning, head_masks
 from registry.pretrained.losses import class_loss, next_token_loss
 from registry.pretrained.model import PreTrainedModel
 from registry.pretrained.outputs import CausalLMOutput, CausalModelOutput, DoubleHeadsOutput
@@ -77,14 +77,9 @@ class CausalModel(CausalPreTrainedModel):
         Raises:
             ValueError: when the layer or a head does not exist, or none would be left.
         """
-        if not 0 <= layer < len(self.h):
-            raise ValueError(f"layer is expected to be in 0..{len(self.h) - 1}, but is {layer}")
-        attention: CausalAttention = self.h[layer].get_submodule("attn")  # type: ignore[assignment]
-        if unknown := sorted(set(heads) - set(attention.heads)):
-            raise ValueError(f"heads of layer {layer} are expected to be among {attention.heads}, but are {unknown}")
-        if len(heads) == len(attention.heads):
-            raise ValueError(f"layer {layer} is expected to keep at least one head")
-        attention.prune(heads)
+        attentions: list[CausalAttention] = [block.get_submodule("attn") for block in self.h]  # type: ignore[misc]
+        check_pruning(layer, heads, [attention.heads for attention in attentions])
+        attentions[layer].prune(heads)
 
     def forward(
         self,
@@ -148,7 +143,7 @@ class CausalModel(CausalPreTrainedModel):
         states: tuple[Tensor, ...] = ()
         presents: tuple[Tensor, ...] = ()
         attentions: tuple[Tensor, ...] = ()
-        for number, (block, mask) in enumerate(zip(self.h, self._head_masks(head_mask), strict=True)):
+        for number, (block, mask) in enumerate(zip(self.h, head_masks(head_mask, len(self.h), self.dtype), strict=True)):
             if collect:
                 states = (*states, hidden.view(*leading, length, -1))
             before = past_key_values if isinstance(past_key_values, KeyValueCache | None) else past_key_values[number]
@@ -186,14 +181,6 @@ class CausalModel(CausalPreTrainedModel):
         if start + length > limit:
             raise ValueError(f"a sequence is expected to have at most {limit} tokens, but has {start + length}; truncate it")
         return table.weight[start : start + length]
-
-    def _head_masks(self, head_mask: Tensor | None) -> Sequence[Tensor | None]:
-        """Return one mask a layer, (1, A, 1, 1)."""
-        count = self.config.n_layer
-        if head_mask is None:
-            return [None] * count
-        per_layer = head_mask.expand(count, -1) if head_mask.dim() == 1 else head_mask
-        return [mask[None, :, None, None].to(self.dtype) for mask in per_layer]
 
 
 class CausalLMHeadModel(CausalPreTrainedModel, GenerationMixin):

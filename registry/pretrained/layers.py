@@ -13,7 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "Embedding", "LayerNorm", "Linear", "attend", "keep_mask", "prune_linear", "remaining_heads"]
+__all__ = [
+    "ACTIVATIONS",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "attend",
+    "check_pruning",
+    "head_masks",
+    "keep_mask",
+    "prune_linear",
+    "remaining_heads",
+]
 
 
 class Linear(nn.Linear):
@@ -110,6 +121,39 @@ def attend(
     if head_mask is not None:
         weights = weights * head_mask
     return weights @ value, weights if need_weights else None
+
+
+def head_masks(head_mask: Tensor | None, layers: int, dtype: torch.dtype) -> Sequence[Tensor | None]:
+    """Return for each layer the factors of its heads, (1, heads, 1, 1), or None.
+
+    Args:
+        head_mask: `(heads,)` for all layers, or `(layers, heads)`.
+        layers: how many there are.
+        dtype: of the factors.
+    """
+    if head_mask is None:
+        return [None] * layers
+    per_layer = head_mask.expand(layers, -1) if head_mask.dim() == 1 else head_mask
+    return [mask[None, :, None, None].to(dtype) for mask in per_layer]
+
+
+def check_pruning(layer: int, gone: Sequence[int], heads: Sequence[Sequence[int]]) -> None:
+    """Raise unless these heads of a layer can be cut.
+
+    Args:
+        layer: the number of the layer.
+        gone: original numbers of the heads to cut.
+        heads: for each layer, the original numbers of those that it has.
+
+    Raises:
+        ValueError: when the layer or a head does not exist, or none would be left.
+    """
+    if not 0 <= layer < len(heads):
+        raise ValueError(f"layer is expected to be in 0..{len(heads) - 1}, but is {layer}")
+    if unknown := sorted(set(gone) - set(heads[layer])):
+        raise ValueError(f"heads of layer {layer} are expected to be among {heads[layer]}, but are {unknown}")
+    if len(gone) == len(heads[layer]):
+        raise ValueError(f"layer {layer} is expected to keep at least one head")
 
 
 def remaining_heads(num_heads: int, pruned: Sequence[int]) -> list[int]:
