@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers as new
 from torch import Tensor
 from transformers.generation.logits_process import (
     RepetitionPenaltyLogitsProcessor,
@@ -15,6 +14,7 @@ from transformers.generation.logits_process import (
 from registry.pretrained.generation import GenerationMixin, keep_top_k, keep_top_p, penalize_repetition
 from registry_gpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from registry_gpt2 import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel
+from tests.oracles import new
 
 SIZES: dict[str, Any] = {"n_positions": 40, "n_embd": 16, "n_layer": 2, "n_head": 4}
 FAMILIES = {"gpt": (OpenAIGPTConfig, OpenAIGPTLMHeadModel), "gpt2": (GPT2Config, GPT2LMHeadModel)}

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_transformers as old
 import torch
-import transformers as new
 from torch import Tensor
 
 import registry_gpt
 import registry_gpt2
 from registry.errors import CheckpointError, ConfigError
+from tests.oracles import new, old
 
 SIZES: dict[str, Any] = {"n_positions": 12, "n_embd": 8, "n_layer": 2, "n_head": 2}
 TOLERANCE = {"atol": 2e-5, "rtol": 0.0}

@@ -9,8 +9,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-import pytorch_transformers as old
-import transformers as new
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -18,6 +16,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 import registry_gpt.tokenization
 from registry.errors import ConfigError
 from registry_gpt import OpenAIGPTTokenizer
+from tests.oracles import new, old
 
 TEXTS = [
     "Hello, World! It's HERE.",

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import pytorch_transformers as old
 import torch
-import transformers as new
 from torch import Tensor
 
 from registry.errors import ConfigError
 from registry_gpt2 import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, GPT2Model
+from tests.oracles import new, old
 
 SIZES: dict[str, Any] = {"n_positions": 16, "n_embd": 8, "n_layer": 3, "n_head": 2}
 TOLERANCE = {"atol": 2e-5, "rtol": 0.0}
