@@ -21,6 +21,7 @@ from registry.catalog.layers import (
     project_source,
     signature,
 )
+from registry.catalog.names import user_path
 from registry.errors import CatalogError, CheckpointError, ConfigError, DownloadError, RegistryWarning
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
@@ -79,11 +80,11 @@ class ModelRegistry:
             cache_dir: the cache folder; by default the environment decides at each use.
             plugins: where families come from; by default the installed packages.
         """
-        self._catalogs = tuple(Path(path).expanduser().absolute() for path in catalogs)
+        self._catalogs = tuple(user_path(path).absolute() for path in catalogs)
         for path in self._catalogs:
             if not path.exists():
                 raise CatalogError("the catalog is expected to exist, but does not", file=str(path))
-        self._cache_dir = None if cache_dir is None else Path(cache_dir).expanduser().absolute()
+        self._cache_dir = None if cache_dir is None else user_path(cache_dir).absolute()
         #: The families of this environment.
         self.families = PluginHost() if plugins is None else plugins
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
@@ -418,7 +419,7 @@ class ModelRegistry:
             return _url_target(text)
         is_word = isinstance(name_or_path, str) and not text.startswith((".", "/", "~", os.sep)) and text != ""
         entry = self.maybe_resolve(text) if is_word else None
-        path = Path(text).expanduser()
+        path = user_path(text)
         if entry is not None:
             if path.exists():
                 warnings.warn(

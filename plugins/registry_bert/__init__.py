@@ -1,5 +1,20 @@
 """BERT (arXiv:1810.04805) for the model registry. Every name is imported when it is first used."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from registry_bert.config import BertConfig
+    from registry_bert.modeling import (
+        BertForMaskedLM,
+        BertForMultipleChoice,
+        BertForNextSentencePrediction,
+        BertForPreTraining,
+        BertForQuestionAnswering,
+        BertForSequenceClassification,
+        BertForTokenClassification,
+        BertModel,
+    )
+    from registry_bert.tokenization import BertTokenizer
+
 __all__ = [
     "BertConfig",
     "BertForMaskedLM",

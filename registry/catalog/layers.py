@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import warnings
@@ -12,6 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from registry.catalog.document import MAX_BYTES
+from registry.catalog.names import user_path
 from registry.catalog.schema import CatalogFile, read_catalog
 from registry.errors import CatalogError, RegistryWarning
 
@@ -51,10 +51,7 @@ class CatalogSource:
 
 def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
     """Return the source of an ordinary file; a folder stands for the models.yaml inside it."""
-    full = Path(path)
-    with contextlib.suppress(RuntimeError):  # the home of no known user: left as it is, and reported when it is read
-        full = full.expanduser()
-    full = full.absolute()
+    full = user_path(path).absolute()
     if full.is_dir():
         full /= FILE_NAME
     return CatalogSource(kind, str(full), full.read_bytes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
-__all__ = ["MODEL_NAME", "unsafe_file_name"]
+__all__ = ["MODEL_NAME", "unsafe_file_name", "user_path"]
 
 #: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -35,3 +37,11 @@ def unsafe_file_name(name: str) -> str | None:
         if len(part.encode()) > _MAX_PART:
             return f"has a path part of more than {_MAX_PART} bytes"
     return None
+
+
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return a path with `~` expanded; that of a user whom the system does not know stays as it is."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from registry.catalog.names import unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.errors import CheckpointError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Checkpoint", "StateDict", "checkpoint_format", "open_checkpoint", "shard_names"]
 

@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import torch
-
 from registry.errors import CheckpointError
 from registry.store.cache import sync_folder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["parse_size", "refuse_unfinished", "staged_folder", "write_weights"]
 
@@ -133,8 +135,13 @@ def write_weights(
             from safetensors.torch import save_file
 
             contiguous = {key: tensor.contiguous() for key, tensor in shard.items()}
+            (folder / name).touch()  # as the umask says; safetensors replaces the file with one that only its owner may read
+            mode = (folder / name).stat().st_mode
             save_file(contiguous, folder / name, metadata={"format": "pt"})
+            (folder / name).chmod(mode)
         else:
+            import torch
+
             torch.save(shard, folder / name)
     return names
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from registry.catalog.names import user_path
+
 __all__ = ["cache_folders"]
 
 _LEAF = "pytorch_pretrained_bert"
@@ -28,4 +30,4 @@ def cache_folders(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path
 
 
 def _full(path: str | os.PathLike[str]) -> Path:
-    return Path(path).expanduser().absolute()
+    return user_path(path).absolute()

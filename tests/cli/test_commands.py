@@ -266,7 +266,7 @@ def test_the_version_is_the_distributions(run: Run) -> None:
 
 def test_the_installed_command_is_this_one() -> None:
     command = shutil.which("registry", path=str(Path(sys.executable).parent))
-    assert command is not None, "install the package (`make venv`)"
+    assert command is not None, "run `make test`, which installs the package"
     done = subprocess.run([command, "info", "no-such-model"], env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: [R101] ")

@@ -10,7 +10,35 @@ from safetensors.torch import save_file
 
 from registry_bert import BertConfig, BertForPreTraining
 
-WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] hello world the a man eat ##s ##ing food play . , ! ? ' don t é caf ##é 日 本".split()
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "hello",
+    "world",
+    "the",
+    "a",
+    "man",
+    "eat",
+    "##s",
+    "##ing",
+    "food",
+    "play",
+    ".",
+    ",",
+    "!",
+    "?",
+    "'",
+    "don",
+    "t",
+    "é",
+    "caf",
+    "##é",
+    "日",
+    "本",
+]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from pathlib import Path
 from typing import Any
 
@@ -184,9 +183,12 @@ def test_the_base_model_compiles_without_graph_breaks(options: dict[str, bool]) 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's compiler warns of torch's own deprecations
 def test_the_compiled_base_model_is_exact() -> None:
     model = build("BertModel")
-    assert_close(torch.compile(model, fullgraph=True)(**inputs("BertModel")).to_tuple(), model(**inputs("BertModel")).to_tuple())
+    assert_close(
+        torch.compile(model, fullgraph=True)(**inputs("BertModel")).to_tuple(), model(**inputs("BertModel")).to_tuple()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if name != "BertModel"])
@@ -243,9 +245,10 @@ def test_labels_that_are_all_ignored_give_zero(name: str) -> None:
 
 def test_minus_one_and_minus_hundred_are_both_ignored() -> None:
     model, given = build("BertForMaskedLM"), labels("BertForMaskedLM")["labels"]
-    assert model(**inputs("BertForMaskedLM"), labels=given).loss == model(
-        **inputs("BertForMaskedLM"), labels=given.masked_fill(given == -1, -100)
-    ).loss
+    assert (
+        model(**inputs("BertForMaskedLM"), labels=given).loss
+        == model(**inputs("BertForMaskedLM"), labels=given.masked_fill(given == -1, -100)).loss
+    )
 
 
 def test_answer_positions_are_left_alone_and_may_lie_outside() -> None:
@@ -325,7 +328,7 @@ def test_a_model_wants_a_configuration_of_its_family() -> None:
 
 def resident_anonymous() -> int:
     """Return RssAnon of this process in bytes (Linux)."""
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
 
 
@@ -341,7 +344,7 @@ def test_a_full_size_checkpoint_loads_into_every_class_from_both_published_layou
         model = cls.from_pretrained(full_size / layout)
         assert not [key for key in model.load_report.missing if key.startswith("bert.") or name == "BertModel"]
         assert all(key.startswith("cls.") or "pooler" in key for key in model.load_report.unexpected)
-    assert os.path.getsize(full_size / "safetensors" / "model.safetensors") > 400 << 20
+    assert (full_size / "safetensors" / "model.safetensors").stat().st_size > 400 << 20
 
 
 @pytest.mark.slow
@@ -351,4 +354,4 @@ def test_loading_full_size_raises_anonymous_memory_by_less_than_a_twentieth_of_t
     model = registry.load(full_size / "safetensors", head="pretraining")
     grown = resident_anonymous() - before
     assert model.load_report.clean
-    assert grown < 0.05 * os.path.getsize(full_size / "safetensors" / "model.safetensors"), grown
+    assert grown < 0.05 * (full_size / "safetensors" / "model.safetensors").stat().st_size, grown

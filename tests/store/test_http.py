@@ -378,7 +378,7 @@ def test_a_plain_server_behind_https_is_a_download_error(cache: Path) -> None:
 def test_a_server_that_stalls_is_a_download_error(sent: int | None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert http._TIMEOUT == (10.0, 30.0)
     monkeypatch.setattr(http, "_TIMEOUT", (0.5, 0.3))
-    done = threading.Event()
+    done, given_up = threading.Event(), threading.Event()
 
     def answer(handler: Handler, request: Request) -> None:
         if sent is not None:
@@ -386,12 +386,14 @@ def test_a_server_that_stalls_is_a_download_error(sent: int | None, cache: Path,
             handler.send_header("Content-Length", str(len(BODY)))
             handler.end_headers()
             handler.wfile.write(BODY[:sent])
-        done.wait(30)
+        if not done.wait(20):
+            given_up.set()
         handler.close_connection = True
 
     with serving(answer) as server:
         with pytest.raises(DownloadError):
             get(cache, server.url, NAME, HASHED)
+        assert not given_up.is_set(), "the server had to end it"
         done.set()
     assert leftovers(cache) == []
 

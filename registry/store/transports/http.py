@@ -151,7 +151,7 @@ class HttpTransport:
                 url,
                 headers=_HEADERS,
                 auth=_Bearer(token) if token else None,
-                timeout=_TIMEOUT,
+                timeout=None,
                 allow_redirects=False,
                 stream=True,
             )

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from registry.catalog.names import user_path
 from registry.errors import DownloadError
 from registry.store.source import scheme_of
 from registry.store.transports.protocol import FileMissing, Resource
@@ -57,7 +58,7 @@ def local_path(source: str) -> Path:
         return _package_folder(module, source) / inner
     if "://" in source:
         return Path(unquote(urlsplit(source).path))
-    return Path(source).expanduser()
+    return user_path(source)
 
 
 def _package_folder(module: str, source: str) -> Path:
