@@ -22,7 +22,7 @@ from tests.oracles import new, old
 CHARACTERS = [
     chr(code) for code in (*range(0x21), 0x7F, 0x80, 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2010), 0x2028, 0x2029)
 ]
-CHARACTERS += [*"\u202f\u205f\u3000\ufeff\u0301éßÆİıΣςЯ中日한العहि😀🏽👩‍👩‍👧٣½²™"]  # noqa: RUF001  # they are to be confusing
+CHARACTERS += [*"\u202f\u205f\u3000\ufeff\u0301éßÆİıΣςЯ中日한العहि😀🏽👩‍👩‍👧٣½²™"]
 TEXTS = [
     "Hello, world!",
     "I'll say it's we've I'd they're 'tis DON'T",
