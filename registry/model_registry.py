@@ -399,7 +399,7 @@ class ModelRegistry:
         _refuse_proxies(proxies)
         target = self._locate(name_or_path)
         own = {role.removesuffix("_file"): (name,) for role, name in cls.vocab_files_names.items()}
-        ancestors = (self.families.find_family(base.__name__) for base in cls.__mro__ if "vocab_files_names" in vars(base))
+        ancestors = (self.families.find_family(base.__name__) for base in cls.__mro__)
         described = next((family for family in ancestors if family is not None), None)
         self._require_family(target, described, cls)
         files: Mapping[str, Sequence[str]] = described.files if described else own

@@ -19,6 +19,8 @@ from registry.pretrained.layers import (
     LayerNorm,
     Linear,
     attend,
+    check_pruning,
+    head_masks,
     keep_mask,
     prune_linear,
     remaining_heads,
@@ -229,14 +231,9 @@ class BertModel(BertPreTrainedModel):
         Raises:
             ValueError: when the layer or a head does not exist, or none would be left.
         """
-        if not 0 <= layer < len(self.encoder.layer):
-            raise ValueError(f"layer is expected to be in 0..{len(self.encoder.layer) - 1}, but is {layer}")
-        attention: BertAttention = self.encoder.layer[layer].get_submodule("attention")  # type: ignore[assignment]
-        if unknown := sorted(set(heads) - set(attention.heads)):
-            raise ValueError(f"heads of layer {layer} are expected to be among {attention.heads}, but are {unknown}")
-        if len(heads) == len(attention.heads):
-            raise ValueError(f"layer {layer} is expected to keep at least one head")
-        attention.prune(heads)
+        attentions: list[BertAttention] = [each.get_submodule("attention") for each in self.encoder.layer]  # type: ignore[misc]
+        check_pruning(layer, heads, [attention.heads for attention in attentions])
+        attentions[layer].prune(heads)
 
     def forward(
         self,
@@ -272,7 +269,7 @@ class BertModel(BertPreTrainedModel):
         words = self.embeddings.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         hidden = self.embeddings(words, token_type_ids, position_ids)
         keep = keep_mask(attention_mask)
-        masks = self._head_masks(head_mask)
+        masks = head_masks(head_mask, self.config.num_hidden_layers, self.dtype)
         states: tuple[Tensor, ...] = (hidden,)
         attentions: tuple[Tensor, ...] = ()
         for layer, mask in zip(self.encoder.layer, masks, strict=True):
@@ -287,14 +284,6 @@ class BertModel(BertPreTrainedModel):
             hidden_states=states if collect else None,
             attentions=attentions if need_weights else None,
         )
-
-    def _head_masks(self, head_mask: Tensor | None) -> Sequence[Tensor | None]:
-        """Return one mask a layer, (1, A, 1, 1)."""
-        count = self.config.num_hidden_layers
-        if head_mask is None:
-            return [None] * count
-        per_layer = head_mask.expand(count, -1) if head_mask.dim() == 1 else head_mask
-        return [mask[None, :, None, None].to(self.dtype) for mask in per_layer]
 
 
 class BertTransform(nn.Module):

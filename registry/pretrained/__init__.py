@@ -3,14 +3,16 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry.pretrained.config import PretrainedConfig
+    from registry.pretrained.generation import GenerationMixin
     from registry.pretrained.model import PreTrainedModel
     from registry.pretrained.outputs import ModelOutput
     from registry.pretrained.tokenizer import BatchEncoding, PreTrainedTokenizer
 
-__all__ = ["BatchEncoding", "ModelOutput", "PreTrainedModel", "PreTrainedTokenizer", "PretrainedConfig"]
+__all__ = ["BatchEncoding", "GenerationMixin", "ModelOutput", "PreTrainedModel", "PreTrainedTokenizer", "PretrainedConfig"]
 
 _HOMES = {
     "BatchEncoding": "tokenizer",
+    "GenerationMixin": "generation",
     "ModelOutput": "outputs",
     "PreTrainedModel": "model",
     "PreTrainedTokenizer": "tokenizer",

@@ -13,7 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ACTIVATIONS", "Embedding", "LayerNorm", "Linear", "attend", "keep_mask", "prune_linear", "remaining_heads"]
+__all__ = [
+    "ACTIVATIONS",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "attend",
+    "check_pruning",
+    "head_masks",
+    "keep_mask",
+    "prune_linear",
+    "remaining_heads",
+]
 
 
 class Linear(nn.Linear):
@@ -82,6 +93,7 @@ def attend(
     dropout: float = 0.0,
     head_mask: Tensor | None = None,
     need_weights: bool = False,
+    is_causal: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
     """Scaled dot-product attention (arXiv:1706.03762, 3.2.1).
 
@@ -93,12 +105,15 @@ def attend(
         dropout: probability of dropping an attention weight.
         head_mask: factors of the weights, broadcasting over (batch, heads, query, key).
         need_weights: whether to return the weights, which costs torch's fused kernel.
+        is_causal: let that kernel hide from each query the keys after it; only without `keep`, and with as many keys as
+            queries. Where the kernel is not used, `keep` has to say it.
 
     Returns:
         the result, `(batch, heads, query, dim)`, and the weights after dropout and head mask when they were asked for.
     """
     if head_mask is None and not need_weights:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout), None
+        result = F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout, is_causal=is_causal)
+        return result, None
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if keep is not None:
         scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
@@ -106,6 +121,39 @@ def attend(
     if head_mask is not None:
         weights = weights * head_mask
     return weights @ value, weights if need_weights else None
+
+
+def head_masks(head_mask: Tensor | None, layers: int, dtype: torch.dtype) -> Sequence[Tensor | None]:
+    """Return for each layer the factors of its heads, (1, heads, 1, 1), or None.
+
+    Args:
+        head_mask: `(heads,)` for all layers, or `(layers, heads)`.
+        layers: how many there are.
+        dtype: of the factors.
+    """
+    if head_mask is None:
+        return [None] * layers
+    per_layer = head_mask.expand(layers, -1) if head_mask.dim() == 1 else head_mask
+    return [mask[None, :, None, None].to(dtype) for mask in per_layer]
+
+
+def check_pruning(layer: int, gone: Sequence[int], heads: Sequence[Sequence[int]]) -> None:
+    """Raise unless these heads of a layer can be cut.
+
+    Args:
+        layer: the number of the layer.
+        gone: original numbers of the heads to cut.
+        heads: for each layer, the original numbers of those that it has.
+
+    Raises:
+        ValueError: when the layer or a head does not exist, or none would be left.
+    """
+    if not 0 <= layer < len(heads):
+        raise ValueError(f"layer is expected to be in 0..{len(heads) - 1}, but is {layer}")
+    if unknown := sorted(set(gone) - set(heads[layer])):
+        raise ValueError(f"heads of layer {layer} are expected to be among {heads[layer]}, but are {unknown}")
+    if len(gone) == len(heads[layer]):
+        raise ValueError(f"layer {layer} is expected to keep at least one head")
 
 
 def remaining_heads(num_heads: int, pruned: Sequence[int]) -> list[int]:

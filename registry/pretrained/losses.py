@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["class_loss", "classification_loss", "masked_labels", "span_loss"]
+__all__ = ["class_loss", "classification_loss", "masked_labels", "next_token_loss", "span_loss"]
 
 _IGNORED = -100
 
@@ -34,6 +34,16 @@ def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.shape[-1] == 1:
         return F.mse_loss(logits.reshape(-1), labels.reshape(-1).to(logits.dtype))
     return class_loss(logits, labels)
+
+
+def next_token_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of predicting each token from those before it: labels are the inputs, shifted here.
+
+    Args:
+        logits: `(..., seq, vocab)`.
+        labels: int64 `(..., seq)`, -1 or -100 where there is nothing to learn.
+    """
+    return class_loss(logits[..., :-1, :], labels[..., 1:])
 
 
 def span_loss(start_logits: Tensor, end_logits: Tensor, starts: Tensor, ends: Tensor) -> Tensor:

@@ -11,7 +11,10 @@ from torch.utils import _pytree
 
 __all__ = [
     "BaseModelOutput",
+    "CausalLMOutput",
+    "CausalModelOutput",
     "ClassifierOutput",
+    "DoubleHeadsOutput",
     "ModelOutput",
     "PreTrainingOutput",
     "QuestionAnsweringOutput",
@@ -92,5 +95,39 @@ class QuestionAnsweringOutput(ModelOutput):
     loss: Tensor | None = None
     start_logits: Tensor | None = None
     end_logits: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class CausalModelOutput(ModelOutput):
+    """Of a bare decoder: `(batch, seq, hidden)`; keys and values of each layer, `(2, batch, heads, seq so far, dim)`."""
+
+    last_hidden_state: Tensor
+    past_key_values: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class CausalLMOutput(ModelOutput):
+    """Of a language model head: logits `(batch, seq, vocab)` for the token after each position."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: tuple[Tensor, ...] | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+@dataclass
+class DoubleHeadsOutput(ModelOutput):
+    """Of language model and multiple choice: logits `(batch, choices, seq, vocab)` and `(batch, choices)`."""
+
+    loss: Tensor | None = None
+    mc_loss: Tensor | None = None
+    logits: Tensor | None = None
+    mc_logits: Tensor | None = None
+    past_key_values: tuple[Tensor, ...] | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None

@@ -64,6 +64,8 @@ class PreTrainedTokenizer:
 
     #: Constructor argument to the conventional name of the vocabulary file.
     vocab_files_names: ClassVar[Mapping[str, str]] = {}
+    #: Whether a call returns `token_type_ids` when it does not say.
+    returns_token_type_ids: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -323,7 +325,7 @@ class PreTrainedTokenizer:
         pad_to_multiple_of: int | None = None,
         is_split_into_words: bool = False,
         return_tensors: str | None = None,
-        return_token_type_ids: bool = True,
+        return_token_type_ids: bool | None = None,
         return_attention_mask: bool = True,
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
@@ -340,7 +342,7 @@ class PreTrainedTokenizer:
             pad_to_multiple_of: round the padded length up.
             is_split_into_words: whether texts come as lists of words.
             return_tensors: `pt` for int64 tensors `(batch, seq)`, `np` for arrays, None for lists.
-            return_token_type_ids: whether to return which of a pair each token is of.
+            return_token_type_ids: whether to return which of a pair each token is of; None does as the family's models need.
             return_attention_mask: whether to return 1 for tokens and 0 for padding.
             return_special_tokens_mask: whether to return 1 for special tokens.
             return_offsets_mapping: whether to return for each token its `(begin, end)` in the text, in characters.
@@ -360,7 +362,7 @@ class PreTrainedTokenizer:
         columns: dict[str, list[list[Any]]] = {"input_ids": [encoding.ids for encoding in encodings]}
         fill: dict[str, Any] = {"input_ids": 0, "token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1}
         fill["offset_mapping"] = (0, 0)
-        if return_token_type_ids:
+        if self.returns_token_type_ids if return_token_type_ids is None else return_token_type_ids:
             columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
         if return_attention_mask:
             columns["attention_mask"] = [encoding.attention_mask for encoding in encodings]

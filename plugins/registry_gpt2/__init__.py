@@ -1,0 +1,18 @@
+"""GPT-2 (Radford and others, 2019) for the model registry. Every name is imported when it is first used."""
+
+__all__ = [
+    "GPT2Config",
+    "GPT2DoubleHeadsModel",
+    "GPT2LMHeadModel",
+    "GPT2Model",
+    "GPT2Tokenizer",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    home = {"GPT2Config": "config", "GPT2Tokenizer": "tokenization"}.get(name, "modeling")
+    return getattr(import_module(f"{__name__}.{home}"), name)

@@ -1,0 +1,131 @@
+"""The base of tokenizers whose vocabulary is a `vocab.json` and a `merges.txt`: byte pair encoding (arXiv:1508.07909)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tokenizers import models
+
+from registry.checkpoint.json_file import read_json
+from registry.errors import ConfigError
+from registry.pretrained.tokenizer import PreTrainedTokenizer
+
+__all__ = ["BPETokenizer", "find_merges", "read_bpe"]
+
+_HEADER = "#version"
+
+FilePath = str | os.PathLike[str]
+
+
+class BPETokenizer(PreTrainedTokenizer):
+    """A tokenizer that saves its vocabulary as two files."""
+
+    vocab_files_names = {"vocab_file": "vocab.json", "merges_file": "merges.txt"}  # noqa: RUF012  # a class attribute by design
+    # Token types are added to the words in these families: zeros would add the embedding of the first token.
+    returns_token_type_ids: ClassVar[bool] = False
+
+    def save_vocabulary(self, path: FilePath) -> tuple[str, ...]:
+        """Write `vocab.json` and `merges.txt` into a folder; or the vocabulary to a file and the merges beside it.
+
+        Beside `vocab.json` the merges are `merges.txt`, beside any other file they have its name and `.merges.txt`.
+        """
+        target = Path(path)
+        if target.is_dir():
+            target /= self.vocab_files_names["vocab_file"]
+        merges = _beside(target)
+        saved = json.loads(self._engine.to_str())["model"]
+        vocabulary = dict(sorted(saved["vocab"].items(), key=lambda item: item[1]))
+        lines = [f"{_HEADER}: 0.2", *(" ".join(pair) for pair in saved["merges"])]
+        _replace(target, json.dumps(vocabulary, ensure_ascii=False) + "\n")
+        _replace(merges, "".join(f"{line}\n" for line in lines))
+        return str(target), str(merges)
+
+
+def find_merges(vocab_file: FilePath, merges_file: FilePath | None) -> Path:
+    """Return the file of the merges: the one given, else the one that `save_vocabulary` wrote beside the vocabulary.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    if merges_file is not None:
+        return Path(merges_file)
+    vocabulary = Path(vocab_file)
+    candidates = dict.fromkeys((_beside(vocabulary), vocabulary.with_name("merges.txt")))
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(
+        f"merges of vocabulary {str(vocab_file)!r} are expected to be {' or '.join(map(str, candidates))}, but there is no "
+        "such file; give merges_file"
+    )
+
+
+def read_bpe(vocab_file: FilePath, merges_file: FilePath, **options: Any) -> models.BPE:
+    """Return the model of the engine.
+
+    Args:
+        vocab_file: a JSON object of token to id; or a `tokenizer.json`, which holds merges too.
+        merges_file: two tokens a line, the most frequent pair first, with or without a first line `#version: …`; or that
+            same `tokenizer.json`.
+        options: of the engine's BPE, as `end_of_word_suffix`.
+
+    Raises:
+        ConfigError: when a file is missing or holds something else, or when the two do not belong together.
+    """
+    if not Path(vocab_file).is_file():
+        raise ConfigError(f"vocabulary {str(vocab_file)!r} is expected to be a file, but is not there")
+    data = read_json(Path(vocab_file))
+    saved = data.get("model")
+    if isinstance(saved, dict):
+        if saved.get("type") != "BPE":
+            raise ConfigError(f"file {str(vocab_file)!r} is expected to hold a BPE vocabulary, but does not")
+        vocabulary = saved["vocab"]
+    else:
+        vocabulary = data
+    if not all(isinstance(number, int) and number >= 0 for number in vocabulary.values()):
+        raise ConfigError(f"vocabulary {str(vocab_file)!r} is expected to map tokens to ids, but does not; is it of BPE?")
+    if isinstance(saved, dict) and Path(merges_file) == Path(vocab_file):
+        pairs: Sequence[Any] = [pair.split(" ") if isinstance(pair, str) else pair for pair in saved["merges"]]
+    else:
+        pairs = _read_merges(Path(merges_file))
+    try:
+        return models.BPE(vocab=vocabulary, merges=[(first, second) for first, second in pairs], **options)
+    except Exception as error:  # the engine raises bare Exceptions
+        raise ConfigError(
+            f"merges {str(merges_file)!r} are expected to belong to vocabulary {str(vocab_file)!r}, but do not: {error}"
+        ) from error
+
+
+def _read_merges(path: Path) -> list[list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise ConfigError(f"merges {str(path)!r} are expected to be readable, but are not ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"merges {str(path)!r} are expected to be UTF-8 text, but are not") from error
+    if not lines[-1]:
+        lines.pop()
+    begin = 1 if lines and lines[0].startswith(_HEADER) else 0
+    pairs = []
+    for number, line in enumerate(lines[begin:], begin + 1):
+        pair = line.removesuffix("\r").split(" ")
+        if len(pair) != 2 or not all(pair):
+            raise ConfigError(f"line {number} of merges {str(path)!r} is expected to be two tokens, but is {line!r}")
+        pairs.append(pair)
+    return pairs
+
+
+def _beside(vocabulary: Path) -> Path:
+    """Return where the merges of a vocabulary file are saved."""
+    name = "merges.txt" if vocabulary.name == "vocab.json" else f"{vocabulary.name}.merges.txt"
+    return vocabulary.with_name(name)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(text.encode("utf-8"))
+    temporary.replace(path)

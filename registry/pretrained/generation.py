@@ -1,0 +1,253 @@
+"""Generate tokens with any causal head: greedily, or by sampling.
+
+Shapes: B rows of the batch, S prompt, V vocabulary. Nothing that happens to one row depends on another: padding takes
+neither positions nor attention, and every row draws from a generator of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+__all__ = ["GenerationMixin", "Streamer", "keep_top_k", "keep_top_p", "penalize_repetition"]
+
+
+class Streamer(Protocol):
+    """Receives tokens while they are generated."""
+
+    def put(self, value: Tensor) -> None:
+        """Take the new token of every row, int64 (B,) on the CPU; a finished row has its padding token."""
+        ...
+
+    def end(self) -> None:
+        """Learn that there is no more."""
+        ...
+
+
+class GenerationMixin:
+    """Gives a causal head `generate`. The head implements `start_generation` and `generation_step`."""
+
+    def start_generation(self, batch_size: int, max_length: int) -> Any:
+        """Return the state of a generation, with whatever memory it needs allocated at once.
+
+        Args:
+            batch_size: rows.
+            max_length: how many tokens the steps will read in all, padding included.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is expected to implement start_generation")
+
+    def generation_step(self, input_ids: Tensor, attention_mask: Tensor | None, state: Any) -> Tensor:
+        """Read tokens, update the state in place, and return the scores (B, V) of the token after the last one.
+
+        Args:
+            input_ids: int64 (B, new): the whole prompt first, then one token at a time.
+            attention_mask: bool (B, all so far), False for padding, which is on the left; None when nothing is padded.
+            state: what `start_generation` returned.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is expected to implement generation_step")
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        max_new_tokens: int = 20,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        repetition_penalty: float = 1.0,
+        num_return_sequences: int = 1,
+        eos_token_id: int | Sequence[int] | None = None,
+        pad_token_id: int | None = None,
+        stop: Sequence[Sequence[int]] | None = None,
+        seed: int | None = None,
+        streamer: Streamer | None = None,
+    ) -> Tensor:
+        """Continue prompts.
+
+        Args:
+            input_ids: int64 (B, S), padded on either side.
+            attention_mask: (B, S), any dtype, zero for padding; None when there is none.
+            max_new_tokens: how many tokens to add at most.
+            do_sample: draw each token from the distribution, instead of taking the best one.
+            temperature: divides the scores; sampling only, as the next two.
+            top_k: sample from this many best tokens; 0 for all.
+            top_p: sample from the fewest tokens whose probabilities reach this sum (arXiv:1904.09751); 1 for all.
+            repetition_penalty: divides the scores of tokens that the row has already (arXiv:1909.05858); 1 for none.
+            num_return_sequences: samples of each prompt, as neighbouring rows.
+            eos_token_id: one or several tokens that end a row; None takes the configuration's, an empty list none.
+            pad_token_id: fills up rows that end early; None takes the configuration's, else the first that ends a row.
+            stop: sequences of tokens that end a row once it has generated one of them.
+            seed: row r draws from a generator that is seeded with seed + r; None takes torch's global generator.
+            streamer: gets every token as soon as it is there.
+
+        Returns:
+            int64 (B * num_return_sequences, S + new): the prompts as given, then the new tokens; `new` is less than
+            `max_new_tokens` when every row has ended.
+
+        Raises:
+            ValueError: naming the argument that is wrong.
+        """
+        _check_prompt(input_ids, attention_mask)
+        _check_settings(max_new_tokens, do_sample, temperature, top_k, top_p, repetition_penalty, num_return_sequences)
+        ends, pad = _ends(eos_token_id, pad_token_id, getattr(self, "config", None))
+        stops = _stops(stop, input_ids.device)
+        prompt = input_ids.repeat_interleave(num_return_sequences, 0)
+        rows, length = prompt.shape
+        # Allocated before inference mode begins: a tensor that is born inside it could not be trained on.
+        output = torch.cat((prompt, prompt.new_full((rows, max_new_tokens), pad)), dim=1)
+        draws = _draws(rows, max_new_tokens, seed).to(prompt.device) if do_sample else None
+        finished = torch.zeros(rows, dtype=torch.bool, device=prompt.device)
+        ending = torch.tensor(ends, dtype=torch.int64, device=prompt.device)
+
+        with torch.inference_mode():
+            tokens, mask = _align(prompt, attention_mask, num_return_sequences, max_new_tokens)
+            seen: Tensor | None = None
+            state = self.start_generation(rows, length + max_new_tokens - 1)  # the last token is never read
+            for position in range(length, length + max_new_tokens):
+                scores = self.generation_step(tokens, None if mask is None else mask[:, :position], state).float()
+                if repetition_penalty != 1.0:
+                    seen = torch.zeros_like(scores, dtype=torch.bool) if seen is None else seen
+                    seen.scatter_(1, tokens, True)
+                    scores = penalize_repetition(scores, seen, repetition_penalty)
+                if draws is None:
+                    chosen = scores.argmax(-1)
+                else:
+                    scores = (scores - scores.amax(-1, keepdim=True)) / temperature  # the best is 0: nothing overflows
+                    scores = keep_top_p(keep_top_k(scores, top_k), top_p)
+                    chosen = _sample(scores, draws[:, position - length])
+                output[:, position] = torch.where(finished, pad, chosen)
+                if streamer is not None:
+                    streamer.put(output[:, position].cpu())
+                if ends or stops:
+                    finished |= torch.isin(chosen, ending)
+                    for sequence in stops:
+                        begin = position + 1 - len(sequence)
+                        if begin >= length:
+                            finished |= (output[:, begin : position + 1] == sequence).all(-1)
+                    if finished.all():
+                        break
+                tokens = chosen[:, None]  # not the padding of `output`, which need not be in the vocabulary
+        if streamer is not None:
+            streamer.end()
+        return output[:, : position + 1]
+
+
+# -- scores ------------------------------------------------------------------------------------------------------------
+
+
+def penalize_repetition(scores: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Return scores (B, V) with those that `seen` (bool, B, V) marks made less likely by a factor (arXiv:1909.05858, 4.1)."""
+    return torch.where(seen, torch.where(scores < 0, scores * penalty, scores / penalty), scores)
+
+
+def keep_top_k(scores: Tensor, k: int) -> Tensor:
+    """Return scores (B, V) with all but the `k` best, and those equal to the last of them, at minus infinity; 0 keeps all."""
+    if k == 0 or k >= scores.shape[-1]:
+        return scores
+    return scores.masked_fill(scores < scores.topk(k).values[..., -1:], -torch.inf)
+
+
+def keep_top_p(scores: Tensor, p: float) -> Tensor:
+    """Return scores (B, V) with all but the fewest best whose probabilities reach `p` at minus infinity (arXiv:1904.09751)."""
+    if p == 1.0:
+        return scores
+    ordered, index = scores.sort(dim=-1)
+    drop = ordered.softmax(-1).cumsum(-1) <= 1 - p
+    drop[..., -1] = False
+    return scores.masked_fill(drop.scatter(-1, index, drop), -torch.inf)
+
+
+def _sample(scores: Tensor, draws: Tensor) -> Tensor:
+    """Return the token (B,) at which each row's cumulative probability passes its draw from [0, 1)."""
+    exact = torch.float32 if scores.device.type == "mps" else torch.float64
+    cumulative = scores.to(exact).softmax(-1).cumsum(-1)
+    wanted = draws.to(exact)[:, None] * cumulative[:, -1:]
+    return torch.searchsorted(cumulative, wanted, right=True).squeeze(-1).clamp(max=scores.shape[-1] - 1)
+
+
+def _draws(rows: int, count: int, seed: int | None) -> Tensor:
+    """Return `count` numbers from [0, 1) for each row, (rows, count), each row from its own generator."""
+    first = int(torch.randint(2**62, ())) if seed is None else seed
+    generators = (torch.Generator().manual_seed(first + row) for row in range(rows))
+    return torch.stack([torch.rand(count, generator=generator, dtype=torch.float64) for generator in generators])
+
+
+# -- arguments ---------------------------------------------------------------------------------------------------------
+
+
+def _align(prompt: Tensor, mask: Tensor | None, copies: int, new: int) -> tuple[Tensor, Tensor | None]:
+    """Move all padding to the left; return tokens (B, S), and the mask (B, S + new), or None when nothing is padded."""
+    if mask is None or bool((mask != 0).all()):
+        return prompt, None
+    keep = (mask != 0).repeat_interleave(copies, 0)
+    order = keep.to(torch.uint8).argsort(dim=1, stable=True)
+    keep, tokens = keep.gather(1, order), prompt.gather(1, order)
+    # What is read in place of padding is masked, so it may be any token of the row: that is always in the vocabulary.
+    tokens = torch.where(keep, tokens, tokens[:, -1:])
+    return tokens, torch.cat((keep, keep.new_ones(len(keep), new)), dim=1)
+
+
+def _ends(eos: int | Sequence[int] | None, pad: int | None, config: Any) -> tuple[list[int], int]:
+    """Return the tokens that end a row, and the one that fills it up."""
+    if eos is None:
+        eos = getattr(config, "eos_token_id", None)
+    ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
+    if not all(isinstance(end, int) and end >= 0 for end in ends):
+        raise ValueError(f"eos_token_id is expected to be a token's id or a list of ids, but is {eos!r}")
+    if pad is None:
+        pad = getattr(config, "pad_token_id", None)
+    if pad is None:
+        pad = ends[0] if ends else 0
+    return ends, pad
+
+
+def _stops(stop: Sequence[Sequence[int]] | None, device: torch.device) -> list[Tensor]:
+    sequences = [] if stop is None else list(stop)
+    for sequence in sequences:
+        if isinstance(sequence, int | str) or not len(sequence):
+            raise ValueError(f"stop is expected to be a list of lists of token ids, none of them empty, but holds {sequence!r}")
+    return [torch.as_tensor(sequence, dtype=torch.int64, device=device) for sequence in sequences]
+
+
+def _check_prompt(input_ids: Tensor, attention_mask: Tensor | None) -> None:
+    if input_ids.dim() != 2 or input_ids.is_floating_point() or 0 in input_ids.shape:
+        raise ValueError(
+            "input_ids is expected to be ids of the shape (batch, seq), with at least one token, but is "
+            f"{input_ids.dtype} of the shape {tuple(input_ids.shape)}"
+        )
+    if attention_mask is None:
+        return
+    if attention_mask.shape != input_ids.shape:
+        raise ValueError(
+            f"attention_mask is expected to have the shape of input_ids, {tuple(input_ids.shape)}, but has "
+            f"{tuple(attention_mask.shape)}"
+        )
+    if not bool((attention_mask != 0).any(-1).all()):
+        raise ValueError("attention_mask is expected to keep at least one token of every row, but keeps none of some")
+
+
+def _check_settings(
+    max_new_tokens: int,
+    do_sample: bool,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    repetition_penalty: float,
+    num_return_sequences: int,
+) -> None:
+    def require(condition: bool, name: str, expected: str, value: object) -> None:
+        if not condition:
+            raise ValueError(f"{name} is expected to be {expected}, but is {value!r}")
+
+    require(max_new_tokens >= 1, "max_new_tokens", "at least 1", max_new_tokens)
+    require(temperature > 0, "temperature", "above 0 (for the best token each time give do_sample=False)", temperature)
+    require(top_k >= 0, "top_k", "0 (all tokens) or more", top_k)
+    require(0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p)
+    require(repetition_penalty > 0, "repetition_penalty", "above 0", repetition_penalty)
+    require(num_return_sequences >= 1, "num_return_sequences", "at least 1", num_return_sequences)
+    require(do_sample or num_return_sequences == 1, "num_return_sequences", "1 without do_sample=True", num_return_sequences)
