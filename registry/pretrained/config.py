@@ -39,7 +39,7 @@ class _ConfigMeta(type):
         if given:
             kwargs["vocab_size"] = given[0]
         cls.check_names(kwargs)
-        created: _T = type.__call__(cls, **kwargs)
+        created: _T = type.__call__(cls, **{cls.aliases.get(name, name): value for name, value in kwargs.items()})
         return created
 
 
