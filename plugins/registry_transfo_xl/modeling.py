@@ -7,7 +7,6 @@ are int64; every other tensor has the dtype of the weights. The memory alone is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +16,7 @@ from registry.pretrained.layers import LayerNorm, Linear
 from registry_transfo_xl.adaptive import AdaptiveEmbedding, AdaptiveLogSoftmax
 from registry_transfo_xl.attention import TransfoXLAttention, sinusoids
 from registry_transfo_xl.config import TransfoXLConfig
+from registry_transfo_xl.generation import GenerationState
 from registry_transfo_xl.outputs import TransfoXLLMHeadModelOutput, TransfoXLModelOutput
 
 __all__ = ["TransfoXLLMHeadModel", "TransfoXLModel"]
@@ -186,6 +186,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         mems: Sequence[Tensor] | None = None,
         head_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        ext_len: int | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> TransfoXLModelOutput:
@@ -197,6 +198,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
                 part in attention as they did in training.
             head_mask: (N,) or (layers, N), factors of the attention weights by head.
             inputs_embeds: (B, S, D), instead of `input_ids`.
+            ext_len: tokens at the end that the next segment reads again, by default as the model says.
             output_attentions: return the attention weights of each layer, (B, N, S, K).
             output_hidden_states: return layers + 1 hidden states, (B, S, D).
 
@@ -213,8 +215,7 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         elif len(mems) != len(self.layers):
             raise ValueError(f"mems is expected to have a tensor for each of {len(self.layers)} layers, but has {len(mems)}")
         remembered = 0 if mems is None else mems[0].shape[0]
-        distances, keep = self._distances(hidden.shape[1], remembered, hidden.device)
-        positions = self.drop(sinusoids(distances, self.config.d_model).to(hidden.dtype))
+        positions, keep = self.positions(hidden, remembered)
         states: tuple[Tensor, ...] = (hidden,)
         attentions: tuple[Tensor, ...] = ()
         for number, (layer, mask) in enumerate(zip(self.layers, self._head_masks(head_mask), strict=True)):
@@ -226,26 +227,28 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         hidden = self.drop(hidden)
         return TransfoXLModelOutput(
             last_hidden_state=hidden,
-            mems=self._remember(states[:-1], mems),
+            mems=self._remember(states[:-1], mems, self.ext_len if ext_len is None else ext_len),
             hidden_states=(*states[:-1], hidden) if collect else None,
             attentions=attentions if need_weights else None,
         )
 
-    def _distances(self, queries: int, remembered: int, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Return the distances that have a position (K,), far to near, and which key each query may see (S, K)."""
-        keys = remembered + queries
+    def positions(self, hidden: Tensor, remembered: int) -> tuple[Tensor, Tensor]:
+        """Return the vectors of the distances (K, D), far to near, and which key each of `hidden` (B, S, D) may see (S, K)."""
+        keys, device = remembered + hidden.shape[1], hidden.device
         distances = torch.arange(keys - 1, -1, -1, device=device)
         behind = torch.arange(remembered, keys, device=device)[:, None] - torch.arange(keys, device=device)
         keep = behind >= 0
         if self.same_length and self.mem_len > 0:
             keep &= behind < self.mem_len
-        return distances.clamp(max=self.clamp_len) if self.clamp_len > 0 else distances, keep
+        if self.clamp_len > 0:
+            distances = distances.clamp(max=self.clamp_len)
+        return self.drop(sinusoids(distances, self.config.d_model).to(hidden.dtype)), keep
 
-    def _remember(self, inputs: Sequence[Tensor], mems: Sequence[Tensor] | None) -> tuple[Tensor, ...] | None:
+    def _remember(self, inputs: Sequence[Tensor], mems: Sequence[Tensor] | None, ext_len: int) -> tuple[Tensor, ...] | None:
         """Return the last `mem_len` layer inputs before those tokens that the next segment reads again."""
         if mems is None or self.mem_len == 0:
             return None
-        end = mems[0].shape[0] + max(0, inputs[0].shape[1] - self.ext_len)
+        end = mems[0].shape[0] + max(0, inputs[0].shape[1] - ext_len)
         begin = max(0, end - self.mem_len)
         joined = (torch.cat([mem, new.transpose(0, 1)]) for mem, new in zip(mems, inputs, strict=True))
         return tuple(states[begin:end].detach() for states in joined)
@@ -257,14 +260,6 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
             return [None] * count
         per_layer = head_mask.expand(count, -1) if head_mask.dim() == 1 else head_mask
         return [mask[None, :, None, None].to(self.dtype) for mask in per_layer]
-
-
-@dataclass
-class _Generated:
-    """What generation has read so far: its memory or, without one, its ids (B, S)."""
-
-    mems: tuple[Tensor, ...] | None
-    input_ids: Tensor | None = None
 
 
 class TransfoXLLMHeadModel(TransfoXLPreTrainedModel):
@@ -329,11 +324,11 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel):
         count = ((targets != -1) & (targets != -100)).sum().clamp(min=1)
         return TransfoXLLMHeadModelOutput(loss=losses.sum() / count, losses=losses, **rest)
 
-    def start_generation(self, batch_size: int, max_length: int) -> _Generated:
+    def start_generation(self, batch_size: int, max_length: int) -> GenerationState:
         """Return the state before the first token; `max_length` sets nothing aside, the memory has one size."""
-        return _Generated(self.init_mems(batch_size))
+        return GenerationState(self.init_mems(batch_size))
 
-    def generation_step(self, input_ids: Tensor, attention_mask: Tensor | None, state: _Generated) -> Tensor:
+    def generation_step(self, input_ids: Tensor, attention_mask: Tensor | None, state: GenerationState) -> Tensor:
         """Read tokens that follow those read before, into the state, and predict the next.
 
         Args:
@@ -351,15 +346,6 @@ class TransfoXLLMHeadModel(TransfoXLPreTrainedModel):
             raise ValueError(
                 "attention_mask of Transformer-XL is expected to hold no zeros, but does; generate for texts of one length"
             )
-        if state.mems is None:
-            state.input_ids = input_ids if state.input_ids is None else torch.cat([state.input_ids, input_ids], 1)
-            hidden = self.transformer(state.input_ids).last_hidden_state
-        else:
-            # With `same_length` each token sees the same keys however the text is cut, so a long prompt needs no more room.
-            length = input_ids.shape[1]
-            size = self.transformer.tgt_len if self.transformer.same_length else length
-            for begin in range(0, length, size):
-                read = self.transformer(input_ids[:, begin : begin + size], mems=state.mems)
-                state.mems, hidden = read.mems, read.last_hidden_state
-        scores: Tensor = self.crit(hidden[:, -1])
+        with torch.no_grad():
+            scores: Tensor = self.crit(state.read(self.transformer, input_ids))
         return scores

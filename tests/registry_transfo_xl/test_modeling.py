@@ -243,19 +243,54 @@ def test_positions_are_exact_in_half_precision() -> None:
 # -- generation --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{}, {"mem_len": 0}, {"same_length": False, "mem_len": 40}])
+STEPWISE: list[dict[str, Any]] = [
+    {},
+    {"pre_lnorm": True},
+    {"untie_r": False},
+    {"ext_len": 2},
+    {"mem_len": 1},
+    {"mem_len": 30},
+    {"mem_len": 0},
+]
+
+
+@pytest.mark.parametrize("changes", STEPWISE)
 def test_stepwise_generation_is_the_full_pass(changes: dict[str, Any]) -> None:
-    model, text = ours(**changes), ids(2, 15)
-    state = model.start_generation(2, 20)
-    if state.mems is not None and not changes.get("same_length", True):
-        state.mems = (torch.zeros(0, 2, 8),) * 2
-        whole = model(text, mems=state.mems).logits
-    else:
-        whole = model(text).logits
-    with torch.no_grad():
-        first = model.generation_step(text[:, :9], torch.ones(2, 9), state)
-        steps = [model.generation_step(text[:, at : at + 1], None, state) for at in range(9, 15)]
+    model, text = ours(**changes), ids(2, 25)
+    whole = model(text).logits
+    state = model.start_generation(2, 25)
+    first = model.generation_step(text[:, :9], torch.ones(2, 9), state)
+    steps = [model.generation_step(text[:, at : at + 1], None, state) for at in range(9, 25)]
     torch.testing.assert_close(torch.stack([first, *steps], 1), whole[:, 8:], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("changes", [{"same_length": False}, {"same_length": True}, {"same_length": False, "clamp_len": -1}])
+def test_stepwise_generation_is_a_pass_over_each_word_with_memory(changes: dict[str, Any]) -> None:
+    model, text = ours(**changes), ids(2, 25)
+    state = model.start_generation(2, 25)
+    model.generation_step(text[:, :4], None, state)
+    mems = model(text[:, :4]).mems
+    for at in range(4, 25):
+        read = model(text[:, at : at + 1], mems=mems)
+        mems = read.mems
+        scores = model.generation_step(text[:, at : at + 1], None, state)
+        torch.testing.assert_close(scores, read.logits[:, -1], rtol=0, atol=2e-5)
+
+
+def test_generation_goes_on_from_a_memory_that_still_grows_and_reads_several_words_at_once() -> None:
+    model, text = ours(same_length=False, mem_len=12, clamp_len=-1), ids(2, 12)
+    empty = (torch.zeros(0, 2, 8),) * 2
+    state = model.start_generation(2, 20)
+    state.mems = empty
+    for begin, end in ((0, 3), (3, 4), (4, 9), (9, 12)):
+        scores = model.generation_step(text[:, begin:end], None, state)
+    torch.testing.assert_close(scores, model(text, mems=empty).logits[:, -1], rtol=0, atol=2e-5)
+    more = ids(2, 3, seed=9)
+    one_by_one = [model.generation_step(more[:, at : at + 1], None, state) for at in range(3)][-1]
+    state = model.start_generation(2, 20)
+    state.mems = model(text, mems=empty).mems
+    model.generation_step(more[:, :1], None, state)
+    torch.testing.assert_close(model.generation_step(more[:, 1:], None, state), one_by_one, rtol=0, atol=2e-5)
 
 
 def test_generation_refuses_padding() -> None:
