@@ -10,6 +10,8 @@ Importing this package imports nothing else: every name below, and every class o
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from registry.catalog.entry import FilePin, ModelEntry
     from registry.checkpoint.report import LoadReport
     from registry.errors import (
@@ -99,7 +101,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> "Any":  # the classes of families are not known to a type checker
     from importlib import import_module
 
     if name == "__version__":
@@ -108,7 +110,7 @@ def __getattr__(name: str) -> object:
         return version("pretrained-registry")
     if name in __all__:
         home = next((module for module, names in _HOMES.items() if name in names.split()), "errors")
-        value: object = getattr(import_module(f"{__name__}.{home}"), name)
+        value: Any = getattr(import_module(f"{__name__}.{home}"), name)
     elif name[:1].isupper() and (found := import_module(f"{__name__}.model_registry").default_registry().find_class(name)):
         value = found
     else:

@@ -420,9 +420,10 @@ class ModelRegistry:
         """Load a tokenizer of a given class, as its `from_pretrained` says."""
         _refuse_proxies(proxies)
         target = self._locate(name_or_path)
-        files: Mapping[str, Sequence[str]] = cls.vocabulary_files()
-        if target.entry is not None:
-            files = self.families.get(target.entry.family).files
+        ancestors = (self.families.find_family(base.__name__) for base in cls.__mro__ if "vocab_files_names" in vars(base))
+        described = next((family for family in ancestors if family is not None), None)
+        self._require_family(target, described, cls)
+        files: Mapping[str, Sequence[str]] = described.files if described else cls.vocabulary_files()
         with self._store(cache_dir, offline, force_download) as store:
             return self._tokenizer(cls, files, target, store, init_inputs, kwargs)
 
@@ -479,12 +480,16 @@ class ModelRegistry:
     def _family_of_class(self, cls: type[PretrainedConfig], target: _Target) -> Family | None:
         """Return the family of a class, None for a class that belongs to none, and refuse a name of another family."""
         described = self.families.maybe_get(cls.model_type)
+        self._require_family(target, described, cls)
+        return described
+
+    def _require_family(self, target: _Target, described: Family | None, cls: type) -> None:
+        """Refuse a name whose entry is of another family than the class that is to load it."""
         if target.entry is not None and self.families.get(target.entry.family) != described:
             raise ConfigError(
-                f"family of model {target.entry.name!r} is expected to be that of {cls.__name__}, {cls.model_type!r}, but is "
+                f"family of model {target.entry.name!r} is expected to be that of {cls.__name__}, but is "
                 f"{target.entry.family!r}; use registry.load, or a class of that family"
             )
-        return described
 
     def _family_files(self, target: _Target, store: Store, family: str | None) -> Mapping[str, tuple[str, ...]]:
         described = self._family_of(target, family)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     """Hands every request to the server's own function."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # head and body are two writes, and tests are to be quick
     server: Server
 
     def do_GET(self) -> None:
@@ -88,6 +90,11 @@ class Server(ThreadingHTTPServer):
         self.requests: list[Request] = []
         self.lock = threading.Lock()
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing when a client hangs up, which tests make them do."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
@@ -142,6 +149,10 @@ class HubFiles:
     cdn: str | None = None
     #: Claimed hashes by path, where a hub is to lie.
     lies: dict[str, str] = field(default_factory=dict)
+    #: Branches, tags and other revisions (as they stand in an address), and the commits that they are now.
+    commits: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
+    #: Repositories whose small files are sent at once, without a redirect within the hub.
+    direct: set[str] = field(default_factory=set)
 
 
 @contextmanager
@@ -158,7 +169,7 @@ def hub_server(hub: HubFiles) -> Iterator[Server]:
         if path.startswith("/api/resolve-cache/models/"):
             org, name, commit, *rest = path.removeprefix("/api/resolve-cache/models/").split("/")
             body = hub.files[f"{org}/{name}"]["/".join(rest)]
-            etag = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+            etag = hub.lies.get("/".join(rest)) or hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
             handler.reply(request, 200, body, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
             return
         repo, _, rest_of_path = path.lstrip("/").partition("/resolve/")
@@ -168,23 +179,26 @@ def hub_server(hub: HubFiles) -> Iterator[Server]:
             handler.reply(request, 401, b"", {"X-Error-Code": "RepoNotFound"})
         elif repo in hub.gated and not authorized:
             handler.reply(request, 403, b"", {"X-Error-Code": "GatedRepo"})
-        elif revision not in ("main", COMMIT):
+        elif (commit := hub.commits.get(revision, revision)) not in hub.commits.values():
             handler.reply(request, 404, b"", {"X-Error-Code": "RevisionNotFound"})
         elif file not in hub.files[repo]:
-            handler.reply(request, 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            handler.reply(request, 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit})
         elif len(body := hub.files[repo][file]) > hub.large:
             digest = hashlib.sha256(body).hexdigest()
             headers = {
-                "X-Repo-Commit": COMMIT,
+                "X-Repo-Commit": commit,
                 "X-Linked-Size": str(len(body)),
                 "X-Linked-ETag": f'"{hub.lies.get(file, digest)}"',
                 "X-Xet-Hash": "f" * 64,
                 "Location": f"{hub.cdn or handler.server.url}/cdn/{digest}?signature=secret",
             }
             handler.reply(request, 302, b"", headers)
+        elif repo in hub.direct:
+            etag = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+            handler.reply(request, 200, body, {"ETag": f'W/"{etag}"', "X-Repo-Commit": commit})
         else:
-            location = f"/api/resolve-cache/models/{repo}/{COMMIT}/{file}?etag=x"
-            handler.reply(request, 307, b"", {"Location": location, "X-Repo-Commit": COMMIT})
+            location = f"/api/resolve-cache/models/{repo}/{commit}/{file}?etag=x"
+            handler.reply(request, 307, b"", {"Location": location, "X-Repo-Commit": commit})
 
     with serving(answer) as server:
         yield server

@@ -48,8 +48,8 @@ class BertConfig(PretrainedConfig):
         self.require(
             self.hidden_size % self.num_attention_heads == 0,
             "hidden_size",
-            f"a multiple of num_attention_heads, {self.num_attention_heads},",
+            f"a multiple of num_attention_heads, {self.num_attention_heads}",
         )
         self.require(self.hidden_act in ACTIVATIONS, "hidden_act", f"one of {', '.join(ACTIVATIONS)}")
         self.require(self.position_embedding_type == "absolute", "position_embedding_type", "'absolute'")
-        self.require(not self.is_decoder, "is_decoder", "False, because BERT is an encoder here,")
+        self.require(not self.is_decoder, "is_decoder", "False, because BERT is an encoder here")

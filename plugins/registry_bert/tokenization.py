@@ -134,15 +134,13 @@ class BertTokenizer(PreTrainedTokenizer):
 def _read_vocabulary(path: Path) -> dict[str, int]:
     """Return token to id. Where a line stands twice, the last one counts, as it always did."""
     try:
-        begins = path.open("rb").read(1) if path.is_file() else None
-        if begins is None:
-            raise ConfigError(f"vocabulary {str(path)!r} is expected to be a file, but is not there")
-        if begins == b"{":
+        content = path.read_bytes()
+        if content.startswith(b"{"):
             model = read_json(path).get("model", {})
             if not isinstance(model, dict) or model.get("type") != "WordPiece":
                 raise ConfigError(f"file {str(path)!r} is expected to hold a WordPiece vocabulary, but does not")
             return dict(model["vocab"])
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = content.decode("utf-8").split("\n")
     except OSError as error:
         raise ConfigError(f"vocabulary {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error
     except UnicodeDecodeError as error:

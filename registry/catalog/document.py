@@ -22,6 +22,10 @@ __all__ = ["MAX_BYTES", "Node", "parse"]
 MAX_BYTES = 256 << 20
 
 _MAX_DEPTH = 40
+#: Python itself refuses to read or show numbers of more than 4300 digits; no catalog needs a fraction of that.
+_MAX_DIGITS = 100
+#: How much of a wrong value an error shows, in characters.
+_SHOWN = 80
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -31,6 +35,8 @@ _CONSTANTS: dict[str, object] = {
 _INTEGER = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SPECIAL_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+#: What YAML does not allow in a file (https://yaml.org/spec/1.2.2/#51-character-set).
+_UNPRINTABLE = re.compile("[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ class Node:
             return "a list"
         if self.value is None:
             return "empty"
-        return f"the {type(self.value).__name__} {self.value!r}"
+        shown = repr(self.value)
+        return f"the {type(self.value).__name__} {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}"
 
 
 def parse(text: str, file: str) -> Node | None:
@@ -67,6 +74,15 @@ def parse(text: str, file: str) -> Node | None:
     Raises:
         CatalogError: for anything that is not plain YAML with unique keys, with its line and column.
     """
+    if found := _UNPRINTABLE.search(text):
+        # Asked before the parser, whose two implementations count the place of such a character differently.
+        offset = found.start()
+        raise CatalogError(
+            f"the file is expected to be text, but holds the character {found.group()!r}; remove it",
+            file=file,
+            line=text.count("\n", 0, offset) + 1,
+            column=offset - text.rfind("\n", 0, offset),
+        )
     events = _events(text, file)
     next(events)  # StreamStart
     if isinstance(next(events), yaml.StreamEndEvent):
@@ -86,15 +102,8 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = error.problem or error.context or "cannot be parsed"
         raise CatalogError(f"the file is expected to be YAML, but {problem}", file=file, line=line, column=column) from None
-    except yaml.YAMLError as error:
-        offset = getattr(error, "position", 0)
-        before = text[:offset]
-        raise CatalogError(
-            f"the file is expected to be YAML, but {str(error).splitlines()[0]}",
-            file=file,
-            line=before.count("\n") + 1,
-            column=offset - before.rfind("\n"),
-        ) from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own parser lets the last two through
+        raise CatalogError(f"the file is expected to be YAML, but {str(error).splitlines()[0]}", file=file) from None
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:
@@ -113,12 +122,16 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
     if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
         raise _error(event, file, "anchors and aliases are not supported; use `base:` to share fields between models")
     if (tag := getattr(event, "tag", None)) is not None:
-        raise _error(event, file, f"YAML tags are not supported, but the value has the tag {tag!r}; remove it")
+        raise _error(event, file, f"YAML tags are not supported, but the value has the tag {tag[:_SHOWN]!r}; remove it")
     if depth > _MAX_DEPTH:
         raise _error(event, file, f"values are expected to nest at most {_MAX_DEPTH} deep; flatten this one")
     if isinstance(event, yaml.ScalarEvent):
         # `implicit[0]` is true for plain scalars only; a quoted one is a string whatever it looks like.
-        return Node(_scalar(event.value) if event.implicit[0] else event.value, line, column)
+        if not event.implicit[0]:
+            return Node(event.value, line, column)
+        if len(event.value) > _MAX_DIGITS and _INTEGER.fullmatch(event.value):
+            raise _error(event, file, f"a number is expected to have at most {_MAX_DIGITS} digits; put text in quotes")
+        return Node(_scalar(event.value), line, column)
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(item := next(events), yaml.SequenceEndEvent):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import fnmatch
 import re
 import warnings
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from registry.catalog.entry import ModelEntry, Origin
@@ -98,14 +100,20 @@ class Catalog:
         found = [
             name
             for name, stack in self._stacks.items()
-            if name not in self._broken and "deprecated" not in stack[0].fields and fnmatch.fnmatchcase(name, pattern)
+            if fnmatch.fnmatchcase(name, pattern) and name not in self.broken and "deprecated" not in stack[0].fields
         ]
-        return sorted(found, key=_natural)
+        return sorted(found, key=lambda name: (_natural(name), name))
 
-    @property
+    @cached_property
     def broken(self) -> dict[str, CatalogError]:
-        """Names whose highest entry is unusable, with the reason."""
-        return dict(self._broken)
+        """Names that cannot be resolved, with the reason: their highest entry, or one that it leads to, is unusable."""
+        broken = dict(self._broken)
+        for name in self._stacks:
+            try:
+                self._follow(name)
+            except CatalogError as error:
+                broken[name] = error
+        return broken
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
         """Return the entry of `name`, or None when no file knows the name.
@@ -115,11 +123,19 @@ class Catalog:
         """
         if name not in self._stacks and name not in self._broken:
             return None
+        entry, passed = self._follow(name)
+        for raw in passed:
+            _warn_if_deprecated(raw)
+        return entry
+
+    def _follow(self, name: str) -> tuple[ModelEntry, list[RawEntry]]:
+        """Return the entry that a known name leads to, and the raw entries on the way, the last one included."""
         via: list[str] = []
+        passed: list[RawEntry] = []
         origins: dict[str, Origin] = {}
         raw = self._top(name, asked_from=None)
         while "alias" in raw.fields:
-            _warn_if_deprecated(raw)
+            passed.append(raw)
             via.append(raw.name)
             origins.setdefault("alias", raw.origins["alias"])
             target = raw.fields["alias"]
@@ -135,9 +151,11 @@ class Catalog:
                     line=raw.origin.line,
                     column=raw.origin.column,
                 )
-        _warn_if_deprecated(raw)
+        # Copies, so that no caller changes the catalog.
+        fields |= {key: copy.deepcopy(fields[key]) for key in MERGED_FIELDS & fields.keys()}
         shadows = tuple(entry.origin for entry in self._stacks[raw.name][1:])
-        return ModelEntry(name=raw.name, via=tuple(via), origins=origins | inherited, shadows=shadows, **fields)
+        entry = ModelEntry(name=raw.name, via=tuple(via), origins=origins | inherited, shadows=shadows, **fields)
+        return entry, [*passed, raw]
 
     def resolve(self, name: str) -> ModelEntry:
         """Return the entry of `name`.
@@ -192,7 +210,9 @@ class Catalog:
         if "base" not in raw.fields:
             return own, dict(raw.origins)
         fields, origins = self._inherit(self._base(raw), (*below, raw))
-        fields.pop("deprecated", None)
+        for key in ("deprecated", "override"):  # said of the base itself
+            fields.pop(key, None)
+            origins.pop(key, None)
         if "source" in own:
             for key in _OF_SOURCE:
                 fields.pop(key, None)
@@ -228,4 +248,6 @@ def _warn_if_deprecated(entry: RawEntry) -> None:
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", name)]
+    """Return a key by which `gpt-9` comes before `gpt-10`: of two numbers the one with fewer digits is smaller."""
+    parts = re.split(r"0*([0-9]+)", name)
+    return [(index % 2 == 1, len(part) if index % 2 else 0, part) for index, part in enumerate(parts)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -49,7 +51,10 @@ class CatalogSource:
 
 def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
     """Return the source of an ordinary file; a folder stands for the models.yaml inside it."""
-    full = Path(path).expanduser().absolute()
+    full = Path(path)
+    with contextlib.suppress(RuntimeError):  # the home of no known user: left as it is, and reported when it is read
+        full = full.expanduser()
+    full = full.absolute()
     if full.is_dir():
         full /= FILE_NAME
     return CatalogSource(kind, str(full), full.read_bytes)
@@ -73,12 +78,10 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
         return None
     for parent in (folder, *folder.parents):
         candidate = parent / FILE_NAME
-        try:
-            owner = candidate.stat().st_uid
-        except OSError:
-            pass
-        else:
-            if hasattr(os, "geteuid") and owner != os.geteuid():
+        status = _status(candidate)
+        # A folder or pipe of this name is nobody's catalog.
+        if status is not None and stat.S_ISREG(status.st_mode):
+            if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
                 warnings.warn(
                     f"{candidate} belongs to another user and is not used as project catalog; "
                     "name it in REGISTRY_MODELS to use it",
@@ -87,7 +90,7 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
                 )
                 return None
             return file_source(LayerKind.PROJECT, candidate)
-        if (parent / ".git").exists():
+        if _status(parent / ".git") is not None:
             return None
     return None
 
@@ -117,9 +120,13 @@ def signature(sources: Iterable[CatalogSource]) -> tuple[tuple[str, int, int], .
     """Return what changes when one of the files does: path, size and time of each."""
     found = []
     for source in sources:
-        try:
-            stat = Path(source.path).stat()
-            found.append((source.path, stat.st_size, stat.st_mtime_ns))
-        except OSError:
-            found.append((source.path, -1, -1))
+        status = _status(Path(source.path))
+        found.append((source.path, status.st_size, status.st_mtime_ns) if status else (source.path, -1, -1))
     return tuple(found)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None

@@ -11,7 +11,7 @@ MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*
 
 _MAX_PART = 200  # a temporary name adds a suffix, and most file systems stop at 255 bytes
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
-_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\]')
+_FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\\ud800-\udfff]')
 
 
 def unsafe_file_name(name: str) -> str | None:
@@ -32,6 +32,6 @@ def unsafe_file_name(name: str) -> str | None:
             return "has a path part that begins with a blank, or ends with a dot or blank"
         if _RESERVED.fullmatch(part):
             return f"has the reserved path part {part!r}"
-        if len(part.encode("utf-8", "surrogatepass")) > _MAX_PART:
+        if len(part.encode()) > _MAX_PART:
             return f"has a path part of more than {_MAX_PART} bytes"
     return None

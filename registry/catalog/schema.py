@@ -108,7 +108,10 @@ class _Reader:
         if _SCHEME.match(source):
             return source
         # A path is relative to the file that says it, not to whoever reads it.
-        return str(Path(self.folder, source).expanduser())
+        try:
+            return str(self.folder / Path(source).expanduser())
+        except RuntimeError:
+            raise self.error(node, f"{what} is expected to be a path, but {source!r} is in the home of no known user") from None
 
     def sources(self, node: Node, what: str) -> tuple[str, ...]:
         if not isinstance(node.value, list):
@@ -182,11 +185,13 @@ class _Reader:
     def host(self, key: Node, node: Node) -> Host:
         if not _HOST.fullmatch(key.value):
             raise self.error(key, f"a key of hosts is expected to be host or host:port, but is {key.value!r}")
+        if not isinstance(node.value, dict):  # what it is instead may be the secret, and is not shown
+            raise self.error(node, f"host {key.value!r} is expected to be a mapping; write {{token_env: NAME_OF_A_VARIABLE}}")
         values = self.known(node, f"host {key.value!r}", {"token_env": None})
         if "token_env" not in values:
             raise self.error(node, f"host {key.value!r} is expected to name its token's variable; add `token_env: NAME`")
-        variable = self.text(values["token_env"][1], f"token_env of host {key.value!r}")
-        if not _VARIABLE.fullmatch(variable):
+        variable = values["token_env"][1].value
+        if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
             raise self.error(
                 values["token_env"][1],
                 f"token_env of host {key.value!r} is expected to be the name of an environment variable, but is not one; "
@@ -231,10 +236,12 @@ def read_catalog(text: str, path: str) -> CatalogFile:
             catalog.suspicious = root is not None and isinstance(root.value, dict) and "models" in root.value
             return catalog
         version = root.value["registry"][1]
-        if version.value != SCHEMA_VERSION or isinstance(version.value, bool):
+        if type(version.value) is not int or version.value != SCHEMA_VERSION:
+            newer = type(version.value) is int and version.value > SCHEMA_VERSION
             raise reader.error(
                 version,
-                f"registry is expected to be schema version {SCHEMA_VERSION}, but is {version.kind}; upgrade the package",
+                f"registry is expected to be schema version {SCHEMA_VERSION}, but is {version.kind}; "
+                + ("upgrade pretrained-registry" if newer else f"write `registry: {SCHEMA_VERSION}`"),
             )
     except CatalogError as error:
         catalog.problems.append(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,7 +30,6 @@ class TorchFile:
             CheckpointError: when it is damaged or holds no state dict.
         """
         self.path = path
-        is_zip = zipfile.is_zipfile(path)
         if unsafe := sorted(set(scan_torch_file(path)) - SAFE_GLOBALS):
             raise UnsafeCheckpoint(
                 f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {', '.join(unsafe)}; nothing was "
@@ -40,8 +38,8 @@ class TorchFile:
                 globals=unsafe,
             )
         try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, TypeError, AttributeError) as error:
+            loaded = _load(path)
+        except Exception as error:  # torch meets damage with whatever its reader stumbles over
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise CheckpointError(
                 f"checkpoint {str(path)!r} is expected to be readable by torch, but is not ({reason}); fetch it again",
@@ -70,6 +68,13 @@ class TorchFile:
         return self._tensors[name].detach()
 
 
+def _load(path: Path) -> object:
+    if path.suffix == ".safetensors":  # torch would go by that name; an open file has none, but cannot be mapped
+        with path.open("rb") as file:
+            return torch.load(file, map_location="cpu", weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+
+
 def scan_torch_file(path: Path) -> list[str]:
     """Return every `module.name` that the pickles of a file would fetch.
 
@@ -77,14 +82,20 @@ def scan_torch_file(path: Path) -> list[str]:
         CheckpointError: when the file holds no pickle that can be looked at.
     """
     try:
-        if zipfile.is_zipfile(path):
+        if _is_zip(path):
             return _scan_zip(path)
         with path.open("rb") as file:
             return _scan_stream(file)
-    except (ValueError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
+    except Exception as error:  # as do the standard library's readers
         raise CheckpointError(
             f"checkpoint {str(path)!r} is expected to be a torch file, but is not ({error}); fetch it again", path=str(path)
         ) from error
+
+
+def _is_zip(path: Path) -> bool:
+    """Tell the two forms apart as torch does, so that what is scanned is what is read."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _scan_zip(path: Path) -> list[str]:

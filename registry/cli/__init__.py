@@ -20,7 +20,7 @@ def main() -> None:
     warnings.simplefilter("default", RegistryWarning)
     warnings.showwarning = show
     try:
-        cli(standalone_mode=True)
+        cli(prog_name="registry")
     except RegistryError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 
 import click
 
 from registry.catalog.entry import FilePin
+from registry.errors import RegistryError, RegistryWarning
+from registry.families.family import Family
 from registry.model_registry import default_registry
+from registry.store.store import StoredFile
 
 __all__ = ["cli"]
 
@@ -59,9 +62,15 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
     """Show what NAME means: every field with the file and line that says it, its files, and what is cached."""
     registry = default_registry()
     entry = registry.resolve(name)
-    family = registry.families.get(entry.family)
-    cached = registry.cached_files(name, cache_dir=cache_dir)
-    parameters = _parameters(cached)
+    family: Family | None = None
+    cached: dict[str, StoredFile] = {}
+    parameters = None
+    try:
+        family = registry.families.get(entry.family)
+        cached = registry.cached_files(name, cache_dir=cache_dir)
+        parameters = _parameters(cached)
+    except RegistryError as error:  # what the catalog says is worth showing also where it cannot be used
+        warnings.warn(str(error), RegistryWarning, stacklevel=2)
     files = {
         file: {
             "sha256": pin.sha256 or (cached[file].sha256 if file in cached else None) or None,
@@ -75,8 +84,8 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         "name": entry.name,
         "via": list(entry.via),
         "family": entry.family,
-        "head": entry.head or family.default_head,
-        "heads": sorted(family.heads),
+        "head": entry.head or (family.default_head if family else None),
+        "heads": sorted(family.heads) if family else [],
         "source": entry.source,
         "mirrors": list(entry.mirrors),
         "config": dict(entry.config),
@@ -110,7 +119,7 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         click.echo(line)
 
 
-@cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch gpt2 bert-base-cased --json")
+@cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch minilm bert-base-cased --json")
 @click.argument("names", nargs=-1, required=True)
 @_CACHE
 @_OFFLINE
@@ -163,13 +172,13 @@ def table(rows: Iterable[Sequence[str]]) -> list[str]:
     lines = []
     for row in rows:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        if "NO_COLOR" not in os.environ:
+        if not os.environ.get("NO_COLOR"):
             cells[0] = click.style(cells[0], bold=True)  # click drops it where the output is no terminal
         lines.append("  ".join(cells).rstrip())
     return lines
 
 
-def _parameters(cached: Any) -> int | None:
+def _parameters(cached: Mapping[str, StoredFile]) -> int | None:
     """Return the number of scalars in the weights, where a header that is here tells."""
     if (file := cached.get("model.safetensors")) is None:
         return None

@@ -44,6 +44,9 @@ def run_trial(
     model = registry.load(name, head=head, cache_dir=cache_dir, offline=offline)
     loaded = time.perf_counter()
     tokenizer = registry.load_tokenizer(name, cache_dir=cache_dir, offline=offline)
+    # A vocabulary alone does not say how much the model reads.
+    limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
+    tokenizer.model_max_length = min((limit for limit in limits if limit is not None), default=None)
     chosen = registry.head_of(model)
     if chosen not in _BY_HEAD:
         raise ConfigError(f"head of {type(model).__name__} is expected to be one of {', '.join(_BY_HEAD)}, but is {chosen!r}")
@@ -102,10 +105,15 @@ def _answer(model: Any, tokenizer: Any, texts: list[str]) -> tuple[dict[str, Any
     if len(texts) != 2:
         raise ConfigError(f"this head is expected to get a question and a text, but got {len(texts)} texts")
     question, text = texts
-    encoded = tokenizer(question, text, truncation="only_second", return_offsets_mapping=True)
+    try:
+        encoded = tokenizer(question, text, truncation="only_second", return_offsets_mapping=True)
+    except ValueError as error:
+        raise ConfigError(f"the question is expected to leave room for the text, but is too long: {error}") from error
     inputs = {name: torch.tensor([encoded[name]]) for name in ("input_ids", "token_type_ids", "attention_mask")}
     output = model(**inputs)
     second = torch.tensor([sequence == 1 for sequence in encoded.encodings[0].sequence_ids])
+    if not second.any():
+        raise ConfigError(f"the text after the question is expected to hold words, but is {text!r}")
     begin = output.start_logits[0].float().masked_fill(~second, -torch.inf).softmax(-1)
     end = output.end_logits[0].float().masked_fill(~second, -torch.inf).softmax(-1)
     # The best span that ends where it begins or after, and has at most 30 tokens.

@@ -47,8 +47,9 @@ def family_entry_points() -> list[EntryPoint]:
     disabled = {_canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
     found: dict[tuple[str, str], EntryPoint] = {}
     for point in metadata.entry_points(group=GROUP):
-        distribution = _canonical(point.dist.name) if point.dist else ""
-        entry = EntryPoint(point.name, point.value, distribution, point.dist.version if point.dist else "")
+        # What a failed uninstall leaves behind has neither name nor version.
+        distribution = _canonical((point.dist and point.dist.name) or "unknown")
+        entry = EntryPoint(point.name, point.value, distribution, (point.dist and point.dist.version) or "")
         if disabled & {_canonical(point.name), distribution, f"{distribution}:{_canonical(point.name)}"}:
             continue
         # Stale metadata of the same distribution is not a rival; the first on sys.path is the one that imports.
@@ -61,7 +62,10 @@ def package_folders(package: str) -> Iterable[Path]:
     if package in sys.modules:
         paths = getattr(sys.modules[package], "__path__", None) or ()
     else:
-        spec = find_spec(package)
+        try:
+            spec = find_spec(package)
+        except (ImportError, ValueError):  # an entry point whose value is no module path
+            spec = None
         paths = (spec.submodule_search_locations if spec else None) or ()
     for path in paths:
         yield Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from functools import partial
@@ -11,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind
-from registry.errors import PluginConflict, PluginError, UnknownFamily
+from registry.errors import PluginConflict, PluginError, RegistryWarning, UnknownFamily
 from registry.families.discovery import EntryPoint, family_entry_points, package_folders
 from registry.families.family import API_VERSION, Family
 
@@ -97,11 +98,17 @@ class PluginHost:
         return family
 
     def find_class(self, name: str) -> Any | None:
-        """Return the class of this name from whichever family has it, or None.
+        """Return the class of this name from whichever family has it, or None."""
+        if (family := self.find_family(name)) is None:
+            return None
+        return family.load_class(next(path for path in family.class_paths() if path.endswith(f":{name}")))
+
+    def find_family(self, class_name: str) -> Family | None:
+        """Return the family that has a class of this name, or None.
 
         Families whose own name begins the class's name are asked first, so that usually a single plugin is imported.
         """
-        wanted = name.casefold()
+        wanted = class_name.casefold()
 
         def closeness(family: str) -> int:
             plain = family.replace("-", "").replace("_", "").casefold()
@@ -112,9 +119,8 @@ class PluginHost:
                 family = self.get(family_name)
             except PluginError:
                 continue  # reported to who asks for that family; it must not hide a class of another
-            for path in family.class_paths():
-                if path.endswith(f":{name}"):
-                    return family.load_class(path)
+            if any(path.endswith(f":{class_name}") for path in family.class_paths()):
+                return family
         return None
 
     def catalog_sources(self) -> list[CatalogSource]:
@@ -134,6 +140,14 @@ class PluginHost:
 
     def _load(self, claims: list[EntryPoint]) -> Family:
         point = claims[0]
+        rivals = sorted({f"{claim.distribution} {claim.version}" for claim in claims if not claim.builtin})
+        if point.builtin and rivals:
+            warnings.warn(
+                f"family {point.name!r} is built in, so that of {' and '.join(rivals)} is off; "
+                f"set REGISTRY_PLUGINS_DISABLED={point.distribution}:{point.name} to use it instead",
+                RegistryWarning,
+                stacklevel=2,
+            )
         if not point.builtin and len({claim.distribution for claim in claims}) > 1:
             names = " and ".join(f"{claim.distribution} {claim.version}" for claim in claims)
             raise PluginConflict(
@@ -178,9 +192,7 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
         manager.register(module)
         manager.check_pending()
         family = manager.hook.registry_family()
-    except PluginError:
-        raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise failure(f"implement the hook registry_family, but raised {type(error).__name__}: {error}") from error
     if not isinstance(family, Family):
         raise failure(f"return a Family from registry_family, but returned {type(family).__name__}")

@@ -57,6 +57,8 @@ def as_tensors(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Any
     Raises:
         ValueError: when the rows differ in length, or for another kind.
     """
+    if kind not in ("pt", "np"):
+        raise ValueError(f"return_tensors is expected to be 'pt' or 'np', but is {kind!r}")
     lengths = {len(row) for row in columns["input_ids"]}
     if len(lengths) > 1:
         raise ValueError(
@@ -67,8 +69,6 @@ def as_tensors(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Any
         import torch
 
         return {name: torch.tensor(rows, dtype=torch.int64) for name, rows in columns.items()}
-    if kind == "np":
-        import numpy
+    import numpy
 
-        return {name: numpy.array(rows, dtype=numpy.int64) for name, rows in columns.items()}
-    raise ValueError(f"return_tensors is expected to be 'pt' or 'np', but is {kind!r}")
+    return {name: numpy.array(rows, dtype=numpy.int64) for name, rows in columns.items()}

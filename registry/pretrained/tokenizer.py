@@ -271,7 +271,8 @@ class PreTrainedTokenizer:
     @property
     def special_tokens_map(self) -> dict[str, Any]:
         """The special tokens that are set, by name."""
-        return {**self._special, **({_EXTRA: list(self._extra)} if self._extra else {})}
+        named = {name: self._special[name] for name in _SPECIAL if name in self._special}
+        return {**named, **({_EXTRA: list(self._extra)} if self._extra else {})}
 
     @property
     def additional_special_tokens(self) -> list[str]:
@@ -281,7 +282,8 @@ class PreTrainedTokenizer:
     @property
     def all_special_tokens(self) -> list[str]:
         """Every special token once, in the order of their names."""
-        return list(dict.fromkeys((*self._special.values(), *self._extra)))
+        named = (self._special[name] for name in _SPECIAL if name in self._special)
+        return list(dict.fromkeys((*named, *self._extra)))
 
     @property
     def all_special_ids(self) -> list[int]:

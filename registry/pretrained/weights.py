@@ -52,8 +52,8 @@ def fill(
 
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
-    for name, file_name in matched.items():
-        tensor = checkpoint.tensor(file_name)
+    for name in filter(matched.__contains__, expected):  # in the model's order, not the file's
+        tensor = checkpoint.tensor(matched[name])
         if tensor.shape != expected[name].shape:
             mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(expected[name].shape)))
             continue

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import CacheError
+from registry.store.source import redact
 
 __all__ = ["CHUNK", "Cache", "Ref", "file_sha256"]
 
@@ -92,13 +93,21 @@ class Cache:
             stamp = _read_json(_stamp(path))
             if stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):
                 return path
-            if file_sha256(path) == digest:
-                with contextlib.suppress(CacheError):  # a read-only tier: the next hit hashes again
-                    self._write_stamp(path)
+            own = root == self.root
+            try:
+                intact = file_sha256(path) == digest
+            except OSError:
+                continue
+            if intact:
+                if own:  # a tier is only read, even where it could be written: its next hit hashes again
+                    with contextlib.suppress(CacheError):
+                        self._write_stamp(path, stat)
                 return path
             logger.warning("the cached file %s is damaged and is not used", path)
-            if root == self.root:
+            if own:
                 with contextlib.suppress(OSError):
+                    if path.stat().st_ino != stat.st_ino:  # another process has brought it anew meanwhile
+                        return self.lookup(digest)
                     path.unlink()
         return None
 
@@ -118,15 +127,16 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             partial.chmod(partial.stat().st_mode & 0o444)  # the umask decided who may read when it was created
+            stat = partial.stat()
             partial.replace(path)
             sync_folder(path.parent)
         except OSError as error:
             raise _cache_error(path, error) from error
-        self._write_stamp(path)
+        self._write_stamp(path, stat)
         return path
 
-    def _write_stamp(self, path: Path) -> None:
-        stat = path.stat()
+    def _write_stamp(self, path: Path, stat: os.stat_result) -> None:
+        """Note that the bytes that had this size and time when they were hashed are right."""
         self.write_json(_stamp(path), {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns})
 
     # -- refs ------------------------------------------------------------------------------------------------------
@@ -135,19 +145,14 @@ class Cache:
         """Return what is known of a URL, or None; a damaged record is as if absent."""
         for root in self.folders:
             data = _read_json(root / _ref_name(url))
-            if data is None or data.get("url") != url:
-                continue
-            try:
-                ref = Ref(**{key: data[key] for key in Ref.__slots__ if key in data})
-            except TypeError:
-                continue
-            if ref.absent or ref.commit or re.fullmatch(r"[0-9a-f]{64}", str(ref.sha256)):
+            if data is not None and data.get("url") == redact(url) and (ref := _ref(url, data)):
                 return ref
         return None
 
     def write_ref(self, ref: Ref) -> None:
         """Record what a URL is."""
-        self.write_json(self.root / _ref_name(ref.url), {"version": _VERSION, **asdict(ref)})
+        # The URL may hold a secret; the name of the record, its hash, tells it from others.
+        self.write_json(self.root / _ref_name(ref.url), {"version": _VERSION, **asdict(ref), "url": redact(ref.url)})
 
     # -- folders ---------------------------------------------------------------------------------------------------
 
@@ -212,6 +217,17 @@ def _stamp(blob: Path) -> Path:
 def _ref_name(url: str) -> str:
     key = hashlib.sha256(url.encode()).hexdigest()
     return f"refs/{key[:2]}/{key}.json"
+
+
+def _ref(url: str, data: Mapping[str, Any]) -> Ref | None:
+    """Return the record of a URL, or None when a value of it cannot be right."""
+    blank = asdict(Ref(url))
+    known = {key: value for key, value in data.items() if key in blank and key != "url"}
+    if any(type(value) is not type(blank[key]) for key, value in known.items()):
+        return None
+    ref = Ref(url, **known)
+    usable = re.fullmatch(r"[0-9a-f]{64}", ref.sha256) if ref.sha256 else ref.absent or ref.commit
+    return ref if usable else None
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.errors import LockTimeout
+from registry.errors import CacheError, ConfigError, LockTimeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,26 +34,47 @@ def file_lock(path: Path) -> Iterator[None]:
 
     Raises:
         LockTimeout: when another process keeps it for longer than `REGISTRY_LOCK_TIMEOUT` seconds (default 3600).
+        CacheError: when its folder is none.
     """
     from filelock import FileLock
 
-    limit = float(os.environ.get("REGISTRY_LOCK_TIMEOUT", _DEFAULT_TIMEOUT))
+    limit = _timeout()
+    lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
+        # A lock by existence, which filelock offers where flock is missing, would outlive a killed process.
+        lock = FileLock(path, fallback_to_soft=False)
         _acquire(lock, path, limit)
+    except LockTimeout:
+        raise
     except OSError as error:
-        if isinstance(error, LockTimeout) or error.errno not in _UNSUPPORTED:
-            raise
+        if error.errno not in _UNSUPPORTED:
+            raise CacheError(
+                f"lock {path} is expected to be a file that can be written, but is not ({error.strerror or error}); "
+                "mend its folder, or set REGISTRY_CACHE to another",
+                path=str(path),
+            ) from error
+        lock = None
         if str(path.parent) not in _warned:
             _warned.add(str(path.parent))
             logger.warning("%s cannot be locked (%s); processes may download the same file twice", path.parent, error.strerror)
-        yield
-        return
     try:
         yield
     finally:
-        lock.release()
+        if lock is not None:
+            lock.release()
+
+
+def _timeout() -> float:
+    """Return how many seconds to wait for a lock."""
+    written = os.environ.get("REGISTRY_LOCK_TIMEOUT") or str(_DEFAULT_TIMEOUT)
+    try:
+        seconds = float(written)
+    except ValueError:
+        seconds = math.nan
+    if not seconds >= 0:
+        raise ConfigError(f"REGISTRY_LOCK_TIMEOUT is expected to be a number of seconds, but is {written!r}")
+    return seconds
 
 
 def _acquire(lock: BaseFileLock, path: Path, limit: float) -> None:

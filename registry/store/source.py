@@ -25,6 +25,9 @@ def redact(url: str) -> str:
     """Return `url` as it may be shown: without user, password and query, which may be secrets."""
     if not is_url(url):
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # in what cannot be taken apart, nothing is known to be no secret
+        return f"{scheme_of(url)}://…"
     host = parts.netloc.rpartition("@")[2] if parts.scheme.lower() in ("http", "https") else parts.netloc
     return urlunsplit((parts.scheme, host, parts.path, "", ""))

@@ -70,7 +70,8 @@ class Store:
         self._refresh = refresh
         self._transports = Transports(hosts or {}, offline=offline)
         self._commits: dict[str, str] = {}
-        self._absent: set[str] = set()
+        self._new_commits: set[str] = set()
+        self._absent: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -100,12 +101,12 @@ class Store:
             IntegrityError: when the bytes are not those that are pinned, recorded or promised.
         """
         pin = place.pins.get(name, FilePin())
-        if found := self._cached_by_pin(place, name, pin):
+        if found := self._cached_by_pin(name, pin) or self._cached_by_url(place, name, pin):
             return found
         failures: list[RegistryError] = []
-        for url, source in self._urls(place, name, pin):
+        for source in _sources(place, pin):
             try:
-                return self._get_from(url, source, name, pin)
+                return self._get_from(source, name, pin)
             except FileMissing:
                 continue
             except (DownloadError, IntegrityError, OfflineError) as error:
@@ -126,27 +127,24 @@ class Store:
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""
         pin = place.pins.get(name, FilePin())
-        if found := self._cached_by_pin(place, name, pin):
+        if found := self._cached_by_pin(name, pin):
             return found
-        for url, source in self._urls(place, name, pin):
-            transport = self._transports.for_source(source)
-            with contextlib.suppress(FileMissing):
+        for source in _sources(place, pin):
+            with contextlib.suppress(DownloadError, IntegrityError):
+                transport = self._transports.for_source(source)
+                url = self._url(transport, source, name, pin)
                 if not transport.remote:
                     return self._in_place(transport.describe(url), name, pin)
-                if found := self._cached_by_ref(url, name):
+                if found := self._cached_by_ref(url, name, pin):
                     return found
         return None
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _urls(self, place: Place, name: str, pin: FilePin) -> Iterable[tuple[str, str]]:
-        """Yield the URLs of a file, each with the source it comes from."""
-        if pin.url:
-            yield pin.url, pin.url
-            return
-        for source in place.sources:
-            transport = self._transports.for_source(source)
-            yield transport.join(self._at_commit(transport, source), name), source
+    def _url(self, transport: Transport, source: str, name: str, pin: FilePin) -> str:
+        """Return the URL of a file; with an address of its own that address is the source."""
+        held = self._at_commit(transport, source)
+        return held if pin.url else transport.join(held, name)
 
     def _at_commit(self, transport: Transport, source: str) -> str:
         """Replace a moving revision by the commit that it was first seen at."""
@@ -156,26 +154,43 @@ class Store:
         commit = self._commits.get(source)
         return transport.at(source, commit) if commit else source
 
-    def _cached_by_pin(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
+    def _cached_by_pin(self, name: str, pin: FilePin) -> StoredFile | None:
         if pin.sha256 is None:
             return None
         path = self.cache.lookup(pin.sha256)
         return StoredFile(name, path, pin.sha256, "catalog") if path else None
 
-    def _cached_by_ref(self, url: str, name: str) -> StoredFile | None:
-        ref = self.cache.read_ref(url)
-        if ref is None or self._refresh:
+    def _cached_by_url(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
+        """Return the file as any source gave it before, so that one that is down now is not asked."""
+        for source in _sources(place, pin):
+            with contextlib.suppress(DownloadError, IntegrityError):  # told when the source has its turn
+                transport = self._transports.for_source(source)
+                if not transport.remote:  # what is on this machine is looked at, in its turn
+                    return None
+                if found := self._cached_by_ref(self._url(transport, source, name, pin), name, pin):
+                    return found
+        return None
+
+    def _cached_by_ref(self, url: str, name: str, pin: FilePin) -> StoredFile | None:
+        """Return what a URL without a pinned hash was found to be."""
+        ref = None if self._refresh or pin.sha256 else self.cache.read_ref(url)
+        if ref is None:
             return None
         if ref.absent:
             raise FileMissing(f"{redact(url)} was not there when it was last asked for", url=redact(url), status=404)
+        if ref.trust == "first-use":
+            _refuse_unpinned(url)
+        if not ref.sha256 or pin.size not in (None, ref.size):
+            return None
         path = self.cache.lookup(ref.sha256)
         return StoredFile(name, path, ref.sha256, ref.trust) if path else None
 
-    def _get_from(self, url: str, source: str, name: str, pin: FilePin) -> StoredFile:
-        transport = self._transports.for_source(url)
+    def _get_from(self, source: str, name: str, pin: FilePin) -> StoredFile:
+        transport = self._transports.for_source(source)
+        url = self._url(transport, source, name, pin)
         if not transport.remote:
             return self._in_place(transport.describe(url), name, pin)
-        if pin.sha256 is None and (found := self._cached_by_ref(url, name)):
+        if found := self._cached_by_ref(url, name, pin):
             return found
         if self._offline:
             raise OfflineError(
@@ -185,48 +200,56 @@ class Store:
             )
         try:
             resource = transport.describe(url)
-        except FileMissing:
-            self._absent.add(url)
+        except FileMissing as missing:
+            self._hold(transport, source, missing.commit)
+            self._absent[self._url(transport, source, name, pin)] = source
             raise
-        if resource.commit and (pinned := transport.at(source, resource.commit)) != source:
-            if source not in self._commits or not self._commits[source]:
-                self._commits[source] = resource.commit
-                self.cache.write_ref(Ref(source, trust="hub", commit=resource.commit))
-            url = transport.join(pinned, name)
-        return self._download(transport, resource, url, name, pin)
+        self._hold(transport, source, resource.commit)
+        url = self._url(transport, source, name, pin)
+        try:
+            file = self._download(transport, resource, url, name, pin)
+        except FileMissing:
+            self._absent[url] = source
+            raise
+        self._record_commit(source)
+        return file
+
+    def _hold(self, transport: Transport, source: str, commit: str | None) -> None:
+        """Hold a moving revision to a commit: at once for this operation, for later ones when a file of it is here."""
+        if commit and not self._commits.get(source) and transport.at(source, commit) != source:
+            self._commits[source] = commit
+            self._new_commits.add(source)
 
     def _download(self, transport: Transport, resource: Resource, url: str, name: str, pin: FilePin) -> StoredFile:
         held = None if self._refresh else self.cache.read_ref(url)
         known = pin.sha256 or (held.sha256 if held else None)
         sha256, size = check_claims(resource, known, pin.size)
         trust = "catalog" if pin.sha256 else "hub" if resource.sha256 or resource.git_sha1 else "first-use"
-        if trust == "first-use" and os.environ.get("REGISTRY_REQUIRE_PINS", "").lower() in _TRUE:
-            raise IntegrityError(
-                f"sha256 of {redact(url)} is expected to be pinned, because REGISTRY_REQUIRE_PINS is set, but is not; "
-                "add it to models.yaml",
-                url=redact(url),
-                expected="a pin",
-                actual="none",
-            )
-        if sha256 and (path := self.cache.lookup(sha256)):
-            self.cache.write_ref(Ref(url, sha256, path.stat().st_size, trust))
-            return StoredFile(name, path, sha256, trust)
+        if trust == "first-use":
+            _refuse_unpinned(url)
+        if sha256 and (found := self._already_here(url, name, sha256, size, trust)):
+            return found
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         with file_lock(self.cache.root / "locks" / f"{key}.lock"):
             # Whoever held the lock before may have brought the file.
-            if sha256 and (path := self.cache.lookup(sha256)):
-                return StoredFile(name, path, sha256, trust)
-            if not sha256 and (found := self._cached_by_ref(url, name)):
+            found = self._already_here(url, name, sha256, size, trust) if sha256 else self._cached_by_ref(url, name, pin)
+            if found:
                 return found
-            try:
-                path, digest, count = transfer(self.cache, transport, resource, label=name, sha256=sha256, size=size)
-            except FileMissing:
-                self._absent.add(url)
-                raise
+            path, digest, count = transfer(self.cache, transport, resource, label=name, sha256=sha256, size=size)
             self.cache.write_ref(Ref(url, digest, count, trust))
         if trust == "first-use" and held is None:
             logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
         return StoredFile(name, path, digest, trust)
+
+    def _already_here(self, url: str, name: str, sha256: str, size: int | None, trust: str) -> StoredFile | None:
+        """Return the blob of a hash, and record that the URL is that."""
+        if (path := self.cache.lookup(sha256)) is None:
+            return None
+        here = path.stat().st_size
+        check_claims(Resource(url, url, size=here), None, size)
+        with contextlib.suppress(CacheError):  # found in a tier behind a cache that cannot be written: asked again next time
+            self.cache.write_ref(Ref(url, sha256, here, trust))
+        return StoredFile(name, path, sha256, trust)
 
     def _in_place(self, resource: Resource, name: str, pin: FilePin) -> StoredFile:
         """Use a local file where it lies, held to its pin; it is hashed again only when its size or time changed."""
@@ -245,11 +268,35 @@ class Store:
         check_claims(seen, pin.sha256, pin.size)
         return StoredFile(name, resource.path, pin.sha256, "catalog")
 
+    def _record_commit(self, source: str) -> None:
+        if source in self._new_commits:
+            self._new_commits.remove(source)
+            with contextlib.suppress(CacheError):
+                self.cache.write_ref(Ref(source, trust="hub", commit=self._commits[source]))
+
     def _remember_absent(self) -> None:
         """Record which files are not there, so that the next use asks nobody."""
-        for url in self._absent:
+        for url, source in self._absent.items():
+            self._record_commit(source)
             with contextlib.suppress(CacheError):
                 self.cache.write_ref(Ref(url, absent=True))
+
+
+def _sources(place: Place, pin: FilePin) -> tuple[str, ...]:
+    """Return where a file may come from, in order: its own address alone, when it has one."""
+    return (pin.url,) if pin.url else place.sources
+
+
+def _refuse_unpinned(url: str) -> None:
+    """Refuse a file that nobody vouches for, where pins are required."""
+    if os.environ.get("REGISTRY_REQUIRE_PINS", "").lower() in _TRUE:
+        raise IntegrityError(
+            f"sha256 of {redact(url)} is expected to be pinned, because REGISTRY_REQUIRE_PINS is set, but is not; "
+            "add it to models.yaml",
+            url=redact(url),
+            expected="a pin",
+            actual="none",
+        )
 
 
 def _parent(file: StoredFile) -> Path | None:

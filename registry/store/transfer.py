@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import BinaryIO
 
 from registry.errors import CacheError, DownloadError, IntegrityError
 from registry.store.cache import CHUNK, Cache
@@ -51,6 +50,7 @@ def transfer(
     try:
         with file, transport.open(resource, CHUNK) as (length, pieces):
             if size is not None and length is not None and length != size:
+                _refuse_impostor(next(pieces, b""), resource.url)  # a page in the file's place says more than its size
                 raise _mismatch(resource.url, "size", str(size), str(length))
             expected = length if size is None else size
             if expected is None and not (sha256 or resource.git_sha1):
@@ -68,7 +68,7 @@ def transfer(
                     if expected is not None and count > expected:
                         raise _mismatch(resource.url, "size", str(expected), f"more than {expected}")
                     digest.update(piece)
-                    _write(file, piece, partial)
+                    file.write(piece)
                     advance(len(piece))
             if expected is not None and count != expected:
                 raise _mismatch(resource.url, "size", str(expected), str(count))
@@ -79,6 +79,12 @@ def transfer(
         if resource.git_sha1 and (blob_sha1 := git_blob_sha1(partial)) != resource.git_sha1:
             raise _mismatch(resource.url, "git blob sha1", resource.git_sha1, blob_sha1)
         return cache.publish(partial, digest.hexdigest()), digest.hexdigest(), count
+    except OSError as error:  # of the disk, at the latest when the file is closed; the network's are DownloadErrors
+        raise CacheError(
+            f"cache file {partial} is expected to take the download, but does not ({error.strerror or error}); "
+            "free space, or set REGISTRY_CACHE to another folder",
+            path=str(partial),
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
@@ -91,17 +97,6 @@ def git_blob_sha1(path: Path) -> str:
         while piece := file.read(CHUNK):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def _write(file: BinaryIO, piece: bytes, path: Path) -> None:
-    try:
-        file.write(piece)
-    except OSError as error:
-        raise CacheError(
-            f"cache file {path} is expected to take the download, but does not ({error.strerror}); "
-            "free space, or set REGISTRY_CACHE to another folder",
-            path=str(path),
-        ) from error
 
 
 def _refuse_impostor(piece: bytes, url: str) -> None:

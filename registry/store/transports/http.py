@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
@@ -20,6 +21,7 @@ __all__ = ["HttpTransport", "origin_of"]
 
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two reads; a download as a whole has no limit
 _MAX_REDIRECTS = 10
+_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HEADERS = {
     "User-Agent": "pretrained-registry",
@@ -66,14 +68,20 @@ class HttpTransport:
         """Send one GET and read its body."""
         with self.request("GET", resource.address) as response:
             self.check(response, resource.url)
+            if response.status_code != 200:  # such as 206: a part that nobody asked for would pass for the whole
+                raise DownloadError(
+                    f"{redact(resource.url)} is expected to be sent whole, but the server answers {response.status_code}",
+                    url=redact(resource.url),
+                    status=response.status_code,
+                )
             encoding = response.headers.get("Content-Encoding", "").lower()
             if encoding not in ("", "identity"):
                 raise DownloadError(
                     f"content of {redact(resource.url)} is expected to be unencoded, but is {encoding}",
                     url=redact(resource.url),
                 )
-            length = response.headers.get("Content-Length", "")
-            yield int(length) if length.isdecimal() else None, self._body(response, resource.url, chunk_size)
+            length = content_length(response.headers.get("Content-Length", ""))
+            yield length, self._body(response, resource.url, chunk_size)
 
     def close(self) -> None:
         """Close the session's connections."""
@@ -98,8 +106,13 @@ class HttpTransport:
     @staticmethod
     def next_hop(url: str, response: requests.Response) -> str:
         """Return the target of a redirect, with what it must not do refused."""
-        target = urljoin(url, response.headers.get("Location", ""))
-        old, new = urlsplit(url).scheme, urlsplit(target).scheme
+        old = urlsplit(url).scheme
+        try:
+            location = response.headers.get("Location", "")
+            target = urljoin(url, location)
+            new = urlsplit(target).scheme if location else ""
+        except ValueError:
+            target = new = ""
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise DownloadError(
                 f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}", url=redact(url)
@@ -121,15 +134,18 @@ class HttpTransport:
 
     def token_for(self, url: str) -> str | None:
         """Return the secret of this URL's origin, if the catalog names one; only over https, or on this machine."""
-        parts = urlsplit(url)
-        host = self._hosts.get(parts.netloc.rpartition("@")[2].lower()) or self._hosts.get((parts.hostname or "").lower())
-        if host is None or not (parts.scheme == "https" or is_loopback(parts.hostname or "")):
+        scheme, name, port = origin_of(url)
+        shown = f"[{name}]" if ":" in name else name
+        host = self._hosts.get(f"{shown}:{port}")
+        if host is None and port == _PORTS.get(scheme):  # a host without a port is its scheme's own
+            host = self._hosts.get(shown)
+        if host is None or not (scheme == "https" or is_loopback(name)):
             return None
         return os.environ.get(host.token_env) or None
 
     def _send(self, method: str, url: str) -> requests.Response:
-        token = self.token_for(url)
         try:
+            token = self.token_for(url)
             return self._session.request(
                 method,
                 url,
@@ -139,7 +155,7 @@ class HttpTransport:
                 allow_redirects=False,
                 stream=True,
             )
-        except (requests.RequestException, ValueError) as error:
+        except (OSError, ValueError) as error:  # requests' own errors are OSErrors, as is a CA file that is not there
             raise _unreachable(url, error) from None
 
     @staticmethod
@@ -157,7 +173,12 @@ class HttpTransport:
 def origin_of(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port: what a secret belongs to."""
     parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or {"https": 443}.get(parts.scheme, 80)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 80)
+
+
+def content_length(value: str) -> int | None:
+    """Return the number that a Content-Length header is, or None when it is none that a file can have."""
+    return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
 
 
 def is_loopback(host: str) -> bool:
@@ -190,6 +211,6 @@ def _reason(error: BaseException) -> str:
     for cause in reversed(seen):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-    if isinstance(error, urllib3.exceptions.IncompleteRead):
-        return f"{error.partial} bytes came, {error.expected} were still to come"
+        if isinstance(cause, urllib3.exceptions.IncompleteRead) and cause.expected is not None:
+            return f"{cause.partial} bytes came, {cause.expected} were still to come"
     return type(error).__name__

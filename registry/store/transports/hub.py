@@ -22,7 +22,7 @@ from registry.store.transports.protocol import FileMissing, Resource
 
 __all__ = ["HubTransport", "split_hub_url"]
 
-_URL = re.compile(r"hf://(?P<repo>[\w.-]+(/[\w.-]+)?)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
+_URL = re.compile(r"hf://(?P<repo>[\w.-]++(/[\w.-]++)?+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
@@ -46,7 +46,7 @@ class HubTransport:
     remote = True
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
-        self.endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        self.endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
         self._http = _HubHttp(hosts, self.endpoint)
 
     def join(self, source: str, name: str) -> str:
@@ -64,10 +64,11 @@ class HubTransport:
         """Ask the hub for size, hash and commit of a file."""
         repo, revision, path = split_hub_url(url)
         address = f"{self.endpoint}/{quote(repo)}/resolve/{quote(revision, safe='')}/{quote(path)}"
+        commit = None
         for _ in range(5):
             with self._http.request("HEAD", address, follow=False) as response:
                 headers = response.headers
-                commit = headers.get("X-Repo-Commit")
+                commit = _commit(response) or commit
                 if "X-Linked-ETag" in headers:
                     digest = _etag(headers["X-Linked-ETag"])
                     size = headers.get("X-Linked-Size", "")
@@ -91,8 +92,11 @@ class HubTransport:
     @contextmanager
     def open(self, resource: Resource, chunk_size: int) -> Iterator[tuple[int | None, Iterator[bytes]]]:
         """Read the file from where the hub said it lies."""
-        with self._http.open(resource, chunk_size) as opened:
-            yield opened
+        try:
+            with self._http.open(resource, chunk_size) as opened:
+                yield opened
+        except FileMissing as error:  # the hub has the file, and the place that it keeps it at has not
+            raise DownloadError(error.message, url=error.url, status=error.status) from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -103,7 +107,12 @@ class HubTransport:
         if status < 400:
             return
         if code == "EntryNotFound" or (status == 404 and not code):
-            raise FileMissing(f"{url} is expected to be a file of the repository, but is not", url=url, status=status)
+            raise FileMissing(
+                f"{url} is expected to be a file of the repository, but is not",
+                url=url,
+                status=status,
+                commit=_commit(response),
+            )
         if code == "RevisionNotFound":
             raise DownloadError(f"revision {revision!r} of {repo} is expected to exist, but does not", url=url, status=status)
         if code == "GatedRepo":
@@ -135,6 +144,12 @@ class _HubHttp(HttpTransport):
         if origin == self._origin and (scheme == "https" or is_loopback(host)) and (token := os.environ.get("HF_TOKEN")):
             return token
         return super().token_for(url)
+
+
+def _commit(response: requests.Response) -> str | None:
+    """Return the commit that an answer is about."""
+    commit: str = response.headers.get("X-Repo-Commit", "")
+    return commit if _SHA1.fullmatch(commit) else None
 
 
 def _etag(value: str) -> str:

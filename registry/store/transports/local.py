@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from registry.errors import DownloadError
 from registry.store.source import scheme_of
 from registry.store.transports.protocol import FileMissing, Resource
 
@@ -48,7 +49,7 @@ def local_path(source: str) -> Path:
     """Return the path that a local source means; it need not exist.
 
     Raises:
-        FileMissing: when a `package://` source names a package that is not installed.
+        DownloadError: when a `package://` source names a package that is not installed.
     """
     scheme = scheme_of(source)
     if scheme == "package":
@@ -70,8 +71,7 @@ def _package_folder(module: str, source: str) -> Path:
         folder = Path(location, *rest)
         if folder.is_dir():
             return folder
-    raise FileMissing(
+    raise DownloadError(
         f"package {module!r} of {source} is expected to be installed as a folder, but is not; pip install what provides it",
         url=source,
-        status=404,
     )

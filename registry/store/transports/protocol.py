@@ -16,6 +16,11 @@ __all__ = ["FileMissing", "Resource", "Transport"]
 class FileMissing(DownloadError):
     """The place was reached and says that it has no such file: another name or mirror may be tried."""
 
+    def __init__(self, message: str, *, url: str, status: int | None = None, commit: str | None = None) -> None:
+        super().__init__(message, url=url, status=status)
+        #: The commit at which a hub looked.
+        self.commit = commit
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:

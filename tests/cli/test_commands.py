@@ -1,0 +1,331 @@
+"""`registry list`, `info` and `fetch`; exit codes, JSON, help and colours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import registry
+from registry.cli.commands import cli
+from tests.cli.conftest import Run
+from tests.processes import environment, run_python
+from tests.servers import file_server
+from tests.snapshot import assert_snapshot
+
+MAIN = "from registry.cli import main; main()"
+
+
+@pytest.fixture
+def demo(tiny_bert: Path) -> Path:
+    """A project's catalog with a usable model, and return the model's folder."""
+    digest = hashlib.sha256((tiny_bert / "vocab.txt").read_bytes()).hexdigest()
+    Path("models.yaml").write_text(
+        f"""\
+registry: 1
+models:
+  tiny:
+    family: bert
+    source: {tiny_bert}
+    head: masked-lm
+    config: {{num_labels: 3}}
+    files: {{vocab.txt: {{sha256: {digest}}}, model.safetensors: , config.json: }}
+    description: random weights
+    license: CC0-1.0
+  bert-base-cased: {{base: tiny, override: true, head: base}}
+  small: {{alias: tiny}}
+  old: {{alias: tiny, deprecated: {{since: 2026-05, note: renamed}}}}
+"""
+    )
+    return tiny_bert
+
+
+# -- list ----------------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_the_names_that_match(run: Run) -> None:
+    done = run("list", "bert-base-*cased")
+    assert done.code == 0 and not done.err
+    names = [line.split()[0] for line in done.out.splitlines()]
+    assert names == registry.list_models("bert-base-*cased")
+    assert {"bert-base-cased", "bert-base-uncased", "bert-base-multilingual-cased"} <= set(names)
+    assert done.out.splitlines()[0].split()[1] == "bert"
+
+
+def test_list_without_a_pattern_shows_all_in_aligned_columns(run: Run) -> None:
+    lines = run("list").out.splitlines()
+    assert [line.split()[0] for line in lines] == registry.list_models()
+    assert len({line.index(" bert ") for line in lines if " bert " in line}) == 1
+
+
+def test_list_of_no_match_is_empty(run: Run) -> None:
+    assert (run("list", "zzz*").code, run("list", "zzz*").out) == (0, "")
+    assert json.loads(run("list", "zzz*", "--json").out) == []
+
+
+@pytest.mark.usefixtures("demo")
+def test_list_json(run: Run) -> None:
+    rows = json.loads(run("list", "[st]*", "--json").out)
+    facts = {"model": "tiny", "family": "bert", "head": "masked-lm", "description": "random weights"}
+    assert rows == [{"name": "small", **facts}, {"name": "tiny", **facts}]
+
+
+@pytest.mark.usefixtures("demo")
+def test_list_leaves_out_what_cannot_be_used_and_says_why(run: Run) -> None:
+    with Path("models.yaml").open("a") as file:
+        file.write("  odd: {famly: bert}\n  lost: {alias: nowhere}\n")
+    done = run("list", "[tol]*")
+    assert (done.code, [line.split()[0] for line in done.out.splitlines()]) == (0, ["tiny"])
+    assert "warning: [R201]" in done.err
+    assert "models.yaml:14:9: model 'odd' has the unknown key 'famly'" in done.err
+    assert "models.yaml:15:10: alias of model 'lost'" in done.err
+
+
+# -- info ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("demo")
+def test_info_shows_each_field_with_its_place(run: Run, tiny_bert: Path) -> None:
+    done = run("info", "tiny")
+    assert done.code == 0 and not done.err
+    rows = {line.split()[0]: line for line in done.out.splitlines()}
+    place = f"{Path.cwd()}/models.yaml"
+    for field, value, line in (
+        ("family", "bert", 4),
+        ("source", str(tiny_bert), 5),
+        ("head", "masked-lm", 6),
+        ("config", "num_labels", 7),
+        ("description", "random weights", 9),
+        ("license", "CC0-1.0", 10),
+    ):
+        assert value in rows[field] and rows[field].endswith(f"{place}:{line}")
+    assert "question-answering" in rows["heads"]
+    assert str(tiny_bert / "model.safetensors") in rows["model.safetensors"]
+    digest = hashlib.sha256((tiny_bert / "vocab.txt").read_bytes()).hexdigest()
+    assert f"sha256 {digest[:12]}…" in rows["vocab.txt"] and "catalog" in rows["vocab.txt"]
+    assert "not pinned" in rows["config.json"]
+
+
+@pytest.mark.usefixtures("demo")
+def test_info_json(run: Run, tiny_bert: Path) -> None:
+    facts = json.loads(run("info", "small", "--json").out)
+    assert (facts["name"], facts["via"], facts["family"], facts["head"]) == ("tiny", ["small"], "bert", "masked-lm")
+    assert (facts["source"], facts["config"], facts["license"]) == (str(tiny_bert), {"num_labels": 3}, "CC0-1.0")
+    assert len(facts["heads"]) == 8
+    assert facts["origins"]["config.num_labels"] == {"file": f"{Path.cwd()}/models.yaml", "line": 7, "column": 14}
+    from safetensors import safe_open
+
+    with safe_open(tiny_bert / "model.safetensors", "pt") as weights:
+        total = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118  # it is no mapping
+    assert facts["parameters"] == total
+    assert facts["files"]["model.safetensors"]["path"] == str(tiny_bert / "model.safetensors")
+    assert facts["files"]["vocab.txt"]["trust"] == "catalog"
+
+
+@pytest.mark.usefixtures("demo")
+def test_info_shows_what_a_name_shadows(run: Run) -> None:
+    assert "registry_bert/models.yaml:" in run("info", "bert-base-cased").out.partition("\nshadows ")[2]
+    (shadow,) = json.loads(run("info", "bert-base-cased", "--json").out)["shadows"]
+    assert Path(shadow["file"]).parts[-2:] == ("registry_bert", "models.yaml")
+
+
+def test_info_of_a_model_that_is_not_here_needs_no_network(run: Run) -> None:
+    facts = json.loads(run("info", "bert-base-uncased", "--json").out)
+    assert facts["files"]["model.safetensors"] == {
+        "sha256": "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3",
+        "size": 440449768,
+        "trust": "catalog",
+        "path": None,
+    }
+    assert facts["parameters"] is None
+    assert "not here" in run("info", "bert-base-uncased").out
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{family: bert, source: package://no_such_package/model, license: MIT}", "R401"),
+        ("{family: berp, source: ./x, license: MIT}", "did you mean 'bert'?"),
+    ],
+)
+def test_info_shows_the_entry_of_what_cannot_be_used(run: Run, entry: str, said: str) -> None:
+    Path("models.yaml").write_text(f"registry: 1\nmodels:\n  mine: {entry}\n")
+    done = run("info", "mine")
+    assert done.code == 0
+    assert "MIT" in done.out and "models.yaml:3" in done.out
+    assert done.err.startswith("warning: ") and said in done.err
+    facts = json.loads(run("info", "mine", "--json").out)
+    assert (facts["license"], facts["files"]) == ("MIT", {})
+
+
+@pytest.mark.usefixtures("demo")
+def test_a_deprecated_name_warns_beside_the_output(run: Run) -> None:
+    done = run("info", "old", "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["name"] == "tiny"
+    assert done.err == "warning: model 'old' is deprecated since 2026-05 (renamed); use 'tiny'\n"
+
+
+# -- fetch ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tiny_bert: Path) -> dict[str, bytes]:
+    """The small model's files by their path on a server."""
+    return {f"/tiny/{file.name}": file.read_bytes() for file in tiny_bert.iterdir()}
+
+
+def test_fetch_prints_a_folder_with_the_files(run: Run, served: dict[str, bytes], tmp_path: Path) -> None:
+    with file_server(served) as server:
+        Path("models.yaml").write_text(f"registry: 1\nmodels:\n  far: {{family: bert, source: '{server.url}/tiny/'}}\n")
+        done = run("fetch", "far")
+        assert done.code == 0
+        folder = Path(done.out.strip())
+        for name in ("model.safetensors", "config.json", "vocab.txt"):
+            assert (folder / name).read_bytes() == served[f"/tiny/{name}"]
+        asked = len(server.requests)
+        facts = json.loads(run("info", "far", "--json").out)
+        assert facts["files"]["vocab.txt"]["sha256"] == hashlib.sha256(served["/tiny/vocab.txt"]).hexdigest()
+        elsewhere = tmp_path / "elsewhere"
+        assert len(server.requests) == asked
+        assert Path(run("fetch", "far", "--cache-dir", elsewhere).out.strip()).is_relative_to(elsewhere)
+    again = run("fetch", "far", "--offline", "--json")
+    assert json.loads(again.out) == {"far": str(folder)}
+    refused = run("fetch", "far", "--offline", "--cache-dir", tmp_path / "empty")
+    assert (refused.code, refused.out) == (1, "")
+    assert refused.err.startswith("error: [R403] ")
+
+
+@pytest.mark.usefixtures("demo")
+def test_fetch_of_a_local_folder_is_that_folder(run: Run, tiny_bert: Path) -> None:
+    done = run("fetch", "tiny", tiny_bert, "--json")
+    assert json.loads(done.out) == {"tiny": str(tiny_bert), str(tiny_bert): str(tiny_bert)}
+    assert run("fetch", "tiny", "small").out.splitlines() == [str(tiny_bert)] * 2
+
+
+def test_fetch_refuses_other_bytes_than_are_pinned(run: Run, tiny_bert: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bert, changed := tmp_path / "changed")
+    Path("models.yaml").write_text(
+        f"registry: 1\nmodels:\n  m: {{family: bert, source: {changed}, files: {{vocab.txt: {{sha256: {'f' * 64}}}}}}}\n"
+    )
+    done = run("fetch", "m")
+    assert (done.code, done.out) == (1, "")
+    assert "error: [R402] " in done.err and "f" * 64 in done.err
+
+
+# -- exit codes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["info", "fetch", "try"])
+def test_an_unknown_name_ends_with_1_and_says_which_is_close(run: Run, command: str) -> None:
+    done = run(command, "bert-base-uncasd")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: [R101] model 'bert-base-uncasd'")
+    assert "did you mean 'bert-base-uncased'" in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+def test_a_broken_catalog_ends_with_1_and_its_place(run: Run) -> None:
+    Path("models.yaml").write_text("registry: 1\nmodels:\n  mine: {famly: bert}\n")
+    done = run("info", "mine")
+    assert done.code == 1
+    assert done.err.startswith(f"error: [R201] {Path.cwd()}/models.yaml:3:10: ")
+    assert "'famly'" in done.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["no-such-command"],
+        ["list", "--no-such-option"],
+        ["list", "a", "b"],
+        ["info"],
+        ["info", "a", "b"],
+        ["fetch"],
+        ["try"],
+        ["try", "name", "--head"],
+        ["--no-such-option"],
+    ],
+)
+def test_wrong_usage_ends_with_2(run: Run, arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error: " in done.err and "registry" not in done.out
+
+
+def test_the_version_is_the_distributions(run: Run) -> None:
+    assert (run("--version").code, run("--version").out) == (0, f"registry, version {registry.__version__}\n")
+
+
+def test_the_installed_command_is_this_one() -> None:
+    command = shutil.which("registry", path=str(Path(sys.executable).parent))
+    assert command is not None, "run `make test`, which installs the package"
+    done = subprocess.run([command, "info", "no-such-model"], env=environment(), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: [R101] ")
+
+
+def test_listing_needs_no_torch() -> None:
+    code = (
+        "import sys, atexit; sys.argv[1:] = ['list', '--json'];"
+        "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules))); " + MAIN
+    )
+    modules = run_python("-c", code).stderr.split()
+    assert "registry.cli.commands" in modules
+    assert not {"torch", "numpy", "requests", "pluggy", "tokenizers"} & set(modules)
+
+
+def test_a_reader_that_stops_early_causes_no_traceback() -> None:
+    lines = [f"  model-{number}: {{family: bert, source: ./x, description: {'long ' * 20}}}\n" for number in range(1000)]
+    Path("models.yaml").write_text("registry: 1\nmodels:\n" + "".join(lines))
+    command = f"\"{sys.executable}\" -c '{MAIN}' list | head -1"
+    done = subprocess.run(command, shell=True, env=environment(), capture_output=True, text=True, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+# -- help and colours ----------------------------------------------------------------------------------------------------
+
+
+def test_the_help_is_that_of_the_snapshot() -> None:
+    assert isinstance(cli, click.Group)
+    pages = []
+    for command in ([], *([name] for name in sorted(cli.commands))):
+        arguments = [*command, "--help"]
+        done = CliRunner().invoke(cli, arguments, prog_name="registry", terminal_width=100)
+        assert done.exit_code == 0
+        assert "Examples:" in done.output
+        pages.append(f"$ registry {' '.join(arguments)}\n{done.output}")
+    assert_snapshot("cli_help.txt", "\n".join(pages))
+
+
+@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["fetch"], ["try"]])
+def test_help_comes_without_arguments_of_its_own(run: Run, command: list[str]) -> None:
+    short, long = run(*command, "-h"), run(*command, "--help")
+    assert short.code == 0 and short.out == long.out and short.out.startswith("Usage: registry")
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_colours_are_for_terminals_that_want_them(
+    no_color: str | None, coloured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # https://no-color.org: set and not empty means no colours, whatever its value.
+    if no_color is None:
+        monkeypatch.delenv("NO_COLOR", raising=False)
+    else:
+        monkeypatch.setenv("NO_COLOR", no_color)
+    on_terminal = CliRunner().invoke(cli, ["list"], color=True).output
+    assert ("\x1b[" in on_terminal) is coloured
+    assert "\x1b[" not in CliRunner().invoke(cli, ["list"]).output
+
+
+def test_json_is_never_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert json.loads(CliRunner().invoke(cli, ["list", "--json"], color=True).output)

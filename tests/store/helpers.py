@@ -1,0 +1,80 @@
+"""What the store's tests share: digests, listings of the cache, and one-line fetches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from registry.catalog.entry import FilePin, Origin
+from registry.catalog.schema import Host
+from registry.store.cache import Cache
+from registry.store.store import Place, Store, StoredFile
+
+#: Stands in for a weights file where its content does not matter.
+BODY = bytes(range(256)) * 40
+#: Another file of the same length.
+OTHER = BODY[::-1]
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def pinned(name: str, body: bytes, size: int | None = None) -> dict[str, FilePin]:
+    return {name: FilePin(sha256=sha256(body), size=size)}
+
+
+def host(name: str, variable: str) -> dict[str, Host]:
+    """Return what `hosts:` of a catalog yields for one host whose token is in an environment variable."""
+    return {name: Host(name, variable, Origin("models.yaml", 1, 1))}
+
+
+def get(
+    cache: Path,
+    source: str | tuple[str, ...],
+    name: str,
+    pins: Mapping[str, FilePin] | None = None,
+    *,
+    offline: bool = False,
+    refresh: bool = False,
+    hosts: Mapping[str, Host] | None = None,
+) -> StoredFile | None:
+    """Get one file with a store of its own, as a new process would."""
+    sources = (source,) if isinstance(source, str) else source
+    with Store(Cache((cache,)), offline=offline, refresh=refresh, hosts=hosts) as store:
+        return store.get(Place(sources, pins or {}), name)
+
+
+def fetch(
+    cache: Path,
+    source: str | tuple[str, ...],
+    name: str,
+    pins: Mapping[str, FilePin] | None = None,
+    *,
+    offline: bool = False,
+    refresh: bool = False,
+    hosts: Mapping[str, Host] | None = None,
+) -> StoredFile:
+    """Get one file that must be there."""
+    file = get(cache, source, name, pins, offline=offline, refresh=refresh, hosts=hosts)
+    assert file is not None
+    return file
+
+
+def leftovers(cache: Path) -> list[str]:
+    """Return every file under the cache except lock files, which hold nothing."""
+    files = (path.relative_to(cache) for path in cache.rglob("*") if not path.is_dir())
+    return sorted(str(path) for path in files if path.parts[0] != "locks")
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Return inode, size and time of everything under a folder: equal listings mean that nothing was written."""
+    return {str(path): (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path in folder.rglob("*") if (stat := path.lstat())}
+
+
+def evict(cache: Path) -> None:
+    """Remove every blob but keep what is known of URLs, as a sweep for space does."""
+    for blob in (cache / "blobs").rglob("*"):
+        if blob.is_file():
+            blob.unlink()

@@ -1,0 +1,581 @@
+"""HTTP: what arrives is the file or an error, never something in between, and a secret reaches nobody else."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+import registry
+from registry.catalog.entry import FilePin
+from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
+from registry.store.transports import http
+from registry.store.transports.http import HttpTransport
+from tests.servers import Handler, Request, Server, file_server, serving
+from tests.store.helpers import BODY, OTHER, fetch, get, host, leftovers, pinned, sha256
+
+NAME = "model.safetensors"
+DIGEST = sha256(BODY)
+
+
+@contextmanager
+def replying(**how: object) -> Iterator[Server]:
+    """Run a server that gives one and the same answer to everything."""
+    how = {"status": 200, "body": BODY, **how}
+    with serving(lambda handler, request: handler.reply(request, **how)) as server:  # type: ignore[arg-type]
+        yield server
+
+
+def chunked(*pieces: bytes, end: bool = True) -> Callable[[Handler, Request], None]:
+    """Answer in chunks (RFC 9112, section 7.1), with the last, empty one or without."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in (*pieces, *([b""] if end else [])):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        handler.close_connection = True
+
+    return answer
+
+
+def closed_port() -> str:
+    """Return an address of this machine at which nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}"
+
+
+# -- what arrives ------------------------------------------------------------------------------------------------------
+
+
+def test_a_pinned_file_is_fetched_and_checked(cache: Path) -> None:
+    with file_server({f"/bert/{NAME}": BODY}) as server:
+        file = fetch(cache, f"{server.url}/bert", NAME, pinned(NAME, BODY, len(BODY)))
+    assert file.path.read_bytes() == BODY
+    assert (file.name, file.sha256, file.trust) == (NAME, DIGEST, "catalog")
+
+
+def test_an_unpinned_file_is_trusted_on_first_use_and_shown_as_such(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with file_server({f"/bert/{NAME}": BODY}) as server, caplog.at_level(logging.INFO):
+        file = fetch(cache, f"{server.url}/bert/", NAME)
+    assert file.path.read_bytes() == BODY
+    assert (file.sha256, file.trust) == (DIGEST, "first-use")
+    assert f"trusted on first use as sha256 {DIGEST}" in caplog.text
+
+
+def test_a_file_may_have_an_address_of_its_own(cache: Path) -> None:
+    with file_server({"/elsewhere/weights.v2": BODY}) as server:
+        pins = {NAME: FilePin(sha256=DIGEST, url=f"{server.url}/elsewhere/weights.v2")}
+        assert fetch(cache, f"{server.url}/bert", NAME, pins).path.read_bytes() == BODY
+
+
+def test_the_transfer_is_asked_for_unencoded(cache: Path) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        fetch(cache, server.url, NAME)
+    (request,) = server.requests
+    assert request.method == "GET"
+    assert request.headers["accept-encoding"] == "identity"
+
+
+def test_an_empty_file_is_a_file(cache: Path) -> None:
+    with file_server({"/added_tokens.json": b""}) as server:
+        assert fetch(cache, server.url, "added_tokens.json").path.read_bytes() == b""
+
+
+def test_a_pinned_file_may_come_without_a_length(cache: Path) -> None:
+    with replying(length=-1) as server:
+        assert fetch(cache, server.url, NAME, pinned(NAME, BODY)).path.read_bytes() == BODY
+    with serving(chunked(BODY[:5000], BODY[5000:])) as server:
+        assert fetch(cache / "other", server.url, NAME, pinned(NAME, BODY)).path.read_bytes() == BODY
+
+
+# -- what does not arrive whole or right -------------------------------------------------------------------------------
+
+FLIPPED = bytes([BODY[0] ^ 1]) + BODY[1:]
+SIZED = pinned(NAME, BODY, len(BODY))
+HASHED = pinned(NAME, BODY)
+SIZE_ONLY = {NAME: FilePin(size=len(BODY))}
+
+#: What the server does, what is pinned, and what the error is and says.
+FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryError], str]] = {
+    "other bytes": ({"body": OTHER}, SIZED, IntegrityError, f"expected to be {DIGEST}, but is {sha256(OTHER)}"),
+    "one bit flipped": ({"body": FLIPPED}, HASHED, IntegrityError, f"but is {sha256(FLIPPED)}"),
+    "one bit flipped, no length": ({"body": FLIPPED, "length": -1}, SIZED, IntegrityError, f"but is {sha256(FLIPPED)}"),
+    "nothing of what was announced": ({"cut": 0}, {}, DownloadError, "broke off"),
+    "one byte": ({"cut": 1}, {}, DownloadError, f"1 bytes came, {len(BODY) - 1} were still to come"),
+    "half": ({"cut": 5120}, HASHED, DownloadError, f"5120 bytes came, {len(BODY) - 5120} were still to come"),
+    "all but one byte": ({"cut": -1}, SIZED, DownloadError, f"{len(BODY) - 1} bytes came, 1 were still to come"),
+    "fewer bytes than pinned": ({"body": BODY[:-1]}, SIZED, IntegrityError, f"be {len(BODY)}, but is {len(BODY) - 1}"),
+    "more bytes than pinned": ({"body": BODY + b"0"}, SIZED, IntegrityError, f"be {len(BODY)}, but is {len(BODY) + 1}"),
+    "more bytes than pinned, no hash": ({"body": BODY + b"0"}, SIZE_ONLY, IntegrityError, f"but is {len(BODY) + 1}"),
+    "fewer bytes than pinned, no length": ({"cut": 99, "length": -1}, SIZED, IntegrityError, f"be {len(BODY)}, but is 99"),
+    "more bytes, no length": ({"body": BODY * 2, "length": -1}, SIZED, IntegrityError, f"but is more than {len(BODY)}"),
+    "a cut that only the hash shows": ({"cut": 99, "length": -1}, HASHED, IntegrityError, f"but is {sha256(BODY[:99])}"),
+    "a cut that only the size shows": ({"cut": 99, "length": -1}, SIZE_ONLY, IntegrityError, "but is 99"),
+    "neither length nor hash": ({"length": -1}, {}, DownloadError, "pin its sha256"),
+    "a part that nobody asked for": ({"status": 206, "body": BODY[:100]}, {}, DownloadError, "answers 206"),
+    "no content": ({"status": 204, "body": b""}, {}, DownloadError, "answers 204"),
+    "not modified": ({"status": 304, "body": b""}, {}, DownloadError, "answers 304"),
+    "no token": ({"status": 401}, {}, DownloadError, "answers 401; check its token"),
+    "a token that is not enough": ({"status": 403}, HASHED, DownloadError, "answers 403; check its token"),
+    "too many requests": ({"status": 429}, {}, DownloadError, "answers 429; try again later"),
+    "a broken server": ({"status": 500}, SIZED, DownloadError, "answers 500; try again later, or add a mirror"),
+    "a busy server": ({"status": 503}, {}, DownloadError, "answers 503"),
+    "gzip": ({"body": gzip.compress(BODY), "headers": {"Content-Encoding": "gzip"}}, HASHED, DownloadError, "is gzip"),
+    "a login page": ({"body": b"<!DOCTYPE html><title>Sign in"}, {}, DownloadError, "an HTML page, perhaps a login page"),
+    "a login page for a pinned file": ({"body": b"\n <html><body>"}, HASHED, DownloadError, "an HTML page"),
+    "a login page for a file of known size": ({"body": b"<html>Sign in"}, SIZED, DownloadError, "an HTML page"),
+    "a git-lfs pointer": (
+        {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
+        SIZED,
+        DownloadError,
+        "a git-lfs pointer, not the file it points to",
+    ),
+}
+
+
+@pytest.mark.parametrize(("how", "pins", "kind", "says"), FAILURES.values(), ids=list(FAILURES))
+def test_a_bad_answer_is_a_clear_error_and_nothing_becomes_visible(
+    how: dict[str, object], pins: dict[str, FilePin], kind: type[RegistryError], says: str, cache: Path
+) -> None:
+    with replying(**how) as server:
+        with pytest.raises(kind) as caught:
+            get(cache, server.url, NAME, pins)
+        assert says in str(caught.value)
+        assert f"{server.url}/{NAME}" in str(caught.value)
+        assert type(caught.value) is kind
+        assert leftovers(cache) == []
+        with pytest.raises(OfflineError):
+            get(cache, server.url, NAME, pins, offline=True)
+    with file_server({f"/{NAME}": BODY}) as server:
+        assert fetch(cache, server.url, NAME, pins).path.read_bytes() == BODY
+
+
+def test_an_integrity_error_carries_both_hashes(cache: Path) -> None:
+    with replying(body=OTHER) as server, pytest.raises(IntegrityError) as caught:
+        get(cache, server.url, NAME, HASHED)
+    assert (caught.value.expected, caught.value.actual) == (DIGEST, sha256(OTHER))
+    assert caught.value.url == f"{server.url}/{NAME}"
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 500, 502, 503])
+def test_a_download_error_carries_the_status(status: int, cache: Path) -> None:
+    with replying(status=status) as server, pytest.raises(DownloadError) as caught:
+        get(cache, server.url, NAME)
+    assert caught.value.status == status
+
+
+def test_a_file_of_the_wrong_size_is_not_read_to_its_end(cache: Path) -> None:
+    with replying(body=bytes(64 << 20)) as server:
+        with pytest.raises(IntegrityError):
+            get(cache, server.url, NAME, {NAME: FilePin(sha256=DIGEST, size=10)})
+        assert server.sent(f"/{NAME}") < 32 << 20
+
+
+def test_chunks_without_an_end_are_an_error(cache: Path) -> None:
+    with serving(chunked(BODY, end=False)) as server, pytest.raises(DownloadError, match="broke off"):
+        get(cache, server.url, NAME, HASHED)
+    assert leftovers(cache) == []
+
+
+def test_chunks_have_no_length(cache: Path) -> None:
+    with serving(chunked(BODY)) as server, pytest.raises(DownloadError, match="neither length nor hash"):
+        get(cache, server.url, NAME)
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_a_missing_file_is_missing_and_remembered(status: int, cache: Path) -> None:
+    with replying(status=status) as server:
+        assert get(cache, server.url, "added_tokens.json") is None
+        assert get(cache, server.url, "added_tokens.json") is None
+        assert len(server.requests) == 1
+        assert get(cache, server.url, "added_tokens.json", refresh=True) is None
+        assert len(server.requests) == 2
+
+
+def test_a_page_is_no_impostor_where_a_page_is_asked_for(cache: Path) -> None:
+    with replying(body=b"<!doctype html>") as server:
+        assert fetch(cache, server.url, "card.html").path.read_bytes() == b"<!doctype html>"
+
+
+@given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=40))
+def test_no_length_header_breaks_the_reader(value: str) -> None:
+    assert (length := http.content_length(value)) is None or length >= 0
+
+
+@pytest.mark.parametrize(
+    ("value", "length"), [("0", 0), ("12", 12), ("", None), ("-1", None), ("1, 1", None), ("²", None), ("9" * 5000, None)]
+)
+def test_a_length_is_a_number_or_unknown(value: str, length: int | None) -> None:
+    assert http.content_length(value) == length
+
+
+# -- redirects ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_of_redirects_is_followed(cache: Path) -> None:
+    def answer(handler: Handler, request: Request) -> None:
+        steps = {
+            f"/{NAME}": (301, "/1"),
+            "/1": (302, f"{handler.server.url}/2"),
+            "/2": (303, "sub/3"),
+            "/sub/3": (307, "../4?signature=a%2Fb&x=1"),
+            "/4?signature=a%2Fb&x=1": (308, f"//127.0.0.1:{handler.server.server_address[1]}/5"),
+        }
+        if request.path in steps:
+            status, location = steps[request.path]
+            handler.reply(request, status, b"moved", {"Location": location})
+        else:
+            handler.reply(request, 200, BODY)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+    assert [request.path for request in server.requests] == [
+        f"/{NAME}",
+        "/1",
+        "/2",
+        "/sub/3",
+        "/4?signature=a%2Fb&x=1",
+        "/5",
+    ]
+
+
+def counted_redirects(hops: int) -> Callable[[Handler, Request], None]:
+    def answer(handler: Handler, request: Request) -> None:
+        done = int(request.path.rpartition("-")[2]) if "-" in request.path else 0
+        if done == hops:
+            handler.reply(request, 200, BODY)
+        else:
+            handler.reply(request, 302, b"", {"Location": f"/hop-{done + 1}"})
+
+    return answer
+
+
+def test_ten_redirects_are_followed_and_eleven_are_not(cache: Path) -> None:
+    with serving(counted_redirects(10)) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+    with serving(counted_redirects(11)) as server, pytest.raises(DownloadError, match="10 redirects"):
+        get(cache, server.url, NAME)
+
+
+def test_a_loop_of_redirects_ends(cache: Path) -> None:
+    with replying(status=302, headers={"Location": f"/{NAME}"}) as server:
+        with pytest.raises(DownloadError, match="redirects on and on"):
+            get(cache, server.url, NAME)
+        assert len(server.requests) == 11
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "location"),
+    [
+        ("https://host/a", "http://host/a"),
+        ("https://host/a", "http://other/a"),
+        ("https://host/a", "file:///etc/passwd"),
+        ("http://host/a", "file:///etc/passwd"),
+        ("http://host/a", "FILE:///etc/passwd"),
+        ("http://host/a", "ftp://host/a"),
+        ("http://host/a", "data:text/plain,hello"),
+        ("http://host/a", "javascript:alert(1)"),
+        ("http://host/a", "http://[::1"),
+    ],
+)
+def test_a_redirect_that_leaves_http_or_loses_https_is_refused(url: str, location: str) -> None:
+    with pytest.raises(DownloadError, match=r"redirect of https?://host/a"):
+        HttpTransport.next_hop(url, redirect_to(location))
+
+
+def test_a_redirect_to_nowhere_is_refused(cache: Path) -> None:
+    with pytest.raises(DownloadError, match="redirect of http://host/a"):
+        HttpTransport.next_hop("http://host/a", redirect_to(None))
+
+
+@pytest.mark.parametrize(
+    ("url", "location", "target"),
+    [
+        ("http://host/a?x=1", "/b?y=2", "http://host/b?y=2"),
+        ("https://host/a/b", "c", "https://host/a/c"),
+        ("https://host/a", "//cdn/b", "https://cdn/b"),
+        ("http://host/a", "https://host/a", "https://host/a"),
+    ],
+)
+def test_a_redirect_leads_where_it_says(url: str, location: str, target: str) -> None:
+    assert HttpTransport.next_hop(url, redirect_to(location)) == target
+
+
+def redirect_to(location: str | None) -> requests.Response:
+    response = requests.Response()
+    response.status_code = 302
+    if location is not None:
+        response.headers["Location"] = location
+    return response
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "url"),
+    [
+        ("https://host/bert", "config.json", "https://host/bert/config.json"),
+        ("https://host/bert/", "config.json", "https://host/bert/config.json"),
+        ("https://host", "onnx/model.onnx", "https://host/onnx/model.onnx"),
+        ("https://host/bert?sig=a%2Fb&v=1", "config.json", "https://host/bert/config.json?sig=a%2Fb&v=1"),
+        ("https://host/bert/?sig=1", "a b#c?.json", "https://host/bert/a%20b%23c%3F.json?sig=1"),
+    ],
+)
+def test_the_address_of_a_file_in_a_folder(source: str, name: str, url: str) -> None:
+    assert HttpTransport({}).join(source, name) == url
+
+
+def test_the_query_of_a_folder_is_sent_with_each_file(cache: Path) -> None:
+    with file_server({f"/bert/{NAME}": BODY}) as server:
+        fetch(cache, f"{server.url}/bert?signature=a%2Fb", NAME)
+    assert [request.path for request in server.requests] == [f"/bert/{NAME}?signature=a%2Fb"]
+
+
+# -- no answer ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_port_where_nobody_listens_is_a_download_error(cache: Path) -> None:
+    url = closed_port()
+    with pytest.raises(DownloadError, match=r"is expected to answer, but does not \(Connection refused\)") as caught:
+        get(cache, url, NAME)
+    assert f"{url}/{NAME}" in str(caught.value)
+    assert caught.value.status is None
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize("url", ["http://[::1/a", "http://127.0.0.1:99999/a", "http:///a", "http://a..b/x"])
+def test_an_address_that_is_none_is_a_download_error(url: str, cache: Path, unplug: Callable[[], None]) -> None:
+    unplug()
+    with pytest.raises(DownloadError):
+        get(cache, url, NAME)
+
+
+def test_a_ca_bundle_that_is_not_there_is_a_download_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    with pytest.raises(DownloadError):
+        get(cache, closed_port().replace("http:", "https:"), NAME)
+
+
+def test_a_plain_server_behind_https_is_a_download_error(cache: Path) -> None:
+    with file_server({f"/{NAME}": BODY}) as server, pytest.raises(DownloadError):
+        get(cache, server.url.replace("http:", "https:"), NAME)
+
+
+@pytest.mark.parametrize("sent", [None, 0, 100], ids=["no answer", "no body", "a body that stops"])
+def test_a_server_that_stalls_is_a_download_error(sent: int | None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert http._TIMEOUT == (10.0, 30.0)
+    monkeypatch.setattr(http, "_TIMEOUT", (0.5, 0.3))
+    done = threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        if sent is not None:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(BODY)))
+            handler.end_headers()
+            handler.wfile.write(BODY[:sent])
+        done.wait(30)
+        handler.close_connection = True
+
+    with serving(answer) as server:
+        with pytest.raises(DownloadError):
+            get(cache, server.url, NAME, HASHED)
+        done.set()
+    assert leftovers(cache) == []
+
+
+# -- secrets -----------------------------------------------------------------------------------------------------------
+
+
+def authorizations(server: Server) -> list[str | None]:
+    return [request.headers.get("authorization") for request in server.requests]
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("ACME_TOKEN", "s3cr3t")
+    return "s3cr3t"
+
+
+def origin(server: Server) -> str:
+    return server.url.removeprefix("http://")
+
+
+def test_a_token_goes_to_its_own_origin(cache: Path, token: str) -> None:
+    with file_server({f"/{NAME}": BODY}) as ours, file_server({f"/{NAME}": OTHER}) as theirs:
+        for server in (ours, theirs):
+            fetch(cache, server.url, NAME, hosts=host(origin(ours), "ACME_TOKEN"))
+    assert authorizations(ours) == [f"Bearer {token}"]
+    assert authorizations(theirs) == [None]
+
+
+def test_a_token_whose_variable_is_unset_is_not_sent(cache: Path) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        fetch(cache, server.url, NAME, hosts=host(origin(server), "ACME_TOKEN"))
+    assert authorizations(server) == [None]
+
+
+@pytest.mark.parametrize("named", ["host and port", "host"])
+def test_a_token_does_not_follow_a_redirect_to_another_port(named: str, cache: Path, token: str) -> None:
+    with (
+        file_server({"/moved": BODY}) as other,
+        replying(status=302, headers={"Location": f"{other.url}/moved"}) as first,
+    ):
+        hosts = host(origin(first) if named == "host and port" else "127.0.0.1", "ACME_TOKEN")
+        assert fetch(cache, first.url, NAME, hosts=hosts).path.read_bytes() == BODY
+    assert authorizations(other) == [None]
+    assert authorizations(first) == [f"Bearer {token}" if named == "host and port" else None]
+
+
+def test_a_token_follows_a_redirect_within_its_origin(cache: Path, token: str) -> None:
+    with serving(counted_redirects(2)) as server:
+        fetch(cache, server.url, NAME, hosts=host(origin(server), "ACME_TOKEN"))
+    assert authorizations(server) == [f"Bearer {token}"] * 3
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "sent"),
+    [
+        ("https://models.acme.internal/a", "models.acme.internal", True),
+        ("https://MODELS.acme.internal:443/a", "models.acme.internal", True),
+        ("https://models.acme.internal/a", "models.acme.internal:443", True),
+        ("https://models.acme.internal:8443/a", "models.acme.internal:8443", True),
+        ("https://me@models.acme.internal/a", "models.acme.internal", True),
+        ("http://127.0.0.1:80/a", "127.0.0.1", True),
+        ("http://localhost:8000/a", "localhost:8000", True),
+        ("http://models.acme.internal/a", "models.acme.internal", False),
+        ("http://models.acme.internal/a", "models.acme.internal:80", False),
+        ("https://models.acme.internal:8443/a", "models.acme.internal", False),
+        ("https://models.acme.internal/a", "models.acme.internal:8443", False),
+        ("https://other.acme.internal/a", "models.acme.internal", False),
+        ("https://models.acme.internal.evil.example/a", "models.acme.internal", False),
+        ("https://models.acme.internal@evil.example/a", "models.acme.internal", False),
+        ("http://localhost.evil.example:8000/a", "localhost.evil.example:8000", False),
+    ],
+)
+def test_a_token_is_only_for_its_origin_over_https_or_on_this_machine(url: str, name: str, sent: bool, token: str) -> None:
+    assert HttpTransport(host(name, "ACME_TOKEN")).token_for(url) == (token if sent else None)
+
+
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A `.netrc` for this machine; returns the header that it means."""
+    path = tmp_path / "netrc"
+    path.write_text("machine 127.0.0.1 login me password hunter2\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    return str(requests.auth._basic_auth_str("me", "hunter2"))
+
+
+def test_netrc_does_not_replace_a_token(cache: Path, token: str, netrc: str) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        fetch(cache, server.url, NAME, hosts=host(origin(server), "ACME_TOKEN"))
+    assert authorizations(server) == [f"Bearer {token}"]
+
+
+def test_netrc_is_the_last_resort(cache: Path, netrc: str) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        fetch(cache, server.url, NAME)
+    assert authorizations(server) == [netrc]
+
+
+def test_a_password_in_the_address_reaches_its_own_origin_only(cache: Path) -> None:
+    with (
+        file_server({"/moved": BODY}) as other,
+        replying(status=302, headers={"Location": f"{other.url}/moved"}) as first,
+    ):
+        fetch(cache, first.url.replace("//", "//me:hunter2@"), NAME)
+    assert authorizations(first) == [requests.auth._basic_auth_str("me", "hunter2")]
+    assert authorizations(other) == [None]
+
+
+SECRETS = ("hunter2", "tr0ub4dor", "s3cr3t", "r3d1r3ct")
+
+
+def with_secrets(url: str) -> str:
+    return f"{url.replace('//', f'//me:{SECRETS[0]}@')}/bert?token={SECRETS[1]}"
+
+
+def everything_shown(error: RegistryError) -> str:
+    return "".join([repr(error), str(vars(error)), *traceback.format_exception(error)])
+
+
+MISHAPS: dict[str, tuple[dict[str, object], dict[str, FilePin]]] = {
+    **{name: (how, pins) for name, (how, pins, _, _) in FAILURES.items()},
+    "a redirect that is refused": ({"status": 302, "headers": {"Location": "file:///r3d1r3ct?r3d1r3ct"}}, {}),
+    "a redirect that is broken": ({"status": 302, "headers": {"Location": "http://r3d1r3ct@[r3d1r3ct"}}, {}),
+    "a redirect to nobody": ({"status": 302, "headers": {"Location": "http://u:r3d1r3ct@127.0.0.1:1/a?k=r3d1r3ct"}}, {}),
+    "a loop": ({"status": 302, "headers": {"Location": "?r3d1r3ct"}}, {}),
+    "a missing file": ({"status": 404}, {}),
+}
+
+
+@pytest.mark.parametrize(("how", "pins"), MISHAPS.values(), ids=list(MISHAPS))
+def test_no_secret_is_shown_whatever_goes_wrong(
+    how: dict[str, object], pins: dict[str, FilePin], cache: Path, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with replying(**how) as server, caplog.at_level(logging.INFO, logger="registry"):
+        try:
+            assert get(cache, with_secrets(server.url), NAME, pins, hosts=host(origin(server), "ACME_TOKEN")) is None
+            shown = ""
+        except RegistryError as error:
+            shown = everything_shown(error)
+    written = "".join(path.read_text() for path in cache.rglob("*.json"))
+    assert not [secret for secret in SECRETS if secret in shown + caplog.text + written]
+
+
+def test_no_secret_is_shown_when_nobody_answers(cache: Path, token: str, caplog: pytest.LogCaptureFixture) -> None:
+    url = closed_port()
+    with caplog.at_level(logging.INFO, logger="registry"), pytest.raises(DownloadError) as caught:
+        get(cache, with_secrets(url), NAME, hosts=host(url.removeprefix("http://"), "ACME_TOKEN"))
+    assert not [secret for secret in SECRETS if secret in everything_shown(caught.value) + caplog.text]
+
+
+# -- a name is known before the network is asked -----------------------------------------------------------------------
+
+
+def catalog(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = folder / "models.yaml"
+    path.write_text(f"registry: 1\nmodels:\n  acme-support: {{family: bert, source: '{source}'}}\n")
+    monkeypatch.setenv("REGISTRY_MODELS", str(path))
+
+
+@pytest.mark.parametrize("how", [{"status": 404}, {"status": 401}, {"status": 500}, {"cut": 1}, {"length": -1}, None])
+def test_a_network_failure_never_reads_as_an_unknown_name(
+    how: dict[str, object] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replying(**(how or {})) as server:
+        catalog(tmp_path, server.url if how else closed_port(), monkeypatch)
+        for use in (registry.load, registry.load_config, registry.load_tokenizer, registry.fetch):
+            with pytest.raises(DownloadError) as caught:
+                use("acme-support")
+            assert not isinstance(caught.value, UnknownModel | LookupError)
+
+
+def test_a_name_that_cannot_be_looked_up_in_dns_is_a_download_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    catalog(tmp_path, "https://models.acme.internal/support", monkeypatch)
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with pytest.raises(DownloadError, match=r"models\.acme\.internal.*Name or service not known"):
+        registry.fetch("acme-support")
+
+
+def test_an_unknown_name_asks_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unplug: Callable[[], None]) -> None:
+    catalog(tmp_path, "https://models.acme.internal/support", monkeypatch)
+    unplug()
+    with pytest.raises(UnknownModel, match="acme-support"):
+        registry.load("acme-suport")

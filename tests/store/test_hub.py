@@ -1,0 +1,376 @@
+"""The model hub's resolve protocol."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import registry
+from registry.catalog.entry import FilePin
+from registry.errors import DownloadError, IntegrityError, OfflineError, UnknownModel
+from registry.store.cache import Cache
+from registry.store.store import Place, Store
+from registry.store.transports.hub import HubTransport, split_hub_url
+from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
+from tests.store.helpers import evict, fetch, get, leftovers, listing, sha256
+
+REPO = "acme/support-bert"
+SOURCE = f"hf://{REPO}"
+SMALL = b'{"model_type": "bert"}'
+LARGE = bytes(range(256)) * 100
+NEXT = "fedcba0987654321fedcba0987654321fedcba09"
+
+
+@pytest.fixture
+def hub() -> HubFiles:
+    return HubFiles({REPO: {"config.json": SMALL, "model.safetensors": LARGE}})
+
+
+@pytest.fixture
+def server(hub: HubFiles, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    with hub_server(hub) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def asked(server: Server) -> list[tuple[str, str]]:
+    return [(request.method, request.path) for request in server.requests]
+
+
+def git_sha1(body: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+
+
+# -- the protocol ------------------------------------------------------------------------------------------------------
+
+
+def test_a_large_file_has_the_sha256_of_its_link(server: Server) -> None:
+    found = HubTransport({}).describe(f"{SOURCE}/model.safetensors")
+    assert (found.sha256, found.size, found.commit, found.git_sha1) == (sha256(LARGE), len(LARGE), COMMIT, None)
+    assert found.address == f"{server.url}/cdn/{sha256(LARGE)}?signature=secret"
+    assert asked(server) == [("HEAD", f"/{REPO}/resolve/main/model.safetensors")]
+
+
+def test_a_small_file_has_the_hash_that_git_gives_it(server: Server) -> None:
+    found = HubTransport({}).describe(f"{SOURCE}/config.json")
+    assert (found.sha256, found.git_sha1, found.commit) == (None, git_sha1(SMALL), COMMIT)
+    resolved = f"/api/resolve-cache/models/{REPO}/{COMMIT}/config.json?etag=x"
+    assert found.address == server.url + resolved
+    assert asked(server) == [("HEAD", f"/{REPO}/resolve/main/config.json"), ("HEAD", resolved)]
+
+
+def test_a_small_file_may_be_sent_at_once(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.direct.add(REPO)
+    assert HubTransport({}).describe(f"{SOURCE}/config.json").git_sha1 == git_sha1(SMALL)
+    assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
+
+
+def test_files_of_both_kinds_are_fetched_and_checked(server: Server, cache: Path) -> None:
+    small, large = (fetch(cache, SOURCE, name) for name in ("config.json", "model.safetensors"))
+    assert (small.path.read_bytes(), small.sha256, small.trust) == (SMALL, sha256(SMALL), "hub")
+    assert (large.path.read_bytes(), large.sha256, large.trust) == (LARGE, sha256(LARGE), "hub")
+
+
+def test_the_hubs_word_is_a_pin_where_pins_are_required(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_REQUIRE_PINS", "1")
+    assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
+    assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("hf://acme/bert", ("acme/bert", "main", "")),
+        ("hf://acme/bert@v1.0", ("acme/bert", "v1.0", "")),
+        ("hf://acme/bert@v1.0/onnx/model.onnx", ("acme/bert", "v1.0", "onnx/model.onnx")),
+        ("hf://acme/bert@refs/pr/5", ("acme/bert", "refs/pr/5", "")),
+        ("hf://acme/bert@refs/pr/5/config.json", ("acme/bert", "refs/pr/5", "config.json")),
+        ("hf://acme/bert@refs%2Fpr%2F5/config.json", ("acme/bert", "refs/pr/5", "config.json")),
+        ("hf://gpt2", ("gpt2", "main", "")),
+        ("hf://gpt2@main/config.json", ("gpt2", "main", "config.json")),
+    ],
+)
+def test_the_parts_of_a_hub_address(url: str, parts: tuple[str, str, str]) -> None:
+    assert split_hub_url(url) == parts
+
+
+@pytest.mark.parametrize("url", ["hf://", "hf:///bert", "hf://acme bert/x", "hf://acme/bert@", "hf://acme/bert@/config.json"])
+def test_what_is_no_hub_address_is_a_clear_error(url: str, cache: Path, unplug: Callable[[], None]) -> None:
+    unplug()
+    with pytest.raises(DownloadError, match="expected to be hf://org/repo@revision"):
+        get(cache, url, "config.json")
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/5", "refs%2Fpr%2F5"])
+def test_a_revision_with_slashes_is_one_revision(revision: str, hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.commits["refs%2Fpr%2F5"] = NEXT
+    assert fetch(cache, f"{SOURCE}@{revision}", "config.json").path.read_bytes() == SMALL
+    assert asked(server)[0] == ("HEAD", f"/{REPO}/resolve/refs%2Fpr%2F5/config.json")
+
+
+def test_a_subfolder_of_a_repository_is_a_source(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.files[REPO]["onnx/config.json"] = b"{}"
+    assert fetch(cache, f"{SOURCE}@main/onnx", "config.json").path.read_bytes() == b"{}"
+
+
+def test_an_empty_endpoint_is_as_if_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    assert HubTransport({}).endpoint == "https://huggingface.co"
+
+
+def test_an_endpoint_may_have_a_path_and_a_slash_at_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.acme.internal/hub/")
+    assert HubTransport({}).endpoint == "https://mirror.acme.internal/hub"
+
+
+# -- revisions ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_moving_revision_is_held_to_the_commit_it_was(hub: HubFiles, server: Server, cache: Path) -> None:
+    fetch(cache, SOURCE, "config.json")
+    hub.commits["main"] = NEXT
+    hub.commits["before"] = COMMIT
+    fetch(cache, SOURCE, "model.safetensors")
+    assert asked(server)[-2] == ("HEAD", f"/{REPO}/resolve/{COMMIT}/model.safetensors")
+
+
+def test_a_second_load_asks_nobody(server: Server, cache: Path, unplug: Callable[[], None]) -> None:
+    for name in ("config.json", "model.safetensors"):
+        fetch(cache, SOURCE, name)
+    before = listing(cache)
+    unplug()
+    assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
+    assert fetch(cache, SOURCE, "model.safetensors", offline=True).path.read_bytes() == LARGE
+    assert listing(cache) == before
+
+
+def test_a_refresh_asks_for_the_commit_of_today(hub: HubFiles, server: Server, cache: Path) -> None:
+    fetch(cache, SOURCE, "config.json")
+    hub.commits["main"] = NEXT
+    hub.files[REPO]["config.json"] = b'{"model_type": "bert", "hidden_size": 8}'
+    assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
+    assert b"hidden_size" in fetch(cache, SOURCE, "config.json", refresh=True).path.read_bytes()
+    count = len(server.requests)
+    assert b"hidden_size" in fetch(cache, SOURCE, "config.json").path.read_bytes()
+    assert len(server.requests) == count
+
+
+def test_files_of_one_operation_are_of_one_commit(hub: HubFiles, server: Server, cache: Path) -> None:
+    with Store(Cache((cache,)), offline=False, refresh=True) as store:
+        assert store.get(Place((SOURCE,)), "config.json")
+        hub.commits.update(main=NEXT, before=COMMIT)
+        assert store.get(Place((SOURCE,)), "model.safetensors")
+    heads = [path for method, path in asked(server) if method == "HEAD" and "/resolve/" in path]
+    assert heads == [f"/{REPO}/resolve/main/config.json", f"/{REPO}/resolve/{COMMIT}/model.safetensors"]
+
+
+def test_a_failed_first_fetch_does_not_hold_a_revision(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.lies["model.safetensors"] = "0" * 64
+    with pytest.raises(IntegrityError):
+        get(cache, SOURCE, "model.safetensors")
+    assert leftovers(cache) == []
+    hub.lies.clear()
+    hub.commits["main"] = NEXT
+    fetch(cache, SOURCE, "model.safetensors")
+    assert asked(server)[-2] == ("HEAD", f"/{REPO}/resolve/main/model.safetensors")
+
+
+def test_an_absent_optional_file_is_remembered(server: Server, cache: Path, unplug: Callable[[], None]) -> None:
+    fetch(cache, SOURCE, "config.json")
+    assert get(cache, SOURCE, "added_tokens.json") is None
+    unplug()
+    assert get(cache, SOURCE, "added_tokens.json") is None
+    assert get(cache, SOURCE, "added_tokens.json", offline=True) is None
+
+
+def test_a_file_that_is_asked_for_first_and_absent_is_remembered(
+    hub: HubFiles, server: Server, cache: Path, unplug: Callable[[], None]
+) -> None:
+    hub.files[REPO] = {"pytorch_model.bin": LARGE}
+
+    def weights(offline: bool) -> bytes:
+        with Store(Cache((cache,)), offline=offline) as store:
+            found = store.first(Place((SOURCE,)), ("model.safetensors", "pytorch_model.bin"))
+        assert found is not None
+        return found.path.read_bytes()
+
+    assert weights(offline=False) == LARGE
+    unplug()
+    assert weights(offline=True) == LARGE
+
+
+def test_a_file_with_an_address_of_its_own_on_the_hub(server: Server, cache: Path, unplug: Callable[[], None]) -> None:
+    pins = {"bert.json": FilePin(url=f"{SOURCE}@main/config.json")}
+    assert fetch(cache, "https://unused.example", "bert.json", pins).path.read_bytes() == SMALL
+    unplug()
+    assert fetch(cache, "https://unused.example", "bert.json", pins).path.read_bytes() == SMALL
+    assert fetch(cache, "https://unused.example", "bert.json", pins, offline=True).path.read_bytes() == SMALL
+
+
+def test_offline_a_revision_that_was_never_seen_is_an_offline_error(
+    server: Server, cache: Path, unplug: Callable[[], None]
+) -> None:
+    unplug()
+    with pytest.raises(OfflineError, match=r"config\.json"):
+        get(cache, f"{SOURCE}@v1.0", "config.json", offline=True)
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_hubs_token_goes_to_the_hub_and_not_to_where_it_stores_files(
+    hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.token = "hf_s3cr3t"
+    monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
+    with file_server({f"/cdn/{sha256(LARGE)}": LARGE}) as cdn:
+        hub.cdn = cdn.url
+        assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
+        assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+    assert {request.headers.get("authorization") for request in server.requests} == {"Bearer hf_s3cr3t"}
+    assert [request.headers.get("authorization") for request in cdn.requests] == [None]
+
+
+def test_the_hubs_token_does_not_go_to_other_servers(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
+    with file_server({"/config.json": SMALL}) as other:
+        fetch(cache, other.url, "config.json")
+    assert [request.headers.get("authorization") for request in other.requests] == [None]
+
+
+def test_the_hubs_token_does_not_go_to_another_endpoint_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.acme.internal")
+    assert HubTransport({})._http.token_for("http://mirror.acme.internal/gpt2/resolve/main/config.json") is None
+
+
+def test_no_token_is_in_an_error(hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
+    hub.lies["model.safetensors"] = "0" * 64
+    with pytest.raises(IntegrityError) as caught:
+        get(cache, SOURCE, "model.safetensors")
+    assert "hf_s3cr3t" not in str(caught.value)
+    assert "signature" not in str(caught.value)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_gated_repository_says_where_to_ask(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.gated.add(REPO)
+    hub.token = "hf_s3cr3t"
+    with pytest.raises(DownloadError, match=rf"{REPO} .* is gated; ask for access at {server.url}/{REPO}") as caught:
+        get(cache, SOURCE, "config.json")
+    assert caught.value.status == 403
+
+
+@pytest.mark.parametrize("source", [SOURCE, "hf://acme/no-such-model"])
+def test_a_private_and_a_missing_repository_look_alike_and_say_so(
+    source: str, hub: HubFiles, server: Server, cache: Path
+) -> None:
+    hub.token = "hf_s3cr3t"
+    with pytest.raises(DownloadError, match=r"is private or does not exist \(401\); check the name, or set HF_TOKEN") as caught:
+        get(cache, source, "config.json")
+    assert caught.value.status == 401
+    assert not isinstance(caught.value, UnknownModel | LookupError)
+
+
+def test_a_missing_revision_is_named(server: Server, cache: Path) -> None:
+    with pytest.raises(DownloadError, match=rf"revision 'v9' of {REPO} is expected to exist, but does not") as caught:
+        get(cache, f"{SOURCE}@v9", "config.json")
+    assert caught.value.status == 404
+    assert leftovers(cache) == []
+
+
+def test_a_missing_file_is_missing(server: Server, cache: Path) -> None:
+    assert get(cache, SOURCE, "vocab.txt") is None
+
+
+@pytest.mark.parametrize("source", ["hf://acme/no-such-model", f"{SOURCE}@v9", SOURCE])
+def test_a_load_from_the_hub_that_fails_is_a_download_error(source: str, hub: HubFiles, server: Server) -> None:
+    hub.files[REPO] = {"README.md": b"nothing else"}
+    for use in (registry.load, registry.fetch, registry.load_tokenizer):
+        with pytest.raises(DownloadError) as caught:
+            use(source)
+        assert not isinstance(caught.value, LookupError)
+
+
+@pytest.mark.parametrize("pin", [FilePin(sha256="0" * 64), FilePin(size=5), FilePin(sha256=sha256(LARGE), size=5)])
+def test_a_pin_that_the_hub_contradicts_fails_before_content_is_sent(pin: FilePin, server: Server, cache: Path) -> None:
+    with pytest.raises(IntegrityError):
+        get(cache, SOURCE, "model.safetensors", {"model.safetensors": pin})
+    assert [method for method, _ in asked(server)] == ["HEAD"]
+    assert leftovers(cache) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "lie", "pin", "says"),
+    [
+        ("model.safetensors", "0" * 64, FilePin(), f"sha256 .* expected to be {'0' * 64}, but is {sha256(LARGE)}"),
+        ("config.json", "0" * 40, FilePin(), f"git blob sha1 .* expected to be {'0' * 40}, but is {git_sha1(SMALL)}"),
+        ("config.json", "0" * 40, FilePin(sha256=sha256(SMALL)), "git blob sha1"),
+    ],
+)
+def test_a_hub_that_lies_about_a_hash_is_found_out(
+    name: str, lie: str, pin: FilePin, says: str, hub: HubFiles, server: Server, cache: Path
+) -> None:
+    hub.lies[name] = lie
+    with pytest.raises(IntegrityError, match=says):
+        get(cache, SOURCE, name, {name: pin})
+    assert leftovers(cache) == []
+
+
+def test_a_store_that_sends_other_bytes_than_the_hub_says_is_found_out(hub: HubFiles, server: Server, cache: Path) -> None:
+    with file_server({f"/cdn/{sha256(LARGE)}": LARGE[::-1]}) as cdn:
+        hub.cdn = cdn.url
+        with pytest.raises(IntegrityError):
+            get(cache, SOURCE, "model.safetensors")
+    assert leftovers(cache) == []
+
+
+def test_a_small_file_that_differs_from_its_pin_is_found_out(server: Server, cache: Path) -> None:
+    with pytest.raises(IntegrityError):
+        get(cache, SOURCE, "config.json", {"config.json": FilePin(sha256="0" * 64)})
+    assert leftovers(cache) == []
+
+
+def test_bytes_that_are_here_already_are_not_sent_again(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.files["acme/copy"] = {"model.safetensors": LARGE}
+    first = fetch(cache, SOURCE, "model.safetensors")
+    count = len(server.requests)
+    assert fetch(cache, "hf://acme/copy", "model.safetensors").path == first.path
+    assert [method for method, _ in asked(server)[count:]] == ["HEAD"]
+
+
+def test_an_evicted_file_is_fetched_again_at_its_commit(hub: HubFiles, server: Server, cache: Path) -> None:
+    fetch(cache, SOURCE, "model.safetensors")
+    hub.commits.update(main=NEXT, before=COMMIT)
+    evict(cache)
+    assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+    assert asked(server)[-2] == ("HEAD", f"/{REPO}/resolve/{COMMIT}/model.safetensors")
+
+
+def test_no_endpoint_is_a_download_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(DownloadError, match="is expected to answer, but does not"):
+        get(cache, SOURCE, "config.json")
+    assert leftovers(cache) == []
+
+
+def test_a_file_that_its_store_has_lost_is_not_a_missing_file(hub: HubFiles, server: Server, cache: Path) -> None:
+    with file_server({}) as cdn:
+        hub.cdn = cdn.url
+        with pytest.raises(DownloadError) as caught:
+            get(cache, SOURCE, "model.safetensors")
+    assert caught.value.status == 404
+    assert leftovers(cache) == []
+
+
+def test_a_mirror_that_helps_out_does_not_hold_the_failed_revision(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.lies["model.safetensors"] = "0" * 64
+    with file_server({"/model.safetensors": LARGE}) as mirror:
+        fetch(cache, (SOURCE, mirror.url), "model.safetensors")
+    assert Cache((cache,)).read_ref(SOURCE) is None

@@ -1,0 +1,49 @@
+"""What the tests' spawned processes run."""
+
+from __future__ import annotations
+
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+from registry.store.cache import Cache
+from registry.store.locks import file_lock
+from registry.store.store import Place, Store
+from tests.store.helpers import sha256
+
+
+def get_file(barrier: Barrier, results: Connection, cache: Path, source: str, name: str) -> None:
+    """Get one file at the same moment as the others; report its hash and inode."""
+    barrier.wait(60)
+    with Store(Cache((cache,)), offline=False) as store:
+        file = store.get(Place((source,)), name)
+    assert file is not None
+    results.send((sha256(file.path.read_bytes()), file.path.stat().st_ino))
+
+
+def fetch_model(barrier: Barrier, results: Connection, source: str) -> None:
+    """Fetch a whole model by the library's front door; report its folder."""
+    import registry
+
+    barrier.wait(120)
+    results.send(registry.fetch(source))
+
+
+def build_folder(barrier: Barrier, results: Connection, cache: Path, files: dict[str, tuple[Path, str]]) -> None:
+    """Build one and the same folder of a cache at the same moment as the others."""
+    barrier.wait(60)
+    results.send(Cache((cache,)).folder("model", files))
+
+
+def hold_lock(path: Path, ready: Connection) -> None:
+    """Take a lock, say so, and keep it until told otherwise."""
+    with file_lock(path):
+        ready.send("held")
+        ready.recv()
+
+
+def count_up(path: Path, counter: Path, times: int) -> None:
+    """Add to a number in a file, which goes wrong when two do it at once."""
+    for _ in range(times):
+        with file_lock(path):
+            counter.write_text(str(int(counter.read_text()) + 1))
