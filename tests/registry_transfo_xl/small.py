@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytorch_transformers as reference
 import torch
 
 from registry_transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel
+from tests.oracles import old as reference
 
 VOCABULARY = 50
 SIZES: dict[str, Any] = {

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytorch_transformers as reference
 
 from registry.errors import ConfigError
 from registry_transfo_xl import TransfoXLConfig
+from tests.oracles import old as reference
 from tests.registry_transfo_xl.small import SIZES
 
 

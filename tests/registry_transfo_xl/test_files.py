@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import pytorch_transformers as reference
 import torch
 
 from registry.errors import CheckpointError
 from registry_transfo_xl import TransfoXLConfig, TransfoXLLMHeadModel, TransfoXLModel
+from tests.oracles import old as reference
 from tests.registry_transfo_xl.small import VARIANTS, ids, ours, pair
 
 
