@@ -209,23 +209,9 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
 
     # -- text to ids -------------------------------------------------------------------------------------------------------
 
-    def __call__(
-        self,
-        text: Any,
-        text_pair: Any = None,
-        *,
-        return_token_type_ids: bool = False,
-        return_attention_mask: bool = False,
-        **kwargs: Any,
-    ) -> BatchEncoding:
+    def __call__(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
         """Encode as `PreTrainedTokenizer` does, by default without what the model does not take: segments and a mask."""
-        return super().__call__(
-            text,
-            text_pair,
-            return_token_type_ids=return_token_type_ids,
-            return_attention_mask=return_attention_mask,
-            **kwargs,
-        )
+        return super().__call__(text, text_pair, **{"return_token_type_ids": False, "return_attention_mask": False, **kwargs})
 
     def tokenize(self, text: str, add_eos: bool = False, add_double_eos: bool = False) -> list[str]:
         """Return the words of a text, known or not.
