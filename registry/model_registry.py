@@ -187,6 +187,29 @@ class ModelRegistry:
             files += self._side_files(target, store).values()
             return store.folder(target.label, files)
 
+    def fetch_file(
+        self,
+        name_or_path: PathLike,
+        file: str,
+        *,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Path:
+        """Return one verified file that stands beside a model's own, such as a corpus.
+
+        Args:
+            name_or_path: a name, folder, URL or source.
+            file: the file's name there.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here; by default the environment decides.
+
+        Raises:
+            DownloadError: when there is no such file; otherwise as `load`.
+        """
+        target = self._locate(name_or_path)
+        with self._store(cache_dir, offline, False) as store:
+            return self._need(target, store, (file,), "file").path
+
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network."""
         target = self._locate(name_or_path)
@@ -399,11 +422,10 @@ class ModelRegistry:
         """Load a tokenizer of a given class, as its `from_pretrained` says."""
         _refuse_proxies(proxies)
         target = self._locate(name_or_path)
-        own = {role.removesuffix("_file"): (name,) for role, name in cls.vocab_files_names.items()}
         ancestors = (self.families.find_family(base.__name__) for base in cls.__mro__)
         described = next((family for family in ancestors if family is not None), None)
         self._require_family(target, described, cls)
-        files: Mapping[str, Sequence[str]] = described.files if described else own
+        files: Mapping[str, Sequence[str]] = described.files if described else cls.vocabulary_files()
         with self._store(cache_dir, offline, force_download) as store:
             return self._tokenizer(cls, files, target, store, init_inputs, kwargs)
 

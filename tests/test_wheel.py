@@ -36,5 +36,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(tmp_path: P
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         entry_points = archive.read(next(name for name in archive.namelist() if name.endswith("entry_points.txt"))).decode()
     assert held == expected
-    assert {"registry/py.typed", "registry_bert/models.yaml", "registry_bert/py.typed"} <= held
-    assert "bert = registry_bert.plugin" in entry_points and "registry = registry.cli:main" in entry_points
+    for family in ("registry_bert", "registry_gpt", "registry_gpt2", "registry_transfo_xl"):
+        assert {f"{family}/plugin.py", f"{family}/models.yaml", f"{family}/py.typed"} <= held
+        assert f"= {family}.plugin" in entry_points
+    assert "registry/py.typed" in held and "registry = registry.cli:main" in entry_points

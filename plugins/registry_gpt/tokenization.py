@@ -8,11 +8,12 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
-from tokenizers import Encoding, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 
 from registry.errors import ConfigError
 from registry.pretrained.bpe import BPETokenizer, FilePath, find_merges, read_bpe
-from registry.pretrained.tokenizer import BatchEncoding
+from registry.pretrained.engine import TextEncoding
+from registry.pretrained.tokenizer import BatchEncoding, Truncation
 
 __all__ = ["OpenAIGPTTokenizer"]
 
@@ -91,13 +92,19 @@ class OpenAIGPTTokenizer(BPETokenizer):
         return super()._ids_of(text)
 
     def _encode_all(
-        self, firsts: list[Any], seconds: list[Any] | None, add_special_tokens: bool, is_split: bool, *limits: Any
-    ) -> list[Encoding]:
+        self,
+        firsts: list[Any],
+        seconds: list[Any] | None,
+        add_special_tokens: bool,
+        is_split: bool,
+        truncation: Truncation,
+        limit: int | None,
+    ) -> list[TextEncoding]:
         if self._is_spacy and not is_split:
             firsts = [self._words(text) for text in firsts]
             seconds = None if seconds is None else [self._words(text) for text in seconds]
             is_split = True
-        return super()._encode_all(firsts, seconds, add_special_tokens, is_split, *limits)
+        return super()._encode_all(firsts, seconds, add_special_tokens, is_split, truncation, limit)
 
     def _words(self, text: str) -> list[str]:
         """Split as the paper did; special and added tokens stay whole."""

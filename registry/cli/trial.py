@@ -188,9 +188,7 @@ def _continue(
         ids = tokenizer(text, return_tensors="pt")["input_ids"]
         room = _NEW_TOKENS if limit is None else min(_NEW_TOKENS, limit - ids.shape[1])
         if ids.shape[1] == 0 or room < 1:
-            raise ConfigError(
-                f"a text is expected to have between 1 and {limit} tokens, one less than fit, but has {ids.shape[1]}"
-            )
+            raise ConfigError(f"a text is expected to have at least one token and less than {limit}, but has {ids.shape[1]}")
         if write is not None:
             write(text)
         streamer = None if write is None else TextStreamer(tokenizer, write)

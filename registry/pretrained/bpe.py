@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tokenizers import models
+from tokenizers import Tokenizer, models
 
 from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
@@ -37,6 +37,7 @@ class BPETokenizer(PreTrainedTokenizer):
         if target.is_dir():
             target /= self.vocab_files_names["vocab_file"]
         merges = _beside(target)
+        assert isinstance(self._engine, Tokenizer)
         saved = json.loads(self._engine.to_str())["model"]
         vocabulary = dict(sorted(saved["vocab"].items(), key=lambda item: item[1]))
         lines = [f"{_HEADER}: 0.2", *(" ".join(pair) for pair in saved["merges"])]

@@ -90,6 +90,7 @@ def attend(
     value: Tensor,
     keep: Tensor | None,
     *,
+    bias: Tensor | None = None,
     dropout: float = 0.0,
     head_mask: Tensor | None = None,
     need_weights: bool = False,
@@ -102,6 +103,7 @@ def attend(
         key: see `query`.
         value: see `query`.
         keep: boolean, True where a key may be seen; broadcasts over (batch, heads, query, key).
+        bias: `(batch, heads, query, key)`, added to the scaled scores.
         dropout: probability of dropping an attention weight.
         head_mask: factors of the weights, broadcasting over (batch, heads, query, key).
         need_weights: whether to return the weights, which costs torch's fused kernel.
@@ -112,9 +114,13 @@ def attend(
         the result, `(batch, heads, query, dim)`, and the weights after dropout and head mask when they were asked for.
     """
     if head_mask is None and not need_weights:
+        if bias is not None:
+            keep = bias if keep is None else bias.masked_fill(~keep, torch.finfo(bias.dtype).min)
         result = F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout, is_causal=is_causal)
         return result, None
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    if bias is not None:
+        scores = scores + bias
     if keep is not None:
         scores = scores.masked_fill(~keep, torch.finfo(scores.dtype).min)
     weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)

@@ -1,4 +1,4 @@
-"""The base of every tokenizer that runs on the `tokenizers` engine."""
+"""The base of every tokenizer, around an engine: `tokenizers.Tokenizer`, or one that offers as much."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken
 
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import BatchEncoding, as_tensors, pad_columns
+from registry.pretrained.engine import Engine, TextEncoding
 
 __all__ = [
     "ADDED_TOKENS_NAME",
@@ -69,7 +70,7 @@ class PreTrainedTokenizer:
 
     def __init__(
         self,
-        engine: Tokenizer,
+        engine: Engine,
         *,
         settings: Mapping[str, Any],
         model_max_length: int | None = None,
@@ -133,8 +134,7 @@ class PreTrainedTokenizer:
             for name, token in read_json(side_files[SPECIAL_TOKENS_MAP_NAME]).items():
                 if name in _SPECIAL or name == _EXTRA:
                     settings.setdefault(name, _content(token))
-        build: Any = cls  # a family's constructor begins with its vocabulary files
-        tokenizer = build(*(str(path) for path in vocabulary.values()), *inputs, **{**settings, **kwargs})
+        tokenizer = cls._build({name: str(path) for name, path in vocabulary.items()}, inputs, {**settings, **kwargs})
         if decoder:
             tokens = {int(number): _added_token(token) for number, token in decoder.items()}
         elif ADDED_TOKENS_NAME in side_files:
@@ -147,6 +147,17 @@ class PreTrainedTokenizer:
             tokens = {}
         tokenizer._restore(tokens)
         return tokenizer
+
+    @classmethod
+    def _build(cls, vocabulary: Mapping[str, str], inputs: Sequence[Any], settings: Mapping[str, Any]) -> Any:
+        """Call the constructor, which begins with the vocabulary files."""
+        build: Any = cls
+        return build(*vocabulary.values(), *inputs, **settings)
+
+    @classmethod
+    def vocabulary_files(cls) -> dict[str, tuple[str, ...]]:
+        """Return role to the file names that can fill it, best first; what a family's `files` say goes before this."""
+        return {argument.removesuffix("_file"): (name,) for argument, name in cls.vocab_files_names.items()}
 
     @classmethod
     def _saved_settings(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,12 +383,12 @@ class PreTrainedTokenizer:
             columns["offset_mapping"] = [encoding.offsets for encoding in encodings]
         length = self._padded_length(columns["input_ids"], padding, max_length, pad_to_multiple_of)
         if length is not None:
-            if self.pad_token_id is None:
+            if self.pad_token_id is None and any(len(row) != length for row in columns["input_ids"]):
                 raise ValueError(
                     f"pad_token of {type(self).__name__} is expected to be set to pad a batch, but is not; "
                     "give it with add_special_tokens({'pad_token': …})"
                 )
-            fill["input_ids"] = self.pad_token_id
+            fill["input_ids"] = self.pad_token_id  # None where every row has that length already
             columns = pad_columns(columns, fill, length, left=self.padding_side == "left")
         result: Mapping[str, Any] = columns
         if return_tensors is not None:
@@ -459,7 +470,7 @@ class PreTrainedTokenizer:
         is_split: bool,
         truncation: Truncation,
         limit: int | None,
-    ) -> list[Encoding]:
+    ) -> list[TextEncoding]:
         inputs = firsts if seconds is None else list(zip(firsts, seconds, strict=True))
         options = {"is_pretokenized": is_split, "add_special_tokens": add_special_tokens}
         encodings = list(self._engine.encode_batch(inputs, **options))
@@ -483,7 +494,7 @@ class PreTrainedTokenizer:
 
     def _cut(
         self, first: Any, second: Any, add_special_tokens: bool, is_split: bool, truncation: Truncation, limit: int
-    ) -> Encoding:
+    ) -> TextEncoding:
         pair = second is not None
         one = self._engine.encode(first, is_pretokenized=is_split, add_special_tokens=False)
         two = self._engine.encode(second, is_pretokenized=is_split, add_special_tokens=False) if pair else None
