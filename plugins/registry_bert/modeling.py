@@ -62,7 +62,7 @@ class BertEmbeddings(nn.Module):
         positions = table.weight[:length] if position_ids is None else table(position_ids)
         table = self.token_type_embeddings
         types = table.weight[0] if token_type_ids is None else table(token_type_ids)
-        summed: Tensor = self.dropout(self.LayerNorm(words + positions + types))
+        summed: Tensor = self.dropout(self.LayerNorm(words + types + positions))
         return summed
 
 

@@ -191,10 +191,14 @@ def _continue(
             raise ConfigError(f"a text is expected to have at least one token and less than {limit}, but has {ids.shape[1]}")
         if write is not None:
             write(text)
-        streamer = None if write is None else TextStreamer(tokenizer, write)
+        prompt = ids[0].tolist()
+        streamer = None if write is None else TextStreamer(tokenizer, write, prompt)
         # The same seed each time: what one sees, another can see again.
         output = model.generate(ids, max_new_tokens=room, do_sample=True, top_k=50, top_p=0.95, seed=0, streamer=streamer)
-        continuation = tokenizer.decode(output[0, ids.shape[1] :], skip_special_tokens=True)
+        decoded = [
+            tokenizer.decode(part, skip_special_tokens=True, clean_up_tokenization_spaces=False) for part in (prompt, output[0])
+        ]
+        continuation = decoded[1][len(decoded[0]) :]
         data.append({"text": text, "continuation": continuation})
         if write is None:
             lines.append(f"{text}{continuation}")

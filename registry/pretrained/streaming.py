@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -17,17 +17,20 @@ _BROKEN = "\ufffd"  # what bytes decode to that are no character, or not yet
 class TextStreamer:
     """Writes the text of the tokens of one row as soon as it is certain: never half a character."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizer, write: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizer, write: Callable[[str], object] | None = None, prompt: Sequence[int] = ()
+    ) -> None:
         """Start a text.
 
         Args:
             tokenizer: of the model that generates.
             write: what gets the pieces; by default they go to the standard output at once.
+            prompt: ids that stand before and are not written, but decide whether a space follows them.
         """
         self._tokenizer = tokenizer
         self._write = _print if write is None else write
-        self._ids: list[int] = []
-        self._written = 0
+        self._ids = list(prompt)
+        self._written = len(self._text().rstrip(_BROKEN))
 
     def put(self, value: Tensor) -> None:
         """Take the next token, int64 (1,).

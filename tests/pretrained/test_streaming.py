@@ -50,3 +50,17 @@ def test_generated_text_is_what_decoding_the_result_gives(tokenizer: GPT2Tokeniz
 def test_several_rows_are_refused(tokenizer: GPT2Tokenizer) -> None:
     with pytest.raises(ValueError, match="of one row to be shown, but are of 2"):
         TextStreamer(tokenizer).put(torch.tensor([1, 2]))
+
+
+def test_words_of_a_vocabulary_without_spaces_are_set_apart_from_the_prompt() -> None:
+    from registry_transfo_xl import TransfoXLTokenizer
+
+    words = TransfoXLTokenizer()
+    words.count_sents([["once", "upon", "a", "time"]])
+    words.build_vocab()
+    written: list[str] = []
+    streamer = TextStreamer(words, written.append, prompt=words.convert_tokens_to_ids(["once", "upon"]))
+    for number in words.convert_tokens_to_ids(["a", "time"]):
+        streamer.put(torch.tensor([number]))
+    streamer.end()
+    assert written == [" a", " time"]
