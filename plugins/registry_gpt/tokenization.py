@@ -11,9 +11,9 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
 
 from registry.errors import ConfigError
+from registry.pretrained.batch_encoding import BatchEncoding, Truncation
 from registry.pretrained.bpe import BPETokenizer, FilePath, find_merges, read_bpe
 from registry.pretrained.engine import TextEncoding
-from registry.pretrained.tokenizer import BatchEncoding, Truncation
 
 __all__ = ["OpenAIGPTTokenizer"]
 

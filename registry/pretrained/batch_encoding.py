@@ -1,11 +1,13 @@
-"""What calling a tokenizer returns, and the padding that makes it rectangular."""
+"""What calling a tokenizer returns, and the cutting and padding that make it rectangular."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-__all__ = ["BatchEncoding", "as_tensors", "pad_columns"]
+__all__ = ["BatchEncoding", "Truncation", "as_tensors", "pad_columns", "shares"]
+
+Truncation = bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 
 
 class BatchEncoding(dict[str, Any]):
@@ -72,3 +74,31 @@ def as_tensors(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Any
     import numpy
 
     return {name: numpy.array(rows, dtype=numpy.int64) for name, rows in columns.items()}
+
+
+def shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int]:
+    """Return how many tokens of each of a pair are kept so that together they fit into `room`.
+
+    Raises:
+        ValueError: when the text that may be cut is too short for that.
+    """
+    over = first + second - room
+    if over <= 0:
+        return first, second
+    if room < 0 or (truncation == "only_first" and over > first) or (truncation == "only_second" and over > second):
+        raise ValueError(
+            f"a text is expected to fit into {room} tokens with truncation={truncation!r}, but cannot; raise max_length"
+        )
+    if truncation == "only_first":
+        return first - over, second
+    if truncation == "only_second":
+        return first, second - over
+    if truncation not in (True, "longest_first"):
+        raise ValueError(
+            f"truncation is expected to be True, False, 'longest_first', 'only_first' or 'only_second', but is {truncation!r}"
+        )
+    if second == 0:
+        return room, 0
+    # The longer one is cut until both are alike; an odd token goes to the longer, between equals to the second.
+    short = min(first, second, room // 2)
+    return (room - short, short) if first > second else (short, room - short)

@@ -14,8 +14,9 @@ from tokenizers import AddedToken
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError
-from registry.pretrained.batch_encoding import BatchEncoding, as_tensors, pad_columns
+from registry.pretrained.batch_encoding import BatchEncoding, Truncation, as_tensors, pad_columns, shares
 from registry.pretrained.engine import Engine, TextEncoding
+from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, TokenVocabulary, as_list
 
 __all__ = [
     "ADDED_TOKENS_NAME",
@@ -32,8 +33,6 @@ ADDED_TOKENS_NAME = "added_tokens.json"
 #: What may lie beside a vocabulary; each is optional.
 TOKENIZER_FILES = (TOKENIZER_CONFIG_NAME, SPECIAL_TOKENS_MAP_NAME, ADDED_TOKENS_NAME)
 
-_SPECIAL = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_EXTRA = "additional_special_tokens"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _NO_LIMIT = 10**12  # what 2019's `max_len` said for "none"
 _CLEAN_UP = (
@@ -53,11 +52,10 @@ _CLEAN_UP = (
 logger = logging.getLogger(__name__)
 
 Text = str | Sequence[str]
-Truncation = bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
 Padding = bool | Literal["longest", "max_length", "do_not_pad"]
 
 
-class PreTrainedTokenizer:
+class PreTrainedTokenizer(TokenVocabulary):
     """Text to ids and back. A family's class builds the engine from its vocabulary files and passes its settings on.
 
     An instance is safe to use from several threads as long as no tokens are added meanwhile, and pickles.
@@ -90,24 +88,14 @@ class PreTrainedTokenizer:
             additional_special_tokens: more tokens that are matched whole and can be skipped in decoding.
             special_tokens: `unk_token=`, `pad_token=` and the like; None for one that the family does not have.
         """
-        if unknown := set(special_tokens) - set(_SPECIAL):
-            raise ConfigError(f"{sorted(unknown)[0]!r} is expected to be an argument of {type(self).__name__}, but is not")
         for name, side in (("padding_side", padding_side), ("truncation_side", truncation_side)):
             if side not in ("left", "right"):
                 raise ConfigError(f"{name} of {type(self).__name__} is expected to be 'left' or 'right', but is {side!r}")
-        self._engine = engine
+        super().__init__(engine, special_tokens, additional_special_tokens)
         self._settings = dict(settings)
-        self._special: dict[str, str] = {}
-        self._extra: list[str] = []
-        self._base_size = engine.get_vocab_size(with_added_tokens=False)
         self.model_max_length = model_max_length
         self.padding_side = padding_side
         self.truncation_side = truncation_side
-        for name in _SPECIAL:
-            if (token := special_tokens.get(name)) is not None:
-                self._special[name] = token
-        self._extra = list(additional_special_tokens)
-        self._mark_special([*self._special.values(), *self._extra])
 
     # -- loading and saving --------------------------------------------------------------------------------------------
 
@@ -132,7 +120,7 @@ class PreTrainedTokenizer:
         settings = cls._saved_settings(saved)
         if SPECIAL_TOKENS_MAP_NAME in side_files:
             for name, token in read_json(side_files[SPECIAL_TOKENS_MAP_NAME]).items():
-                if name in _SPECIAL or name == _EXTRA:
+                if name in SPECIAL_TOKENS or name == EXTRA_TOKENS:
                     settings.setdefault(name, _content(token))
         tokenizer = cls._build({name: str(path) for name, path in vocabulary.items()}, inputs, {**settings, **kwargs})
         if decoder:
@@ -162,10 +150,10 @@ class PreTrainedTokenizer:
     @classmethod
     def _saved_settings(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
         """Return what of a tokenizer_config.json this class takes; other libraries write much that only they know."""
-        known = {*_SPECIAL, _EXTRA, "model_max_length", "padding_side", "truncation_side", *cls.settings_names()}
+        known = {*SPECIAL_TOKENS, EXTRA_TOKENS, "model_max_length", "padding_side", "truncation_side", *cls.settings_names()}
         settings = {name: _content(value) for name, value in saved.items() if name in known}
         if "extra_special_tokens" in saved and isinstance(saved["extra_special_tokens"], list):
-            settings.setdefault(_EXTRA, _content(saved["extra_special_tokens"]))
+            settings.setdefault(EXTRA_TOKENS, _content(saved["extra_special_tokens"]))
         limit = settings.get("model_max_length", saved.get("max_len"))
         settings["model_max_length"] = int(limit) if isinstance(limit, int | float) and limit < _NO_LIMIT else None
         return settings
@@ -218,94 +206,7 @@ class PreTrainedTokenizer:
             ADDED_TOKENS_NAME: {token.content: number for number, token in added.items() if number >= self._base_size},
         }
 
-    # -- vocabulary ----------------------------------------------------------------------------------------------------
-
-    @property
-    def vocab_size(self) -> int:
-        """The size of the vocabulary without added tokens."""
-        return self._base_size
-
-    def __len__(self) -> int:
-        return self._engine.get_vocab_size(with_added_tokens=True)
-
-    def get_vocab(self) -> dict[str, int]:
-        """Return token to id, added tokens included."""
-        return self._engine.get_vocab(with_added_tokens=True)
-
-    def add_tokens(self, new_tokens: str | Sequence[str | AddedToken], special_tokens: bool = False) -> int:
-        """Add tokens that the vocabulary does not have; return how many. Then resize the model's embeddings."""
-        before = len(self)
-        known = self.get_vocab()
-        for token in [new_tokens] if isinstance(new_tokens, str | AddedToken) else new_tokens:
-            if isinstance(token, str):
-                token = AddedToken(token, normalized=not special_tokens, special=special_tokens)
-            if token.content and token.content not in known:
-                (self._engine.add_special_tokens if token.special else self._engine.add_tokens)([token])
-        return len(self) - before
-
-    def add_special_tokens(self, special_tokens: Mapping[str, str | Sequence[str]]) -> int:
-        """Set special tokens by name, adding those that the vocabulary does not have; return how many were added.
-
-        Raises:
-            ConfigError: for a name that is none, such as `padding_token`.
-        """
-        before = len(self)
-        for name, value in special_tokens.items():
-            if name in (_EXTRA, "extra_special_tokens"):
-                tokens = [value] if isinstance(value, str) else list(value)
-                self._extra += [token for token in tokens if token not in self._extra]
-            elif name in _SPECIAL and isinstance(value, str):
-                self._special[name] = value
-                tokens = [value]
-            else:
-                names = ", ".join((*_SPECIAL, _EXTRA))
-                raise ConfigError(f"a special token is expected to be one of {names} with text as value, but is {name!r}")
-            self.add_tokens(tokens, special_tokens=True)
-            self._mark_special(tokens)
-        return len(self) - before
-
-    def _mark_special(self, tokens: Iterable[str]) -> None:
-        """Have tokens of the vocabulary matched whole; one that it does not have stays unknown until it is added."""
-        known = self.get_vocab()
-        marked = [AddedToken(token, normalized=False, special=True) for token in tokens if token in known]
-        self._engine.add_special_tokens(marked)
-
-    @property
-    def special_tokens_map(self) -> dict[str, Any]:
-        """The special tokens that are set, by name."""
-        named = {name: self._special[name] for name in _SPECIAL if name in self._special}
-        return {**named, **({_EXTRA: list(self._extra)} if self._extra else {})}
-
-    @property
-    def additional_special_tokens(self) -> list[str]:
-        """Special tokens without a name of their own."""
-        return list(self._extra)
-
-    @property
-    def all_special_tokens(self) -> list[str]:
-        """Every special token once, in the order of their names."""
-        named = (self._special[name] for name in _SPECIAL if name in self._special)
-        return list(dict.fromkeys((*named, *self._extra)))
-
-    @property
-    def all_special_ids(self) -> list[int]:
-        """The ids of the special tokens that the vocabulary has."""
-        ids = (self._engine.token_to_id(token) for token in self.all_special_tokens)
-        return [number for number in ids if number is not None]
-
-    def __getattr__(self, name: str) -> Any:
-        # `pad_token`, `pad_token_id` and the like for every special token; None for one that is not set.
-        token = name.removesuffix("_id")
-        if token not in _SPECIAL:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        value = self.__dict__.get("_special", {}).get(token)
-        return value if name == token or value is None else self._engine.token_to_id(value)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _SPECIAL:
-            self.add_special_tokens({name: value})
-        else:
-            object.__setattr__(self, name, value)
+    # -- limits --------------------------------------------------------------------------------------------------------
 
     @property
     def max_len(self) -> int:
@@ -426,7 +327,7 @@ class PreTrainedTokenizer:
         limit = self._limit(kwargs.get("truncation", False), kwargs.get("max_length"))
         if limit is not None:
             room = limit - (self.num_special_tokens_to_add(second is not None) if add_special_tokens else 0)
-            keep = _shares(len(first), len(second or ()), room, kwargs["truncation"])
+            keep = shares(len(first), len(second or ()), room, kwargs["truncation"])
             first, second = first[: keep[0]], None if second is None else second[: keep[1]]
         return self.build_inputs_with_special_tokens(first, second) if add_special_tokens else first + (second or [])
 
@@ -437,20 +338,6 @@ class PreTrainedTokenizer:
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of a text, without special ones around it."""
         return self._engine.encode(text, add_special_tokens=False).tokens
-
-    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> Any:
-        """Return the id of a token, or the ids of a list; what is not in the vocabulary has the unknown token's id."""
-        if isinstance(tokens, str):
-            number = self._engine.token_to_id(tokens)
-            return self.unk_token_id if number is None else number
-        return [self.convert_tokens_to_ids(token) for token in tokens]
-
-    def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
-        """Return the token of an id, or the tokens of a list or tensor of ids; None for an id that is none."""
-        if isinstance(ids, int):
-            return self._engine.id_to_token(ids)
-        skipped = set(self.all_special_ids) if skip_special_tokens else set()
-        return [self._engine.id_to_token(number) for number in _as_list(ids) if number not in skipped]
 
     def _ids_of(self, text: str | Sequence[str] | Sequence[int]) -> list[int]:
         if isinstance(text, str):
@@ -499,7 +386,7 @@ class PreTrainedTokenizer:
         one = self._engine.encode(first, is_pretokenized=is_split, add_special_tokens=False)
         two = self._engine.encode(second, is_pretokenized=is_split, add_special_tokens=False) if pair else None
         room = limit - (self.num_special_tokens_to_add(pair) if add_special_tokens else 0)
-        keep = _shares(len(one.ids), len(two.ids) if two else 0, room, truncation)
+        keep = shares(len(one.ids), len(two.ids) if two else 0, room, truncation)
         one.truncate(keep[0], direction=self.truncation_side)
         if two is not None:
             two.truncate(keep[1], direction=self.truncation_side)
@@ -538,7 +425,7 @@ class PreTrainedTokenizer:
             skip_special_tokens: whether to leave special tokens out.
             clean_up_tokenization_spaces: whether to close the gaps before punctuation and English contractions.
         """
-        text = self._engine.decode(_as_list(token_ids), skip_special_tokens=skip_special_tokens)
+        text = self._engine.decode(as_list(token_ids), skip_special_tokens=skip_special_tokens)
         return self.clean_up_tokenization(text) if clean_up_tokenization_spaces else text
 
     def batch_decode(self, sequences: Iterable[Any], **kwargs: Any) -> list[str]:
@@ -554,39 +441,6 @@ class PreTrainedTokenizer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} tokens, {self._settings})"
-
-
-def _shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int]:
-    """Return how many tokens of each of a pair are kept so that together they fit into `room`.
-
-    Raises:
-        ValueError: when the text that may be cut is too short for that.
-    """
-    over = first + second - room
-    if over <= 0:
-        return first, second
-    if room < 0 or (truncation == "only_first" and over > first) or (truncation == "only_second" and over > second):
-        raise ValueError(
-            f"a text is expected to fit into {room} tokens with truncation={truncation!r}, but cannot; raise max_length"
-        )
-    if truncation == "only_first":
-        return first - over, second
-    if truncation == "only_second":
-        return first, second - over
-    if truncation not in (True, "longest_first"):
-        raise ValueError(
-            f"truncation is expected to be True, False, 'longest_first', 'only_first' or 'only_second', but is {truncation!r}"
-        )
-    if second == 0:
-        return room, 0
-    # The longer one is cut until both are alike; an odd token goes to the longer, between equals to the second.
-    short = min(first, second, room // 2)
-    return (room - short, short) if first > second else (short, room - short)
-
-
-def _as_list(ids: Any) -> list[int]:
-    values = ids.tolist() if hasattr(ids, "tolist") else ids
-    return [values] if isinstance(values, int) else list(values)
 
 
 def _content(value: Any) -> Any:
