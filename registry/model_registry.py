@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +27,7 @@ from registry.store.cache import Cache
 from registry.store.paths import cache_folders
 from registry.store.source import is_url, redact
 from registry.store.store import Place, Store, StoredFile, is_offline
+from registry.store.target import Target, entry_target, newest_first, path_target, url_target
 
 if TYPE_CHECKING:
     import torch
@@ -42,24 +40,7 @@ __all__ = ["ModelRegistry", "default_registry", "fetch", "list_models", "load", 
 
 PathLike = str | os.PathLike[str]
 
-#: A URL or source that ends so is one file; anything else is a folder.
-_FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
 _RESERVED = ("locked", "mesh", "parallel", "broadcast")
-
-
-@dataclass(frozen=True)
-class _Target:
-    """What a name, path or URL was found to mean, before anything is fetched."""
-
-    label: str
-    place: Place
-    entry: ModelEntry | None = None
-    #: The folder, when the place is one on this machine.
-    folder: Path | None = None
-    #: The name of the single file that was given instead of a folder.
-    file: str | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    tokenizer: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ModelRegistry:
@@ -245,6 +226,7 @@ class ModelRegistry:
                 the family's default.
             family: the family, where neither entry nor configuration tells.
             dtype: of floating point weights, as `torch.float16` or `"float16"`; None or `"auto"` keeps the file's.
+                `torch_dtype` is another name for it.
             device: where to; by default the CPU, with weights mapped from the file.
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here; by default the environment decides.
@@ -262,6 +244,7 @@ class ModelRegistry:
             CheckpointError, UnsafeCheckpoint, ConfigError: for what is in them.
         """
         _refuse_reserved(overrides)
+        dtype = overrides.pop("torch_dtype", None) if dtype is None else dtype
         target = self._locate(name_or_path)
         described = self._family_of(target, family)
         if head is not None and described is not None:
@@ -299,7 +282,7 @@ class ModelRegistry:
         """Load a model's configuration; arguments as in `load`."""
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
-            return self._config(target, store, self._family_of(target, family), None, overrides)
+            return self._config(target, store, self._family_of(target, family), None, overrides, is_config=True)
 
     def load_tokenizer(
         self,
@@ -341,7 +324,6 @@ class ModelRegistry:
         **kwargs: Any,
     ) -> Any:
         """Load a configuration of a given class, as its `from_pretrained` says."""
-        _refuse_proxies(proxies)
         target = self._locate(name_or_path)
         described = self._family_of_class(cls, target)
         known = cls.field_names()
@@ -349,8 +331,8 @@ class ModelRegistry:
         unused = {name: value for name, value in kwargs.items() if name not in known}
         if unused and not return_unused_kwargs:
             cls.check_names(unused)
-        with self._store(cache_dir, offline, force_download) as store:
-            loaded = self._config(target, store, described, None, overrides, cls)
+        with self._store(cache_dir, offline, force_download, proxies) as store:
+            loaded = self._config(target, store, described, None, overrides, cls, is_config=True)
         return (loaded, unused) if return_unused_kwargs else loaded
 
     def model_of(
@@ -373,11 +355,10 @@ class ModelRegistry:
         **kwargs: Any,
     ) -> Any:
         """Load a model of a given class, as its `from_pretrained` says."""
-        _refuse_proxies(proxies)
         if name_or_path is None:
             if state_dict is None or config is None:
                 raise ConfigError("without a name, both config and state_dict are expected")
-            target = _Target("state_dict", Place(()))
+            target = Target("state_dict", Place(()))
         else:
             target = self._locate(name_or_path)
         described = self._family_of_class(cls.config_class, target)
@@ -387,10 +368,11 @@ class ModelRegistry:
                 "TensorFlow checkpoints, but has none; convert the checkpoint first"
             )
         weights = (described.files if described else DEFAULT_FILES)["weights"]
+        dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
         known = cls.config_class.field_names()
         overrides = {name: value for name, value in kwargs.items() if name in known}
         rest = {name: value for name, value in kwargs.items() if name not in known}
-        with self._store(cache_dir, offline, force_download) as store:
+        with self._store(cache_dir, offline, force_download, proxies) as store:
             loaded = self._config(target, store, described, config, overrides, cls.config_class)
             model = self._build(
                 cls,
@@ -420,47 +402,56 @@ class ModelRegistry:
         **kwargs: Any,
     ) -> Any:
         """Load a tokenizer of a given class, as its `from_pretrained` says."""
-        _refuse_proxies(proxies)
         target = self._locate(name_or_path)
         ancestors = (self.families.find_family(base.__name__) for base in cls.__mro__)
         described = next((family for family in ancestors if family is not None), None)
         self._require_family(target, described, cls)
         files: Mapping[str, Sequence[str]] = described.files if described else cls.vocabulary_files()
-        with self._store(cache_dir, offline, force_download) as store:
+        with self._store(cache_dir, offline, force_download, proxies) as store:
             return self._tokenizer(cls, files, target, store, init_inputs, kwargs)
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _store(self, cache_dir: PathLike | None, offline: bool | None, refresh: bool) -> Store:
+    def _store(
+        self, cache_dir: PathLike | None, offline: bool | None, refresh: bool, proxies: Mapping[str, str] | None = None
+    ) -> Store:
         cache = Cache(cache_folders(self._cache_dir if cache_dir is None else cache_dir))
-        return Store(cache, offline=is_offline(offline), hosts=self.catalog.hosts, refresh=refresh)
+        return Store(cache, offline=is_offline(offline), hosts=self.catalog.hosts, refresh=refresh, proxies=proxies)
 
-    def _locate(self, name_or_path: PathLike) -> _Target:
+    def _locate(self, name_or_path: PathLike) -> Target:
         """Tell a name from a path from a URL. A word is a name first; `./word` is always a path."""
-        text = os.fspath(name_or_path)
+        if not isinstance(name_or_path, str | os.PathLike) or not (text := str(os.fspath(name_or_path))):
+            raise ConfigError(f"a model is expected to be a name, path or URL, but is {name_or_path!r}")
+        target = self._meant(text, is_path=not isinstance(name_or_path, str))
+        if target.folder is not None:
+            from registry.checkpoint.writer import refuse_unfinished
+
+            refuse_unfinished(target.folder)
+        return target
+
+    def _meant(self, text: str, *, is_path: bool) -> Target:
         if is_url(text):
-            return _url_target(text)
-        is_word = isinstance(name_or_path, str) and not text.startswith((".", "/", "~", os.sep)) and text != ""
+            return url_target(text)
+        is_word = not is_path and not text.startswith((".", "/", "~", os.sep))
         entry = self.maybe_resolve(text) if is_word else None
         path = user_path(text)
+        try:
+            exists = path.exists()
+        except (OSError, ValueError):  # too long, or with a character that no path has
+            exists = False
         if entry is not None:
-            if path.exists():
+            if exists:
                 warnings.warn(
                     f"{text!r} is both a model's name and a path; the name is used, write './{text}' for the path",
                     RegistryWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
-            return _entry_target(entry)
-        if path.is_dir():
-            from registry.checkpoint.writer import refuse_unfinished
-
-            refuse_unfinished(path)
-            return _Target(text, Place((str(path),)), folder=path)
-        if path.is_file():
-            return _Target(text, Place((str(path.parent),)), folder=path.parent, file=path.name)
+            return entry_target(entry)
+        if exists:
+            return path_target(path, text)
         raise self.catalog.unknown(text)
 
-    def _family_of(self, target: _Target, family: str | None) -> Family | None:
+    def _family_of(self, target: Target, family: str | None) -> Family | None:
         """Return the family where it is known before any file is read."""
         if target.entry is not None:
             if family not in (None, target.entry.family):
@@ -479,13 +470,13 @@ class ModelRegistry:
                     return described
         return None
 
-    def _family_of_class(self, cls: type[PretrainedConfig], target: _Target) -> Family | None:
+    def _family_of_class(self, cls: type[PretrainedConfig], target: Target) -> Family | None:
         """Return the family of a class, None for a class that belongs to none, and refuse a name of another family."""
         described = self.families.maybe_get(cls.model_type)
         self._require_family(target, described, cls)
         return described
 
-    def _require_family(self, target: _Target, described: Family | None, cls: type) -> None:
+    def _require_family(self, target: Target, described: Family | None, cls: type) -> None:
         """Refuse a name whose entry is of another family than the class that is to load it."""
         if target.entry is not None and self.families.get(target.entry.family) != described:
             raise ConfigError(
@@ -493,13 +484,13 @@ class ModelRegistry:
                 f"{target.entry.family!r}; use registry.load, or a class of that family"
             )
 
-    def _family_files(self, target: _Target, store: Store, family: str | None) -> Mapping[str, tuple[str, ...]]:
+    def _family_files(self, target: Target, store: Store, family: str | None) -> Mapping[str, tuple[str, ...]]:
         described = self._family_of(target, family)
         if described is None:
             described = self.families.get(_family_name(self._config(target, store, None, None, {})))
         return described.files
 
-    def _need(self, target: _Target, store: Store, candidates: Sequence[str], what: str) -> StoredFile:
+    def _need(self, target: Target, store: Store, candidates: Sequence[str], what: str) -> StoredFile:
         if (found := store.first(target.place, candidates)) is not None:
             return found
         where = " or ".join(redact(source) for source in target.place.sources)
@@ -509,7 +500,7 @@ class ModelRegistry:
             status=404,
         )
 
-    def _side_files(self, target: _Target, store: Store) -> dict[str, StoredFile]:
+    def _side_files(self, target: Target, store: Store) -> dict[str, StoredFile]:
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
         found = ((name, store.get(target.place, name)) for name in TOKENIZER_FILES)
@@ -517,22 +508,27 @@ class ModelRegistry:
 
     def _config(
         self,
-        target: _Target,
+        target: Target,
         store: Store,
         described: Family | None,
         given: PretrainedConfig | PathLike | None,
         overrides: Mapping[str, Any],
         cls: type[PretrainedConfig] | None = None,
+        *,
+        is_config: bool = False,
     ) -> PretrainedConfig:
-        """Return the configuration: given, or read from the model's files, with the entry's and the caller's overrides."""
+        """Return the configuration: given, or read from the model's files, with the entry's and the caller's overrides.
+
+        With `is_config` a single file that the target names is the configuration, whatever its name.
+        """
         from registry.pretrained.config import PretrainedConfig
 
         if isinstance(given, PretrainedConfig):
             return given.replace(**overrides) if overrides else given
         if given is not None:
-            target = self._locate(given)
+            target, is_config = self._locate(given), True
         candidates = described.files["config"] if described else ("config.json",)
-        if target.file is not None and target.file.endswith(".json"):
+        if target.file is not None and (is_config or _names_config(target.file)):
             candidates = (target.file,)
         file = self._need(target, store, candidates, "configuration")
         if cls is None:
@@ -543,15 +539,15 @@ class ModelRegistry:
         changes = {**target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
-    def _weights_files(self, target: _Target, store: Store, names: Sequence[str]) -> list[StoredFile]:
+    def _weights_files(self, target: Target, store: Store, names: Sequence[str]) -> list[StoredFile]:
         """Return the weights file, or an index and its shards."""
         from registry.checkpoint.reader import INDEX_SUFFIX, shard_names
 
-        if target.file is not None and not target.file.endswith(".json"):
-            names = (target.file,)
+        candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
+        if target.file is not None and not _names_config(target.file):
+            candidates = (target.file,)
         elif target.folder is not None:
-            names = _newest_first(target.folder, names)
-        candidates = [form for name in names for form in (name, name + INDEX_SUFFIX)]
+            candidates = newest_first(target.folder, candidates)
         first = self._need(target, store, candidates, "weights")
         if not first.name.endswith(INDEX_SUFFIX):
             return [first]
@@ -563,7 +559,7 @@ class ModelRegistry:
         cls: type[PreTrainedModel],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        target: _Target,
+        target: Target,
         store: Store,
         weights: Sequence[str],
         config: PretrainedConfig,
@@ -602,7 +598,7 @@ class ModelRegistry:
         self,
         cls: Any,
         files: Mapping[str, Sequence[str]],
-        target: _Target,
+        target: Target,
         store: Store,
         inputs: Sequence[Any],
         settings: Mapping[str, Any],
@@ -616,37 +612,11 @@ class ModelRegistry:
         return cls.from_files(vocabulary, side_files, *inputs, **{**target.tokenizer, **settings})
 
 
-def _entry_target(entry: ModelEntry) -> _Target:
-    from registry.store.source import scheme_of
-    from registry.store.transports.local import local_path
-
-    folder = None
-    if scheme_of(entry.source) in ("file", "package"):
-        with contextlib.suppress(DownloadError):  # the store says so, after it has tried the mirrors
-            folder = local_path(entry.source)
-    return _Target(
-        entry.name,
-        Place((entry.source, *entry.mirrors), entry.files),
-        entry,
-        folder=folder,
-        config=entry.config,
-        tokenizer=entry.tokenizer,
-    )
-
-
-def _url_target(url: str) -> _Target:
-    path = url.partition("?")[0]
-    if not _FILE.search(path.rpartition("/")[2]):
-        return _Target(redact(url), Place((url,)))
-    folder, _, name = path.rpartition("/")
-    return _Target(redact(url), Place((folder + url[len(path) :],)), file=name)
-
-
 def _family_name(config: PretrainedConfig) -> str:
     return config.model_type
 
 
-def _model_type(file: StoredFile, target: _Target) -> str:
+def _model_type(file: StoredFile, target: Target) -> str:
     from registry.checkpoint.json_file import read_json
 
     name = read_json(file.path).get("model_type")
@@ -665,42 +635,26 @@ def _head_of_class(name: str, family: Family) -> str | None:
     return next((head for head, path in family.heads.items() if path.partition(":")[2] == name), None)
 
 
-def _newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
-    """Put the newest of several weights files first: somebody saved it over the others by an older recipe."""
-    there = [name for name in names if (folder / name).is_file()]
-    if len(there) < 2:
-        return names
-    newest = max(there, key=lambda name: (folder / name).stat().st_mtime_ns)
-    warnings.warn(
-        f"folder {str(folder)!r} holds {' and '.join(there)}; the newer, {newest}, is loaded. Remove the other",
-        RegistryWarning,
-        stacklevel=2,
-    )
-    return [newest, *(name for name in names if name != newest)]
-
-
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     import torch
 
-    if dtype is None or isinstance(dtype, torch.dtype):
-        return dtype
-    if dtype == "auto":
+    if dtype is None or dtype == "auto":
         return None
-    found = getattr(torch, dtype, None)
-    if not isinstance(found, torch.dtype):
-        raise ConfigError(f"dtype is expected to be the name of a torch dtype such as 'float16', but is {dtype!r}")
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
     return found
 
 
-def _refuse_reserved(overrides: Mapping[str, Any]) -> None:
+def _names_config(name: str) -> bool:
+    """Whether the name of a file is that of a configuration, and not of weights or their index."""
+    return name.endswith(".json") and not name.endswith(".index.json")
+
+
+def _refuse_reserved(overrides: dict[str, Any]) -> None:
     for name in _RESERVED:
-        if name in overrides:
+        if overrides.pop(name, None):
             raise ConfigError(f"argument {name!r} is reserved and has no meaning in this version; leave it out")
-
-
-def _refuse_proxies(proxies: Mapping[str, str] | None) -> None:
-    if proxies:
-        raise ConfigError("proxies are expected to be set in the environment (HTTPS_PROXY, NO_PROXY), not as an argument")
 
 
 # -- the default registry ------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ class BertSelfAttention(nn.Module):
         def split(projection: nn.Module) -> Tensor:  # (B, S, A * head size) -> (B, A, S, head size)
             batch, length, _ = hidden.shape
             projected: Tensor = projection(hidden)
-            return projected.view(batch, length, -1, self.head_size).transpose(1, 2)
+            return projected.view(batch, length, projected.shape[-1] // self.head_size, self.head_size).transpose(1, 2)
 
         result, weights = attend(
             split(self.query),

@@ -290,7 +290,8 @@ class BertForMultipleChoice(_WithClassifier):
         if not isinstance(first, Tensor) or first.dim() < 3:
             raise ValueError("inputs are expected to have a dimension of choices: (batch, choices, seq)")
         flat = {
-            name: value.flatten(0, 1) if isinstance(value, Tensor) and name != "head_mask" else value
+            # What has the batch's and the choices' dimensions; not a head mask, nor positions that are the same for all.
+            name: value.flatten(0, 1) if isinstance(value, Tensor) and value.shape[:2] == first.shape[:2] else value
             for name, value in inputs.items()
         }
         encoded = self.bert(None if input_ids is None else input_ids.flatten(0, 1), **flat)

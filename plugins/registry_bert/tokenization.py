@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained import PreTrainedTokenizer
+from registry.store.files import write_atomically
 
 __all__ = ["BertTokenizer"]
 
@@ -52,7 +53,7 @@ class BertTokenizer(PreTrainedTokenizer):
             mask_token: hides a word.
             tokenize_chinese_chars: whether each CJK character is a word.
             strip_accents: whether to strip accents; None does as `do_lower_case` says.
-            kwargs: as in `PreTrainedTokenizer`; `max_len` is 2019's name for `model_max_length`.
+            kwargs: as in `PreTrainedTokenizer`.
 
         Raises:
             ConfigError: when the file holds no vocabulary, or one without `unk_token`, `cls_token` or `sep_token`.
@@ -83,8 +84,6 @@ class BertTokenizer(PreTrainedTokenizer):
         if absent := [token for token in never_split or () if token not in vocabulary]:
             raise ConfigError(f"never_split is expected to list tokens of the vocabulary, but {absent[0]!r} is not one")
         engine.add_tokens([AddedToken(token, normalized=False, special=False) for token in never_split or ()])
-        if "max_len" in kwargs:
-            kwargs.setdefault("model_max_length", kwargs.pop("max_len"))
         super().__init__(
             engine,
             settings={
@@ -116,18 +115,13 @@ class BertTokenizer(PreTrainedTokenizer):
         """Return 0 up to and including the first `[SEP]`, then 1."""
         return [0] * (len(ids) + 2) + ([] if pair_ids is None else [1] * (len(pair_ids) + 1))
 
-    def save_vocabulary(self, path: str | os.PathLike[str]) -> tuple[str]:
-        """Write the vocabulary, one token a line in the order of ids, to `path` or to `vocab.txt` in that folder."""
-        target = Path(path)
+    def save_vocabulary(self, vocab_path: str | os.PathLike[str]) -> tuple[str]:
+        """Write the vocabulary, one token a line in the order of ids, to `vocab_path` or to `vocab.txt` in that folder."""
+        target = Path(vocab_path)
         if target.is_dir():
             target /= self.vocab_files_names["vocab_file"]
         vocabulary = self._engine.get_vocab(with_added_tokens=False)
-        numbered = {number: token for token, number in vocabulary.items()}
-        # A vocabulary file with a line twice has gaps; a line of its own keeps every later id in place.
-        lines = [numbered.get(number, f"[unused-line-{number}]") for number in range(max(numbered) + 1)]
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        temporary.replace(target)
+        write_atomically(target, "".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__)))
         return (str(target),)
 
 
@@ -149,4 +143,7 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
         ) from error
     if lines and not lines[-1]:
         lines.pop()
-    return {line.removesuffix("\r"): number for number, line in enumerate(lines)}
+    vocabulary = {line.removesuffix("\r"): number for number, line in enumerate(lines)}
+    # The earlier of two equal lines leaves a gap; a token of its own keeps ids and their number together.
+    vocabulary |= {f"[unused-line-{number}]": number for number in set(range(len(lines))) - set(vocabulary.values())}
+    return vocabulary

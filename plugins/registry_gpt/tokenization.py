@@ -42,7 +42,7 @@ class OpenAIGPTTokenizer(BPETokenizer):
             merges_file: a `merges.txt` under any name; None finds the one that `save_vocabulary` wrote beside `vocab_file`.
             unk_token: stands for what the vocabulary cannot spell.
             pre_tokenizer: `basic`, or `spacy`, which needs `pip install pretrained-registry[spacy]`.
-            kwargs: as in `PreTrainedTokenizer`; `max_len` is 2019's name for `model_max_length`.
+            kwargs: as in `PreTrainedTokenizer`.
 
         Raises:
             ConfigError: when the files hold no vocabulary or do not belong together, or spaCy or ftfy is not installed.
@@ -60,8 +60,6 @@ class OpenAIGPTTokenizer(BPETokenizer):
         else:
             _word_splitter()  # so that a missing package shows here
         engine.decoder = decoders.BPEDecoder(suffix="</w>")
-        if "max_len" in kwargs:
-            kwargs.setdefault("model_max_length", kwargs.pop("max_len"))
         self._is_spacy = pre_tokenizer == "spacy"
         super().__init__(engine, settings={"pre_tokenizer": pre_tokenizer}, unk_token=unk_token, **kwargs)
 

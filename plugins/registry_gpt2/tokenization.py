@@ -42,7 +42,7 @@ class GPT2Tokenizer(BPETokenizer):
             eos_token: ends a text.
             add_prefix_space: put a space before a text that has none, so that its first word is like any other.
             legacy: split as release 1.2.0 did: strip the text between special tokens, then put a space before it.
-            kwargs: as in `PreTrainedTokenizer`; `max_len` is 2019's name for `model_max_length`.
+            kwargs: as in `PreTrainedTokenizer`.
 
         Raises:
             ConfigError: when the files hold no vocabulary or do not belong together.
@@ -60,8 +60,6 @@ class GPT2Tokenizer(BPETokenizer):
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
         engine.post_processor = processors.ByteLevel(trim_offsets=False)
         engine.decoder = decoders.ByteLevel()
-        if "max_len" in kwargs:
-            kwargs.setdefault("model_max_length", kwargs.pop("max_len"))
         self._errors = errors
         self._legacy = legacy
         super().__init__(

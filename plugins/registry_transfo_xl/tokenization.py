@@ -62,7 +62,7 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
             unk_token: stands for words that the vocabulary does not have; `<UNK>` where the vocabulary has that instead.
             eos_token: ends a line.
             additional_special_tokens: more tokens that are matched whole.
-            kwargs: as in `PreTrainedTokenizer`; `max_len` is 2019's name for `model_max_length`.
+            kwargs: as in `PreTrainedTokenizer`.
 
         Raises:
             ConfigError: when a file holds no vocabulary.
@@ -94,8 +94,6 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         words = _numbered(read.words)
         if unk_token not in words:
             unk_token = next((token for token in (read.unknown, *_UNKNOWN) if token in words), None) or unk_token
-        if "max_len" in kwargs:
-            kwargs.setdefault("model_max_length", kwargs.pop("max_len"))
         super().__init__(
             WordEngine(words, unknown=unk_token, delimiter=self.delimiter, lower_case=self.lower_case),
             settings={**settings, "never_split": None if never_split is None else list(never_split)},
@@ -125,23 +123,23 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         # A file that the caller names goes before the one that was found.
         return cls(*inputs, **({**vocabulary, **settings}))
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write everything that a reload needs into a folder, which is made when it does not exist; return the paths."""
-        paths = super().save_pretrained(folder)
+        paths = super().save_pretrained(save_directory)
         if Path(paths[0]).suffix == ".json":  # an older `vocab.txt` would be read before it
-            (Path(folder) / "vocab.txt").unlink(missing_ok=True)
+            (Path(save_directory) / "vocab.txt").unlink(missing_ok=True)
         return paths
 
-    def save_vocabulary(self, path: str | os.PathLike[str]) -> tuple[str]:
-        """Write the words, in the order of ids, to `path` or into that folder.
+    def save_vocabulary(self, vocab_path: str | os.PathLike[str]) -> tuple[str]:
+        """Write the words, in the order of ids, to `vocab_path` or into that folder.
 
         In a folder the file is `vocab.txt`, or `vocab.json` when a word has white space.
 
         Raises:
-            ConfigError: when `path` is a text file and a word has white space.
+            ConfigError: when `vocab_path` is a text file and a word has white space.
         """
         words = self.idx2sym[: self.vocab_size]
-        target = Path(path)
+        target = Path(vocab_path)
         if target.is_dir():
             target /= "vocab.txt" if fits_text(words) else "vocab.json"
         write_vocabulary(target, words)

@@ -13,6 +13,7 @@ from typing import Any
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.plain_pickle import read_plain_pickle
 from registry.errors import ConfigError
+from registry.store.files import write_atomically
 
 __all__ = ["Vocabulary", "fits_text", "read_vocabulary", "write_vocabulary"]
 
@@ -119,6 +120,4 @@ def write_vocabulary(target: Path, words: Sequence[str]) -> None:
             f"words of a text vocabulary such as {str(target)!r} are expected to be without white space, but some have it; "
             "give a name that ends in .json"
         )
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(target)
+    write_atomically(target, text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["LoadReport", "Mismatch"]
@@ -25,7 +25,7 @@ _OLD_NAMES = {"missing_keys": "missing", "unexpected_keys": "unexpected", "misma
 
 
 @dataclass(frozen=True)
-class LoadReport:
+class LoadReport(Mapping[str, list[object]]):
     """The outcome of loading weights, by the names of the model's state dict (`unexpected`: of the file).
 
     Also reads as the dictionary that `output_loading_info=True` used to return: `report["missing_keys"]`.
@@ -55,6 +55,12 @@ class LoadReport:
         if key == "error_msgs":
             return [str(mismatch) for mismatch in self.mismatched]
         return list(getattr(self, _OLD_NAMES[key]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter((*_OLD_NAMES, "error_msgs"))
+
+    def __len__(self) -> int:
+        return len(_OLD_NAMES) + 1
 
     def summary(self, limit: int = 6) -> str:
         """Return the report in words, naming at most `limit` tensors of each kind."""

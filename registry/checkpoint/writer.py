@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from registry.errors import CheckpointError
-from registry.store.cache import sync_folder
+from registry.store.files import sync_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False) -> Iterator[P
     folder.parent.mkdir(parents=True, exist_ok=True)
     unique = f"{os.getpid()}-{secrets.token_hex(4)}"
     # Inside the folder when there is one: it may be a mount point, and renames do not leave a file system.
-    stage = folder / f".registry-save.{unique}" if folder.is_dir() else folder.parent / f".{folder.name}.{unique}.saving"
+    inside = folder.is_dir()
+    stage = folder / f".registry-save.{unique}" if inside else folder.parent / f".{folder.name}.{unique}.saving"
     stage.mkdir()
     try:
         yield stage
@@ -74,22 +75,46 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False) -> Iterator[P
             with file.open("rb+") as handle:
                 os.fsync(handle.fileno())
         sync_folder(stage)
-        if not folder.exists():
+        try:
+            if inside:
+                raise FileExistsError
             stage.rename(folder)
-        else:
-            _move_into(stage, folder, replaces_weights)
+        except OSError:  # there is one, perhaps of another process that saves the same
+            if not folder.is_dir():
+                raise CheckpointError(
+                    f"{str(folder)!r} is expected to be a folder to save into, but is not, and cannot become one",
+                    path=str(folder),
+                ) from None
+            with _folder_lock(folder):
+                _move_into(stage, folder, replaces_weights)
         sync_folder(folder.parent)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time move files into a folder, where the system can lock a folder."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _move_into(stage: Path, folder: Path, replaces_weights: bool) -> None:
-    if not folder.is_dir():
-        raise CheckpointError(f"{str(folder)!r} is expected to be a folder to save into, but is a file", path=str(folder))
     ready = folder / _READY
     if ready.is_dir():  # an interrupted save: this one takes its place; what it does not write is moved on below
         for file in ready.iterdir():
-            if not (stage / file.name).exists():
+            replaced = replaces_weights and _WEIGHTS.fullmatch(file.name)
+            if not replaced and not (stage / file.name).exists():
                 file.replace(stage / file.name)
         shutil.rmtree(ready)
     new = {file.name for file in stage.iterdir()}

@@ -18,6 +18,8 @@ class BatchEncoding(dict[str, Any]):
 
     #: For each text, the engine's own record: tokens, offsets, words.
     encodings: tuple[Any, ...] = ()
+    #: Whether padding, if there is any, is on the left.
+    pads_left: bool = False
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -28,7 +30,7 @@ class BatchEncoding(dict[str, Any]):
     def to(self, device: Any) -> BatchEncoding:
         """Return a copy whose tensors are on `device`."""
         moved = BatchEncoding({key: value.to(device) if hasattr(value, "to") else value for key, value in self.items()})
-        moved.encodings = self.encodings
+        moved.encodings, moved.pads_left = self.encodings, self.pads_left
         return moved
 
     def tokens(self, index: int = 0) -> list[str]:
@@ -37,9 +39,12 @@ class BatchEncoding(dict[str, Any]):
         return tokens
 
     def word_ids(self, index: int = 0) -> list[int | None]:
-        """Return for each token of one text the word that it is of; None for special tokens."""
-        words: list[int | None] = self.encodings[index].word_ids
-        return words
+        """Return for each token of one text the word that it is of; None for special tokens and padding."""
+        words: list[int | None] = list(self.encodings[index].word_ids)
+        rows = self["input_ids"]
+        row = rows if len(self.encodings) == 1 and len(rows) and isinstance(rows[0], int) else rows[index]
+        padding: list[int | None] = [None] * (len(row) - len(words))
+        return padding + words if self.pads_left else words + padding
 
 
 def pad_columns(

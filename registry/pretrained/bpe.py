@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models
 from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained.tokenizer import PreTrainedTokenizer
+from registry.store.files import write_atomically
 
 __all__ = ["BPETokenizer", "find_merges", "read_bpe"]
 
@@ -28,12 +29,12 @@ class BPETokenizer(PreTrainedTokenizer):
     # Token types are added to the words in these families: zeros would add the embedding of the first token.
     returns_token_type_ids: ClassVar[bool] = False
 
-    def save_vocabulary(self, path: FilePath) -> tuple[str, ...]:
+    def save_vocabulary(self, vocab_path: FilePath) -> tuple[str, ...]:
         """Write `vocab.json` and `merges.txt` into a folder; or the vocabulary to a file and the merges beside it.
 
         Beside `vocab.json` the merges are `merges.txt`, beside any other file they have its name and `.merges.txt`.
         """
-        target = Path(path)
+        target = Path(vocab_path)
         if target.is_dir():
             target /= self.vocab_files_names["vocab_file"]
         merges = _beside(target)
@@ -41,8 +42,8 @@ class BPETokenizer(PreTrainedTokenizer):
         saved = json.loads(self._engine.to_str())["model"]
         vocabulary = dict(sorted(saved["vocab"].items(), key=lambda item: item[1]))
         lines = [f"{_HEADER}: 0.2", *(" ".join(pair) for pair in saved["merges"])]
-        _replace(target, json.dumps(vocabulary, ensure_ascii=False) + "\n")
-        _replace(merges, "".join(f"{line}\n" for line in lines))
+        write_atomically(target, json.dumps(vocabulary, ensure_ascii=False) + "\n")
+        write_atomically(merges, "".join(f"{line}\n" for line in lines))
         return str(target), str(merges)
 
 
@@ -124,9 +125,3 @@ def _beside(vocabulary: Path) -> Path:
     """Return where the merges of a vocabulary file are saved."""
     name = "merges.txt" if vocabulary.name == "vocab.json" else f"{vocabulary.name}.merges.txt"
     return vocabulary.with_name(name)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(text.encode("utf-8"))
-    temporary.replace(path)

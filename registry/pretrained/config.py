@@ -16,15 +16,17 @@ from typing import Any, ClassVar, Self, TypeVar
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError, RegistryWarning
+from registry.pretrained.field_types import wrong_fields
+from registry.store.files import write_atomically
 
-__all__ = ["CONFIG_NAME", "PretrainedConfig"]
+__all__ = ["CODE_KEYS", "CONFIG_NAME", "PretrainedConfig", "warn_of_code"]
 
 CONFIG_NAME = "config.json"
 
 _T = TypeVar("_T", bound="PretrainedConfig")
 
 #: Keys by which a configuration can ask other libraries to import code. Nothing of ours follows them.
-_CODE_KEYS = ("auto_map", "_target_", "_component_", "custom_pipelines", "model_class", "loader_class")
+CODE_KEYS = ("auto_map", "_target_", "_component_", "custom_pipelines", "model_class", "loader_class")
 
 
 class _ConfigMeta(type):
@@ -68,24 +70,29 @@ class PretrainedConfig(metaclass=_ConfigMeta):
     torch_dtype: str | None = None
     finetuning_task: str | None = None
 
+    #: What a file holds besides.
+    _extra: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
     def __post_init__(self) -> None:
-        self._extra: dict[str, Any] = {}
-        self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in (self.pruned_heads or {}).items()}
-        if self.id2label is not None:
-            self.id2label = {int(number): str(label) for number, label in self.id2label.items()}
-            if len(self.id2label) != self.num_labels:
-                if self.num_labels != type(self)._default("num_labels"):
-                    raise ConfigError(
-                        f"num_labels of {type(self).__name__} is expected to be the size of id2label, {len(self.id2label)}, "
-                        f"but is {self.num_labels}; give one of them"
-                    )
-                self.num_labels = len(self.id2label)
-        if self.num_labels < 1:
-            raise ConfigError(f"num_labels of {type(self).__name__} is expected to be at least 1, but is {self.num_labels}")
+        cls = type(self)
+        if self.torch_dtype is not None:
+            self.torch_dtype = str(self.torch_dtype).removeprefix("torch.")
+        for name, expected, value in wrong_fields(self):
+            raise ConfigError(f"{name} of {cls.__name__} is expected to be {expected}, but is {value!r}")
+        self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
+        self.require(self.num_labels >= 1, "num_labels", "at least 1")
+        given = self.label2id
         if self.id2label is None:
-            self.id2label = {number: f"LABEL_{number}" for number in range(self.num_labels)}
-        if self.label2id is None or set(self.label2id.values()) != set(self.id2label):
-            self.label2id = {label: number for number, label in self.id2label.items()}
+            self.id2label = _plain_labels(self.num_labels)
+        elif len(self.id2label) in (self.num_labels, 0) or self.num_labels == cls._default("num_labels"):
+            self.id2label = dict(self.id2label)
+        else:
+            raise ConfigError(
+                f"num_labels of {cls.__name__} is expected to be the size of id2label, {len(self.id2label)}, "
+                f"but is {self.num_labels}; give one of them"
+            )
+        if given is not None and set(given.values()) == set(self.id2label):
+            self.label2id = given
         self.validate()
 
     def validate(self) -> None:
@@ -107,11 +114,23 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __setattr__(self, name: str, value: Any) -> None:
-        name = type(self).aliases.get(name, name)
-        if name in self.__dict__.get("_extra", {}):
-            self._extra[name] = value
-        else:
+        cls = type(self)
+        name = cls.aliases.get(name, name)
+        if "_extra" not in self.__dict__:
             object.__setattr__(self, name, value)
+        elif name == "num_labels" and self.id2label is not None and value != len(self.id2label):
+            self.id2label = _plain_labels(value)  # names go with their number
+        elif name == "id2label" and value is not None:
+            labels = {int(number): str(label) for number, label in value.items()}
+            if sorted(labels) != list(range(len(labels))) or not labels:
+                raise ConfigError(f"id2label of {cls.__name__} is expected to name the labels 0, 1, …, but is {value!r}")
+            object.__setattr__(self, "id2label", labels)
+            object.__setattr__(self, "num_labels", len(labels))
+            object.__setattr__(self, "label2id", {label: number for number, label in labels.items()})
+        elif name.startswith("_") or name in cls.field_names() or hasattr(cls, name):
+            object.__setattr__(self, name, value)
+        else:
+            self._extra[name] = value  # saved with the rest
 
     # -- names of fields -----------------------------------------------------------------------------------------------
 
@@ -145,16 +164,17 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         """Build from the content of a config.json; keys that no field declares are kept."""
         declared, extra = {}, {}
         known = cls.field_names()
+        warn_of_code(data, "configuration")
+        if data.get("model_type", cls.model_type) != cls.model_type and cls.model_type:
+            warnings.warn(
+                f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {data['model_type']!r}",
+                RegistryWarning,
+                stacklevel=2,
+            )
         for key, value in data.items():
             if key in known:
                 declared[cls.aliases.get(key, key)] = value
-            elif key in _CODE_KEYS:
-                warnings.warn(
-                    f"key {key!r} of the configuration names code ({value!r}), which is never run; it is ignored",
-                    RegistryWarning,
-                    stacklevel=2,
-                )
-            elif key != "model_type":
+            elif key not in ("model_type", *CODE_KEYS):
                 extra[key] = value
         if (dtype := extra.pop("dtype", None)) is not None:  # what transformers 5 calls it
             declared.setdefault("torch_dtype", dtype)
@@ -168,26 +188,26 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         return config
 
     @classmethod
-    def from_json_file(cls, path: str | os.PathLike[str]) -> Self:
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Self:
         """Build from a JSON file.
 
         Raises:
             ConfigError: when the file is no JSON object or holds impossible values.
         """
-        return cls.from_dict(read_json(Path(path)))
+        return cls.from_dict(read_json(Path(json_file)))
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Load the configuration of a name, folder, JSON file, URL or source.
 
         Args:
-            name_or_path: what to load.
+            pretrained_model_name_or_path: what to load.
             kwargs: `cache_dir`, `force_download`, `offline`; `return_unused_kwargs=True` returns `(config, rest)`;
                 everything else overrides a field.
         """
         from registry.pretrained.loading import load_config
 
-        return load_config(cls, name_or_path, **kwargs)
+        return load_config(cls, pretrained_model_name_or_path, **kwargs)
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some declared fields changed.
@@ -197,7 +217,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         """
         type(self).check_names(changes)
         changes = {self.aliases.get(key, key): value for key, value in changes.items()}
-        values = {declared.name: copy.deepcopy(getattr(self, declared.name)) for declared in fields(self)}
+        values = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self) if item.init}
         if changes.get("num_labels", self.num_labels) != self.num_labels or "id2label" in changes:
             # Labels go with their number.
             values |= {"id2label": None, "label2id": None, "num_labels": type(self)._default("num_labels")}
@@ -207,9 +227,9 @@ class PretrainedConfig(metaclass=_ConfigMeta):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is saved: every field, the keys that were kept, and `model_type`."""
-        data = {declared.name: copy.deepcopy(getattr(self, declared.name)) for declared in fields(self)}
+        data = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self) if item.init}
         data |= copy.deepcopy(self._extra)
-        if self.id2label == {number: f"LABEL_{number}" for number in range(self.num_labels)}:
+        if self.id2label == _plain_labels(self.num_labels):
             del data["id2label"], data["label2id"]
         for optional in ("architectures", "torch_dtype", "finetuning_task"):
             if data[optional] is None:
@@ -221,19 +241,42 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         """Return the configuration as JSON text, keys sorted."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
-    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+    def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
         """Write the configuration to a file, replacing it in one step."""
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-        temporary.write_text(self.to_json_string(), encoding="utf-8")
-        temporary.replace(target)
+        write_atomically(Path(json_file_path), self.to_json_string())
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Write `config.json` into a folder, which is made when it does not exist."""
-        with staged_folder(Path(folder)) as stage:
+        with staged_folder(Path(save_directory)) as stage:
             (stage / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
 
 
 @cache
 def _field_names(cls: type[PretrainedConfig]) -> frozenset[str]:
-    return frozenset((*(declared.name for declared in fields(cls)), *cls.aliases))
+    return frozenset((*(item.name for item in fields(cls) if item.init), *cls.aliases))
+
+
+def _plain_labels(count: int) -> dict[int, str]:
+    return {number: f"LABEL_{number}" for number in range(count)}
+
+
+def warn_of_code(data: Mapping[str, Any], what: str) -> None:
+    """Warn of the keys of a file by which it asks for code; nothing of ours follows them.
+
+    Args:
+        data: the content of the file.
+        what: what the file is.
+    """
+    named = {key: data[key] for key in CODE_KEYS if key in data}
+    named |= {key: data[key] for key in ("architectures", "tokenizer_class") if _is_class_path(data.get(key))}
+    for key, value in named.items():
+        warnings.warn(
+            f"key {key!r} of the {what} names code ({value!r}), which is never run; it is ignored",
+            RegistryWarning,
+            stacklevel=3,
+        )
+
+
+def _is_class_path(value: object) -> bool:
+    names = value if isinstance(value, list) else [value]
+    return any(isinstance(name, str) and "." in name for name in names)

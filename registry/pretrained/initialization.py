@@ -68,15 +68,21 @@ def initialize_module(
         assert old is not None
         fresh = torch.empty(old.shape, dtype=dtype or old.dtype, device=device)
         module._parameters[name] = nn.Parameter(fresh.fill_(torch.nan), requires_grad=old.requires_grad)
+
+    def empty(name: str) -> bool:
+        value = module._parameters[name]
+        return value is not None and bool(value.numel()) and bool(value.flatten()[0].isnan())
+
     with torch.no_grad():
         model.init_weights(module)
+        reset = getattr(module, "reset_parameters", None)
+        if reset is not None and any(map(empty, wanted)):
+            reset()  # a layer of torch that the family does not know
         for name in wanted:
-            given = module._parameters[name]
-            assert given is not None
-            if given.numel() and given.flatten()[0].isnan():
+            if empty(name):
                 raise PluginError(
                     f"init_weights of {type(model).__name__} is expected to give {type(module).__name__}.{name} a value, "
-                    "but does not; handle that module there",
+                    "but does not; override it, call super().init_weights(module), and fill that module's parameters",
                     family=type(model).__module__,
                 )
     module._parameters.update(kept)

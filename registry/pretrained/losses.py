@@ -68,6 +68,8 @@ def masked_labels(labels: Tensor, attention_mask: Tensor | None) -> Tensor:
 
     Args:
         labels: int64 `(batch, seq)`.
-        attention_mask: `(batch, seq)`, or None.
+        attention_mask: `(batch, seq)`; None, or a mask that differs between queries, hides no label.
     """
-    return labels if attention_mask is None else torch.where(attention_mask != 0, labels, _IGNORED)
+    if attention_mask is None or attention_mask.dim() != 2:
+        return labels
+    return torch.where(attention_mask != 0, labels, _IGNORED)

@@ -186,12 +186,13 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         Args:
             heads_to_prune: layer to heads; heads that are gone already are passed over.
         """
+        before = self.config.pruned_heads
         for layer, heads in heads_to_prune.items():
-            gone = set(self.config.pruned_heads.get(layer, ()))
-            new = sorted(set(heads) - gone)
+            new = sorted(set(heads) - set(before.get(layer, ())))
             if new:
                 self.base_model.prune_layer(layer, new)
-                self.config.pruned_heads = {**self.config.pruned_heads, layer: sorted(gone | set(new))}
+                gone = {*before.get(layer, ()), *new}
+                self.config.pruned_heads = {**self.config.pruned_heads, layer: sorted(gone)}
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -214,11 +215,13 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
     # -- files -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *model_args: Any, **kwargs: Any
+    ) -> Any:
         """Load a model in evaluation mode.
 
         Args:
-            name_or_path: a name, folder, weights file, URL or source; None with `config` and `state_dict`.
+            pretrained_model_name_or_path: a name, folder, weights file, URL or source; None with `config` and `state_dict`.
             model_args: further positional arguments of the constructor.
             kwargs: `config` (an object or what its own `from_pretrained` takes), `state_dict` (used instead of a file and
                 not modified), `cache_dir`, `from_tf`, `force_download`, `proxies`, `output_loading_info` (returns
@@ -231,11 +234,11 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         """
         from registry.pretrained.loading import load_model
 
-        return load_model(cls, name_or_path, *model_args, **kwargs)
+        return load_model(cls, pretrained_model_name_or_path, *model_args, **kwargs)
 
     def save_pretrained(
         self,
-        folder: str | os.PathLike[str],
+        save_directory: str | os.PathLike[str],
         *,
         safe_serialization: bool = True,
         max_shard_size: int | str | None = None,
@@ -245,7 +248,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         A new folder appears whole; in an existing one each file is replaced in one step, never written over.
 
         Args:
-            folder: where to.
+            save_directory: where to.
             safe_serialization: `model.safetensors` when true, `pytorch_model.bin` when false.
             max_shard_size: in bytes or as `"5GB"`; larger models are written in shards with an index. None for one file.
         """
@@ -255,7 +258,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         tensors: dict[str, Tensor] = self.state_dict()
         if safe_serialization:
             tensors = _without_shared(tensors, self.tied_weights())
-        with staged_folder(Path(folder), replaces_weights=True) as stage:
+        with staged_folder(Path(save_directory), replaces_weights=True) as stage:
             (stage / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
             limit = None if max_shard_size is None else parse_size(max_shard_size)
             write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)

@@ -88,6 +88,16 @@ class TokenVocabulary:
         self._engine.add_special_tokens(marked)
 
     @property
+    def vocab(self) -> dict[str, int]:
+        """Token to id, without added tokens."""
+        return self._engine.get_vocab(with_added_tokens=False)
+
+    @property
+    def ids_to_tokens(self) -> dict[int, str]:
+        """Id to token, without added tokens."""
+        return {number: token for token, number in self.vocab.items()}
+
+    @property
     def special_tokens_map(self) -> dict[str, Any]:
         """The special tokens that are set, by name."""
         named = {name: self._special[name] for name in SPECIAL_TOKENS if name in self._special}

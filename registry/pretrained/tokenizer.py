@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,6 +16,7 @@ from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import BatchEncoding, Truncation, as_tensors, pad_columns, shares
+from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine, TextEncoding
 from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, TokenVocabulary, as_list
 
@@ -74,6 +76,7 @@ class PreTrainedTokenizer(TokenVocabulary):
         model_max_length: int | None = None,
         padding_side: str = "right",
         truncation_side: str = "right",
+        max_len: int | None = None,
         additional_special_tokens: Sequence[str] = (),
         **special_tokens: str | None,
     ) -> None:
@@ -85,6 +88,7 @@ class PreTrainedTokenizer(TokenVocabulary):
             model_max_length: tokens that the model can take; None when it has no limit.
             padding_side: `right` or `left`.
             truncation_side: the side from which tokens are cut.
+            max_len: 2019's name for `model_max_length`.
             additional_special_tokens: more tokens that are matched whole and can be skipped in decoding.
             special_tokens: `unk_token=`, `pad_token=` and the like; None for one that the family does not have.
         """
@@ -93,29 +97,32 @@ class PreTrainedTokenizer(TokenVocabulary):
                 raise ConfigError(f"{name} of {type(self).__name__} is expected to be 'left' or 'right', but is {side!r}")
         super().__init__(engine, special_tokens, additional_special_tokens)
         self._settings = dict(settings)
-        self.model_max_length = model_max_length
+        self.model_max_length = max_len if model_max_length is None else model_max_length
         self.padding_side = padding_side
         self.truncation_side = truncation_side
 
     # -- loading and saving --------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | os.PathLike[str], *init_inputs: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], *init_inputs: Any, **kwargs: Any) -> Any:
         """Load the tokenizer of a name, folder, vocabulary file, URL or source.
 
         Args:
-            name_or_path: what to load.
+            pretrained_model_name_or_path: what to load.
             init_inputs: further positional arguments of the constructor, after the vocabulary files.
             kwargs: `cache_dir`, `force_download`, `offline`; the rest are arguments of the constructor.
         """
         from registry.pretrained.loading import load_tokenizer
 
-        return load_tokenizer(cls, name_or_path, *init_inputs, **kwargs)
+        return load_tokenizer(cls, pretrained_model_name_or_path, *init_inputs, **kwargs)
 
     @classmethod
     def from_files(cls, vocabulary: Mapping[str, Path], side_files: Mapping[str, Path], *inputs: Any, **kwargs: Any) -> Any:
         """Build from vocabulary files, by constructor argument, and the JSON files beside them, by name."""
         saved = read_json(side_files[TOKENIZER_CONFIG_NAME]) if TOKENIZER_CONFIG_NAME in side_files else {}
+        warn_of_code(saved, TOKENIZER_CONFIG_NAME)
+        if (limit := kwargs.pop("max_len", None)) is not None:
+            kwargs.setdefault("model_max_length", limit)
         decoder = saved.pop("added_tokens_decoder", None) or _added_in_engine_file(vocabulary.values())
         settings = cls._saved_settings(saved)
         if SPECIAL_TOKENS_MAP_NAME in side_files:
@@ -140,7 +147,9 @@ class PreTrainedTokenizer(TokenVocabulary):
     def _build(cls, vocabulary: Mapping[str, str], inputs: Sequence[Any], settings: Mapping[str, Any]) -> Any:
         """Call the constructor, which begins with the vocabulary files."""
         build: Any = cls
-        return build(*vocabulary.values(), *inputs, **settings)
+        arguments = list(signature(cls).parameters)[len(vocabulary) :][: len(inputs)]
+        named = {name: value for name, value in settings.items() if name not in arguments}  # the caller's go before saved ones
+        return build(*vocabulary.values(), *inputs, **named)
 
     @classmethod
     def vocabulary_files(cls) -> dict[str, tuple[str, ...]]:
@@ -155,6 +164,9 @@ class PreTrainedTokenizer(TokenVocabulary):
         if "extra_special_tokens" in saved and isinstance(saved["extra_special_tokens"], list):
             settings.setdefault(EXTRA_TOKENS, _content(saved["extra_special_tokens"]))
         limit = settings.get("model_max_length", saved.get("max_len"))
+        for name in (EXTRA_TOKENS, *SPECIAL_TOKENS):
+            if settings.get(name, "") is None:
+                del settings[name]
         settings["model_max_length"] = int(limit) if isinstance(limit, int | float) and limit < _NO_LIMIT else None
         return settings
 
@@ -173,9 +185,9 @@ class PreTrainedTokenizer(TokenVocabulary):
                     "the file does not belong to this vocabulary"
                 )
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write everything that a reload needs into a folder, which is made when it does not exist; return the paths."""
-        folder = Path(folder)
+        folder = Path(save_directory)
         with staged_folder(folder) as stage:
             names = [Path(path).name for path in self.save_vocabulary(stage)]
             for name, data in self._side_files().items():
@@ -183,7 +195,7 @@ class PreTrainedTokenizer(TokenVocabulary):
         names += [SPECIAL_TOKENS_MAP_NAME, ADDED_TOKENS_NAME]
         return tuple(str(folder / name) for name in names)
 
-    def save_vocabulary(self, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    def save_vocabulary(self, vocab_path: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write the vocabulary alone, into a folder or to a file; return the paths. Each family has its own form."""
         raise TypeError(f"{type(self).__name__} is expected to override save_vocabulary")
 
@@ -263,6 +275,8 @@ class PreTrainedTokenizer(TokenVocabulary):
         firsts: list[Any] = [text] if single else list(text)
         seconds: list[Any] | None = None
         if text_pair is not None:
+            if isinstance(text_pair, str) and not single:
+                raise ValueError("text_pair is expected to be a list of texts, as text is, but is one text")
             seconds = [text_pair] if single else list(text_pair)
             if len(seconds) != len(firsts):
                 raise ValueError(f"text_pair is expected to have {len(firsts)} texts, as text has, but has {len(seconds)}")
@@ -297,7 +311,7 @@ class PreTrainedTokenizer(TokenVocabulary):
         elif single:
             result = {name: rows[0] for name, rows in columns.items()}
         batch = BatchEncoding(result)
-        batch.encodings = tuple(encodings)
+        batch.encodings, batch.pads_left = tuple(encodings), self.padding_side == "left"
         return batch
 
     def encode(
@@ -331,9 +345,15 @@ class PreTrainedTokenizer(TokenVocabulary):
             first, second = first[: keep[0]], None if second is None else second[: keep[1]]
         return self.build_inputs_with_special_tokens(first, second) if add_special_tokens else first + (second or [])
 
-    def encode_plus(self, text: Text, text_pair: Text | None = None, **kwargs: Any) -> BatchEncoding:
-        """Encode one text or pair; the same as calling the tokenizer."""
+    def encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
+        """Encode one text or pair, as a call does; `max_length` alone truncates, as in `encode`."""
+        if "max_length" in kwargs and kwargs.get("padding") != "max_length":
+            kwargs.setdefault("truncation", True)
         return self(text, text_pair, **kwargs)
+
+    def batch_encode_plus(self, texts: Sequence[Any], **kwargs: Any) -> BatchEncoding:
+        """Encode a list of texts or of pairs; the same as calling the tokenizer."""
+        return self(list(texts), **kwargs)
 
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of a text, without special ones around it."""
@@ -415,6 +435,14 @@ class PreTrainedTokenizer(TokenVocabulary):
         """Return ids with what the family puts around a text or pair."""
         return list(ids) + list(pair_ids or ())
 
+    def add_special_tokens_single_sentence(self, ids: Sequence[int]) -> list[int]:
+        """Return ids with what the family puts around a text; the name of release 1.2.0."""
+        return self.build_inputs_with_special_tokens(ids)
+
+    def add_special_tokens_sentences_pair(self, ids: Sequence[int], pair_ids: Sequence[int]) -> list[int]:
+        """Return ids with what the family puts around a pair; the name of release 1.2.0."""
+        return self.build_inputs_with_special_tokens(ids, pair_ids)
+
     # -- ids to text ---------------------------------------------------------------------------------------------------
 
     def decode(self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = True) -> str:
@@ -427,6 +455,10 @@ class PreTrainedTokenizer(TokenVocabulary):
         """
         text = self._engine.decode(as_list(token_ids), skip_special_tokens=skip_special_tokens)
         return self.clean_up_tokenization(text) if clean_up_tokenization_spaces else text
+
+    def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
+        """Return the text of tokens, as it is before any clean-up."""
+        return self.decode(self.convert_tokens_to_ids(tokens), clean_up_tokenization_spaces=False)
 
     def batch_decode(self, sequences: Iterable[Any], **kwargs: Any) -> list[str]:
         """Decode each of several sequences."""

@@ -38,7 +38,7 @@ def fill(
         source: its name in messages and in the report.
         strict: None: missing weights of the base model and mismatched shapes raise, a new head does not; True: nothing may
             be missing, unexpected or mismatched; False: everything is only reported.
-        dtype: for floating point weights; None keeps the checkpoint's.
+        dtype: for floating point weights; None keeps the checkpoint's, which new weights then take over.
         ignore_mismatched_sizes: whether a mismatched weight is newly initialised instead of raising.
 
     Raises:
@@ -58,7 +58,14 @@ def fill(
             mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(expected[name].shape)))
             continue
         loaded[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
-    _settle_ties(loaded, tied, source)
+    differing = _settle_ties(loaded, tied)
+    if differing and strict is not False:
+        name = differing[0]
+        raise CheckpointError(
+            f"{name!r} of {source} is expected to equal {tied[name]!r}, because the model ties them, but differs; "
+            "load with tie_word_embeddings=False where the family has it, or repair the file",
+            path=source,
+        )
 
     ignored = [name for name, twin in unmatched.items() if _is_derivable(model, name) or _is_copy(checkpoint, name, twin)]
     missing = [
@@ -66,7 +73,7 @@ def fill(
     ]
     report = LoadReport(
         missing=tuple(name for name in missing if not any(name == item.name for item in mismatched)),
-        unexpected=tuple(name for name in unmatched if name not in ignored),
+        unexpected=(*(name for name in unmatched if name not in ignored), *(matched[name] for name in differing)),
         ignored=tuple(ignored),
         mismatched=tuple(mismatched),
         newly_initialized=tuple(missing),
@@ -75,7 +82,8 @@ def fill(
     )
     _judge(model, report, strict, ignore_mismatched_sizes)
     _assign(model, loaded)
-    initialize(model, missing, dtype=dtype)
+    present = (tensor.dtype for tensor in loaded.values() if tensor.is_floating_point())
+    initialize(model, missing, dtype=dtype or next(present, None))
     model.tie_weights()
     model.reset_buffers()
     require_values(model)
@@ -98,8 +106,9 @@ def _is_copy(checkpoint: Checkpoint, name: str, twin: str | None) -> bool:
     return twin is not None and torch.equal(checkpoint.tensor(name), checkpoint.tensor(twin))
 
 
-def _settle_ties(loaded: dict[str, Tensor], tied: dict[str, str], source: str) -> None:
-    """Reduce each tied pair to its main name; a file may hold either, or both when they are equal."""
+def _settle_ties(loaded: dict[str, Tensor], tied: dict[str, str]) -> list[str]:
+    """Reduce each tied pair to its main name; return those that the file holds twice, and not alike."""
+    differing = []
     for name, main in tied.items():
         if name not in loaded:
             continue
@@ -107,11 +116,8 @@ def _settle_ties(loaded: dict[str, Tensor], tied: dict[str, str], source: str) -
         if main not in loaded:
             loaded[main] = copy
         elif copy.data_ptr() != loaded[main].data_ptr() and not torch.equal(copy, loaded[main]):
-            raise CheckpointError(
-                f"{name!r} of {source} is expected to equal {main!r}, because the model ties them, but differs; "
-                "load with tie_word_embeddings=False where the family has it, or repair the file",
-                path=source,
-            )
+            differing.append(name)
+    return differing
 
 
 def _judge(model: PreTrainedModel, report: LoadReport, strict: bool | None, ignore_mismatched_sizes: bool) -> None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from registry.errors import CacheError
+from registry.store.files import sync_folder, write_atomically
 from registry.store.source import redact
 
 __all__ = ["CHUNK", "Cache", "Ref", "file_sha256"]
@@ -187,27 +188,11 @@ class Cache:
 
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
         """Write a small record atomically."""
-        temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(data), encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, json.dumps(data))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
             raise _cache_error(path, error) from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename within `folder` survive a power cut, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems refuse it; the rename stands
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _stamp(blob: Path) -> Path:

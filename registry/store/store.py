@@ -63,12 +63,21 @@ class Store:
         offline: bool,
         hosts: Mapping[str, Host] | None = None,
         refresh: bool = False,
+        proxies: Mapping[str, str] | None = None,
     ) -> None:
-        """With `refresh`, what URLs were found to be in the past is asked anew."""
+        """Set up for one operation.
+
+        Args:
+            cache: where files are kept.
+            offline: whether the network is off.
+            hosts: what the catalog says of hosts.
+            refresh: ask anew what URLs were found to be in the past.
+            proxies: scheme to proxy, before those of the environment.
+        """
         self.cache = cache
         self._offline = offline
         self._refresh = refresh
-        self._transports = Transports(hosts or {}, offline=offline)
+        self._transports = Transports(hosts or {}, proxies or {})
         self._commits: dict[str, str] = {}
         self._new_commits: set[str] = set()
         self._absent: dict[str, str] = {}

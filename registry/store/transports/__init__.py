@@ -15,9 +15,9 @@ __all__ = ["FileMissing", "Resource", "Transport", "Transports"]
 class Transports:
     """The transports of one operation, each made when it is first needed; close it to drop connections."""
 
-    def __init__(self, hosts: Mapping[str, Host], *, offline: bool) -> None:
+    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str]) -> None:
         self._hosts = hosts
-        self._offline = offline
+        self._proxies = proxies
         self._made: dict[str, Transport] = {}
 
     def for_source(self, source: str) -> Transport:
@@ -45,11 +45,11 @@ class Transports:
         if scheme in ("http", "https"):
             from registry.store.transports.http import HttpTransport
 
-            return HttpTransport(self._hosts)
+            return HttpTransport(self._hosts, self._proxies)
         if scheme == "hf":
             from registry.store.transports.hub import HubTransport
 
-            return HubTransport(self._hosts)
+            return HubTransport(self._hosts, self._proxies)
         raise DownloadError(
             f"scheme of {redact(source)} is expected to be file, package, http, https or hf, but is {scheme!r}",
             url=redact(source),

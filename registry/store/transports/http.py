@@ -9,13 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
 
-import requests
-import urllib3
-
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
 from registry.store.source import redact
 from registry.store.transports.protocol import FileMissing, Resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import requests  # at run time only when a request is sent: addresses alone need no client
 
 __all__ = ["HttpTransport", "origin_of"]
 
@@ -30,7 +31,7 @@ _HEADERS = {
 }
 
 
-class _Bearer(requests.auth.AuthBase):
+class _Bearer:
     """A token. As an explicit auth object it also keeps `.netrc` from replacing it."""
 
     def __init__(self, token: str) -> None:
@@ -46,9 +47,11 @@ class HttpTransport:
 
     remote = True
 
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None = None) -> None:
+        """`proxies`, by scheme, go before those of the environment."""
         self._hosts = hosts
-        self._session = requests.Session()
+        self._proxies = dict(proxies or {})
+        self._opened: requests.Session | None = None
 
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` below the folder `source`; a query of the folder stays at the end."""
@@ -85,7 +88,8 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the session's connections."""
-        self._session.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def request(self, method: str, url: str, *, follow: bool = True) -> requests.Response:
         """Send a request and follow its redirects, each hop with the credentials of its own origin only.
@@ -143,6 +147,14 @@ class HttpTransport:
             return None
         return os.environ.get(host.token_env) or None
 
+    @property
+    def _session(self) -> requests.Session:
+        if self._opened is None:
+            import requests
+
+            self._opened = requests.Session()
+        return self._opened
+
     def _send(self, method: str, url: str) -> requests.Response:
         try:
             token = self.token_for(url)
@@ -151,6 +163,7 @@ class HttpTransport:
                 url,
                 headers=_HEADERS,
                 auth=_Bearer(token) if token else None,
+                proxies=self._proxies,
                 timeout=_TIMEOUT,
                 allow_redirects=False,
                 stream=True,
@@ -160,10 +173,12 @@ class HttpTransport:
 
     @staticmethod
     def _body(response: requests.Response, url: str, chunk_size: int) -> Iterator[bytes]:
+        from urllib3.exceptions import HTTPError
+
         try:
             while piece := response.raw.read(chunk_size):
                 yield piece
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (HTTPError, OSError) as error:
             raise DownloadError(
                 f"content of {redact(url)} is expected to arrive whole, but broke off ({_reason(error)}); try again",
                 url=redact(url),
@@ -201,6 +216,8 @@ def _unreachable(url: str, error: Exception) -> DownloadError:
 
 def _reason(error: BaseException) -> str:
     """Return the innermost cause in words that cannot hold a URL, which may hold a secret."""
+    from urllib3.exceptions import IncompleteRead
+
     seen: list[BaseException] = []
     current: BaseException | None = error
     while current is not None and current not in seen:
@@ -211,6 +228,6 @@ def _reason(error: BaseException) -> str:
     for cause in reversed(seen):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
-        if isinstance(cause, urllib3.exceptions.IncompleteRead) and cause.expected is not None:
+        if isinstance(cause, IncompleteRead) and cause.expected is not None:
             return f"{cause.partial} bytes came, {cause.expected} were still to come"
     return type(error).__name__

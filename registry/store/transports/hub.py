@@ -13,12 +13,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
-import requests
-
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
-from registry.store.transports.http import HttpTransport, is_loopback, origin_of
+from registry.store.transports.http import HttpTransport, content_length, is_loopback, origin_of
 from registry.store.transports.protocol import FileMissing, Resource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import requests
 
 __all__ = ["HubTransport", "split_hub_url"]
 
@@ -45,9 +47,10 @@ class HubTransport:
 
     remote = True
 
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None = None) -> None:
+        """`proxies` as in `HttpTransport`."""
         self.endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-        self._http = _HubHttp(hosts, self.endpoint)
+        self._http = _HubHttp(hosts, proxies, self.endpoint)
 
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` in a repository."""
@@ -71,12 +74,11 @@ class HubTransport:
                 commit = _commit(response) or commit
                 if "X-Linked-ETag" in headers:
                     digest = _etag(headers["X-Linked-ETag"])
-                    size = headers.get("X-Linked-Size", "")
                     where = self._http.next_hop(address, response) if response.is_redirect else address
                     return Resource(
                         url,
                         where,
-                        size=int(size) if size.isdecimal() else None,
+                        size=content_length(headers.get("X-Linked-Size", "")),
                         sha256=digest if _SHA256.fullmatch(digest) else None,
                         git_sha1=digest if _SHA1.fullmatch(digest) else None,
                         commit=commit,
@@ -135,8 +137,8 @@ class HubTransport:
 class _HubHttp(HttpTransport):
     """HTTP that knows the hub's token."""
 
-    def __init__(self, hosts: Mapping[str, Host], endpoint: str) -> None:
-        super().__init__(hosts)
+    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None, endpoint: str) -> None:
+        super().__init__(hosts, proxies)
         self._origin = origin_of(endpoint)
 
     def token_for(self, url: str) -> str | None:

@@ -1,0 +1,87 @@
+"""What a name, path or URL points at, before anything is fetched."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from registry.catalog.entry import ModelEntry
+from registry.errors import DownloadError, RegistryWarning
+from registry.store.source import redact, scheme_of
+from registry.store.store import Place
+from registry.store.transports.local import local_path
+
+__all__ = ["Target", "entry_target", "newest_first", "path_target", "url_target"]
+
+#: A URL or source that ends so is one file; anything else is a folder.
+_FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place with a label, and what is said of it."""
+
+    label: str
+    place: Place
+    entry: ModelEntry | None = None
+    #: The folder, when the place is one on this machine.
+    folder: Path | None = None
+    #: The name of the single file that was given instead of a folder.
+    file: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+
+
+def path_target(path: Path, label: str) -> Target:
+    """Return the target of an existing folder or file on this machine."""
+    if path.is_dir():
+        return Target(label, Place((str(path),)), folder=path)
+    return Target(label, Place((str(path.parent),)), folder=path.parent, file=path.name)
+
+
+def entry_target(entry: ModelEntry) -> Target:
+    """Return the target of a catalog's entry."""
+    folder = None
+    if scheme_of(entry.source) in ("file", "package"):
+        with contextlib.suppress(DownloadError):  # the store says so, after it has tried the mirrors
+            folder = local_path(entry.source)
+    return Target(
+        entry.name,
+        Place((entry.source, *entry.mirrors), entry.files),
+        entry,
+        folder=folder,
+        config=entry.config,
+        tokenizer=entry.tokenizer,
+    )
+
+
+def url_target(url: str) -> Target:
+    """Return the target of a URL or source; one that ends like a file's name is that file."""
+    path = url.partition("?")[0]
+    single = _FILE.search(path.rpartition("/")[2]) is not None
+    folder, _, name = path.rpartition("/") if single else (path, "", "")
+    source = folder + url[len(path) :] if single else url
+    local = None
+    if scheme_of(url) in ("file", "package"):
+        with contextlib.suppress(DownloadError):
+            local = local_path(folder)
+    return Target(redact(url), Place((source,)), folder=local, file=name or None)
+
+
+def newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
+    """Put the newest of several weights files first: somebody saved it beside the others by an older recipe."""
+    there = [name for name in names if (folder / name).is_file()]
+    if len(there) < 2:
+        return names
+    newest = max(there, key=lambda name: (folder / name).stat().st_mtime_ns)
+    warnings.warn(
+        f"folder {str(folder)!r} holds {' and '.join(there)}; the newer, {newest}, is loaded. Remove the other",
+        RegistryWarning,
+        stacklevel=2,
+    )
+    return [newest, *(name for name in names if name != newest)]
