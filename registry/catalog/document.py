@@ -16,7 +16,7 @@ import yaml
 
 from registry.errors import CatalogError
 
-__all__ = ["MAX_BYTES", "Node", "parse"]
+__all__ = ["MAX_BYTES", "Node", "parse", "parse_leniently"]
 
 #: A catalog larger than this is not one.
 MAX_BYTES = 256 << 20
@@ -46,6 +46,16 @@ class Node:
     value: Any
     line: int
     column: int
+    #: What is wrong with this node itself, where the rest of the file can still be read.
+    fault: CatalogError | None = None
+
+    def first_fault(self) -> CatalogError | None:
+        """Return what is wrong with this node or, first of all, with one inside it; None when all is well."""
+        if self.fault is not None:
+            return self.fault
+        children = (pair[1] for pair in self.value.values()) if isinstance(self.value, dict) else self.value
+        inside = (child.first_fault() for child in children) if isinstance(self.value, dict | list) else ()
+        return next((fault for fault in inside if fault is not None), None)
 
     def plain(self) -> Any:
         """Return the value as ordinary Python lists, dicts and scalars."""
@@ -69,10 +79,22 @@ class Node:
 
 
 def parse(text: str, file: str) -> Node | None:
-    """Parse one YAML document; None when it is empty.
+    """Parse one YAML document whole; None when it is empty.
 
     Raises:
         CatalogError: for anything that is not plain YAML with unique keys, with its line and column.
+    """
+    root = parse_leniently(text, file)
+    if root is not None and (fault := root.first_fault()) is not None:
+        raise fault
+    return root
+
+
+def parse_leniently(text: str, file: str) -> Node | None:
+    """Parse one YAML document as `parse` does, but leave a repeated key, a tag or an anchor as the fault of its node.
+
+    Raises:
+        CatalogError: where the file as a whole cannot be read.
     """
     if found := _UNPRINTABLE.search(text):
         # Asked before the parser, whose two implementations count the place of such a character differently.
@@ -119,37 +141,46 @@ def _error(event: yaml.Event, file: str, message: str) -> CatalogError:
 
 def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int) -> Node:
     line, column = _place(event)
+    fault = None
     if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-        raise _error(event, file, "anchors and aliases are not supported; use `base:` to share fields between models")
-    if (tag := getattr(event, "tag", None)) is not None:
-        raise _error(event, file, f"YAML tags are not supported, but the value has the tag {tag[:_SHOWN]!r}; remove it")
+        fault = _error(event, file, "anchors and aliases are not supported; use `base:` to share fields between models")
+    elif (tag := getattr(event, "tag", None)) is not None:
+        fault = _error(event, file, f"YAML tags are not supported, but the value has the tag {tag[:_SHOWN]!r}; remove it")
+    if isinstance(event, yaml.AliasEvent):
+        return Node(None, line, column, fault)
     if depth > _MAX_DEPTH:
         raise _error(event, file, f"values are expected to nest at most {_MAX_DEPTH} deep; flatten this one")
     if isinstance(event, yaml.ScalarEvent):
         # `implicit[0]` is true for plain scalars only; a quoted one is a string whatever it looks like.
         if not event.implicit[0]:
-            return Node(event.value, line, column)
+            return Node(event.value, line, column, fault)
         if len(event.value) > _MAX_DIGITS and _INTEGER.fullmatch(event.value):
-            raise _error(event, file, f"a number is expected to have at most {_MAX_DIGITS} digits; put text in quotes")
-        return Node(_scalar(event.value), line, column)
+            long = f"a number is expected to have at most {_MAX_DIGITS} digits; put text in quotes"
+            return Node(event.value, line, column, fault or _error(event, file, long))
+        return Node(_scalar(event.value), line, column, fault)
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(item := next(events), yaml.SequenceEndEvent):
             items.append(_node(item, events, file, depth + 1))
-        return Node(items, line, column)
+        return Node(items, line, column, fault)
     mapping: dict[str, tuple[Node, Node]] = {}
     while not isinstance(start := next(events), yaml.MappingEndEvent):
         key = _node(start, events, file, depth + 1)
-        if isinstance(start, yaml.ScalarEvent):
-            # `1:` and `true:` are keys too: a name is what was written, not what it might mean.
-            key = Node(start.value, key.line, key.column)
-        else:
-            raise _error(start, file, "a key is expected to be a word, but is a list or a mapping")
-        if key.value in mapping:
-            first = mapping[key.value][0]
-            raise _error(start, file, f"key {key.value!r} stands twice, first in line {first.line}; remove one")
-        mapping[key.value] = (key, _node(next(events), events, file, depth + 1))
-    return Node(mapping, line, column)
+        value = _node(next(events), events, file, depth + 1)
+        if not isinstance(start, yaml.ScalarEvent):
+            wrong = key.first_fault() or _error(start, file, "a key is expected to be a word, but is a list or a mapping")
+            fault = fault or wrong
+            continue
+        # `1:` and `true:` are keys too: a name is what was written, not what it might mean.
+        name = start.value
+        if key.fault is not None and name not in mapping:
+            value = Node(value.value, value.line, value.column, key.fault)
+        if name in mapping:
+            first = mapping[name][0]
+            twice = _error(start, file, f"key {name!r} stands twice, first in line {first.line}; remove one")
+            value = Node(None, key.line, key.column, twice)
+        mapping[name] = (Node(name, key.line, key.column), value)
+    return Node(mapping, line, column, fault)
 
 
 def _scalar(text: str) -> object:

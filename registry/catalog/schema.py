@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.catalog.document import Node, parse
+from registry.catalog.document import Node, parse_leniently
 from registry.catalog.entry import Deprecation, FilePin, Origin
 from registry.catalog.names import MODEL_NAME, unsafe_file_name
 from registry.errors import CatalogError
@@ -230,12 +230,14 @@ def read_catalog(text: str, path: str) -> CatalogFile:
     catalog = CatalogFile(path)
     reader = _Reader(path)
     try:
-        root = parse(text, path)
+        root = parse_leniently(text, path)
         if root is None or not isinstance(root.value, dict) or "registry" not in root.value:
             catalog.ours = False
             catalog.suspicious = root is not None and isinstance(root.value, dict) and "models" in root.value
             return catalog
         version = root.value["registry"][1]
+        if (fault := root.fault or version.fault) is not None:
+            raise fault
         if type(version.value) is not int or version.value != SCHEMA_VERSION:
             newer = type(version.value) is int and version.value > SCHEMA_VERSION
             raise reader.error(
@@ -253,11 +255,15 @@ def read_catalog(text: str, path: str) -> CatalogFile:
     models, hosts = (_section(reader, root, section, catalog) for section in ("models", "hosts"))
     for name, (key, node) in models.items():
         try:
+            if (fault := node.first_fault()) is not None:
+                raise fault
             catalog.entries[name] = reader.entry(key, node)
         except CatalogError as error:
             catalog.broken[name] = error
     for name, (key, node) in hosts.items():
         try:
+            if (fault := node.first_fault()) is not None:
+                raise fault
             catalog.hosts[name.lower()] = reader.host(key, node)
         except CatalogError as error:
             catalog.problems.append(error)
@@ -265,9 +271,14 @@ def read_catalog(text: str, path: str) -> CatalogFile:
 
 
 def _section(reader: _Reader, root: Node, name: str, catalog: CatalogFile) -> dict[str, tuple[Node, Node]]:
-    if name not in root.value or root.value[name][1].value is None:
+    if name not in root.value:
+        return {}
+    section = root.value[name][1]
+    if section.fault is None and section.value is None:
         return {}
     try:
+        if section.fault is not None:
+            raise section.fault
         return reader.mapping(root.value[name][1], name)
     except CatalogError as error:
         catalog.problems.append(error)

@@ -165,9 +165,10 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         declared, extra = {}, {}
         known = cls.field_names()
         warn_of_code(data, "configuration")
-        if data.get("model_type", cls.model_type) != cls.model_type and cls.model_type:
+        said = data.get("model_type")
+        if isinstance(said, str) and cls.model_type and said != cls.model_type:
             warnings.warn(
-                f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {data['model_type']!r}",
+                f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {said!r}",
                 RegistryWarning,
                 stacklevel=2,
             )

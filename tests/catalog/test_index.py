@@ -123,11 +123,11 @@ def test_a_name_of_two_outsiders_is_an_error_that_shows_both() -> None:
 
 
 def test_a_broken_file_is_reported_and_the_others_work() -> None:
-    broken = CatalogSource(PROJECT, "/p/models.yaml", "registry: 1\nmodels:\n  a: &x 1\n".encode)
-    with pytest.warns(RegistryWarning, match=r"/p/models.yaml:3:6: anchors"):
+    broken = CatalogSource(PROJECT, "/p/models.yaml", "registry: 1\nmodels: &x\n  a: 1\n".encode)
+    with pytest.warns(RegistryWarning, match=r"/p/models.yaml:2:9: anchors"):
         found = Catalog([layer(FAMILY, "m: {family: bert, source: ./x}"), broken, layer(ARGUMENT, "n: {alias: m}")])
     assert found.names() == ["m", "n"]
-    with pytest.raises(UnknownModel, match=r"could not be used in full: .*/p/models.yaml:3:6"):
+    with pytest.raises(UnknownModel, match=r"could not be used in full: .*/p/models.yaml:2:9"):
         found.resolve("a")
 
 

@@ -264,8 +264,8 @@ def test_a_mistake_outside_the_entries_spares_the_entries(text: str, line: int, 
 
 
 def test_a_file_that_is_no_yaml_is_a_problem_and_no_exception() -> None:
-    (error,) = read("registry: 1\nmodels: {a: {family: bert}, a: {family: bert}}").problems
-    assert (error.line, error.column) == (2, 29)
+    (error,) = read("registry: 1\nmodels: {a: {family: bert}]").problems
+    assert (error.line, error.column) == (2, 27)
 
 
 @pytest.mark.parametrize(
@@ -284,3 +284,26 @@ def test_a_file_without_the_version_line_is_not_ours(text: str, suspicious: bool
     file = read(text)
     assert (file.ours, file.suspicious) == (False, suspicious)
     assert not file.entries and not file.problems and not file.broken
+
+
+@pytest.mark.parametrize(
+    ("entry", "what"),
+    [
+        ("{family: bert, family: bert}", "'family' stands twice"),
+        ("{family: !!str bert, source: x}", "YAML tags"),
+        ("{family: &a bert, source: x}", "anchors and aliases"),
+        ("{family: bert, source: x, config: {a: 1, a: 2}}", "'a' stands twice"),
+        ("{family: bert, [x]: 1}", "a key is expected to be a word"),
+    ],
+)
+def test_faults_of_yaml_stay_in_their_entry(entry: str, what: str) -> None:
+    text = f"registry: 1\nmodels:\n  good: {{family: bert, source: ./x}}\n  odd: {entry}\n  fine: {{base: good}}\n"
+    catalog = read_catalog(text, "models.yaml")
+    assert set(catalog.entries) == {"good", "fine"} and not catalog.problems
+    assert what in str(catalog.broken["odd"]) and catalog.broken["odd"].line == 4
+
+
+def test_a_name_that_stands_twice_is_no_name() -> None:
+    text = "registry: 1\nmodels:\n  twice: {family: bert, source: ./x}\n  good: {base: twice}\n  twice: {base: good}\n"
+    catalog = read_catalog(text, "models.yaml")
+    assert set(catalog.entries) == {"good"} and "first in line 3" in str(catalog.broken["twice"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -110,3 +111,60 @@ def test_dtype_is_read_by_either_name() -> None:
 def test_values_of_impossible_types_are_an_error_of_ours() -> None:
     with pytest.raises(ConfigError, match="valid values"):
         AcmeConfig.from_dict({"pruned_heads": {"x": [1]}})
+
+
+def test_labels_follow_when_one_is_set_later(tmp_path: Path) -> None:
+    config = AcmeConfig()
+    config.num_labels = 5
+    assert config.id2label is not None and len(config.id2label) == 5 and config.label2id == {f"LABEL_{n}": n for n in range(5)}
+    config.id2label = {0: "a", 1: "b", 2: "c"}
+    assert config.num_labels == 3 and config.label2id == {"a": 0, "b": 1, "c": 2}
+    config.to_json_file(tmp_path / "c.json")
+    assert AcmeConfig.from_json_file(tmp_path / "c.json") == config
+    with pytest.raises(ConfigError, match="name the labels 0, 1"):
+        config.id2label = {3: "x", 7: "y"}
+
+
+def test_an_attribute_that_a_user_sets_is_saved(tmp_path: Path) -> None:
+    config = AcmeConfig()
+    config.my_note = [1, 2]
+    config.save_pretrained(tmp_path)
+    assert AcmeConfig.from_pretrained(tmp_path).my_note == [1, 2]
+    assert AcmeConfig() != config
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ({"hidden_size": "8"}, "hidden_size of AcmeConfig is expected to be int, but is '8'"),
+        ({"hidden_size": True}, "hidden_size .* int, but is True"),
+        ({"num_labels": None}, "num_labels .* int, but is None"),
+        ({"architectures": 5}, "architectures .* list or None, but is 5"),
+        ({"output_attentions": "no"}, "output_attentions .* bool"),
+        ({"id2label": ["a"]}, "id2label .* dict or None"),
+    ],
+)
+def test_values_of_wrong_types_are_named(data: dict[str, Any], what: str) -> None:
+    with pytest.raises(ConfigError, match=what):
+        AcmeConfig.from_dict(data)
+    with pytest.raises(ConfigError, match=what):
+        AcmeConfig().replace(**data)
+
+
+def test_a_file_of_another_family_is_warned_of() -> None:
+    with pytest.warns(RegistryWarning, match="expected to be 'acme', but the file says 'other'"):
+        AcmeConfig.from_dict({"model_type": "other"})
+
+
+def test_a_dotted_architecture_is_warned_of() -> None:
+    with pytest.warns(RegistryWarning, match="architectures.*never run"):
+        AcmeConfig.from_dict({"architectures": ["evil.module.Model"]})
+
+
+def test_threads_write_one_file_without_collisions(tmp_path: Path) -> None:
+    configs = [AcmeConfig(hidden_size=size) for size in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(config.to_json_file, tmp_path / "c.json") for config in configs * 5]:
+            done.result()
+    assert AcmeConfig.from_json_file(tmp_path / "c.json") in configs
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["c.json"]

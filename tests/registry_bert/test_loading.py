@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ def test_head_dtype_and_overrides(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="dtype.*'float61'"):
         registry.load(tmp_path, dtype="float61")
     with pytest.raises(ConfigError, match="'mesh' is reserved"):
-        registry.load(tmp_path, mesh=None)
+        registry.load(tmp_path, mesh="4 ranks")
 
 
 def test_positional_arguments_reach_the_constructor(tmp_path: Path) -> None:
@@ -304,3 +305,113 @@ def test_a_cut_weights_file_is_an_error_of_ours(tmp_path: Path, name: str, cut: 
     (tmp_path / name).write_bytes(whole[:cut])
     with pytest.raises(CheckpointError):
         registry.load(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_new_head_has_the_dtype_of_the_weights_beside_it(tmp_path: Path, dtype: torch.dtype) -> None:
+    build("BertModel").to(dtype).save_pretrained(tmp_path / "m")
+    model = registry.load(tmp_path / "m", head="sequence-classification")
+    assert {parameter.dtype for parameter in model.parameters()} == {dtype}
+    assert model.config.torch_dtype == str(dtype).removeprefix("torch.")
+
+
+@pytest.mark.parametrize("argument", ["dtype", "torch_dtype"])
+@pytest.mark.parametrize("value", [torch.float16, "float16", "torch.float16"])
+def test_dtype_by_either_name(tmp_path: Path, argument: str, value: object) -> None:
+    build("BertModel").save_pretrained(tmp_path / "m")
+    assert BertModel.from_pretrained(tmp_path / "m", **{argument: value}).dtype == torch.float16
+    assert registry.load(tmp_path / "m", **{argument: value}).dtype == torch.float16
+    for wrong in ("int64", torch.int64, 3):
+        with pytest.raises(ConfigError, match="floating point type"):
+            registry.load(tmp_path / "m", **{argument: wrong})
+
+
+def test_a_configuration_that_is_named_is_the_one_that_is_read(tmp_path: Path) -> None:
+    build("BertModel").save_pretrained(tmp_path / "m")
+    BertConfig(**{**SIZES, "num_labels": 7}).to_json_file(tmp_path / "m" / "other.cfg")
+    assert BertConfig.from_pretrained(tmp_path / "m" / "other.cfg").num_labels == 7
+    model = BertForSequenceClassification.from_pretrained(tmp_path / "m", config=str(tmp_path / "m" / "other.cfg"))
+    assert model.classifier.out_features == 7
+
+
+def test_shards_are_older_than_the_file_saved_over_them(tmp_path: Path) -> None:
+    model = build("BertModel")
+    model.save_pretrained(tmp_path / "m", max_shard_size=20_000)
+    for file in (tmp_path / "m").iterdir():
+        os.utime(file, (1, 1))
+    with torch.no_grad():
+        model.pooler.dense.bias.add_(1)
+    torch.save(model.state_dict(), tmp_path / "m" / "pytorch_model.bin")
+    with pytest.warns(RegistryWarning, match=r"model\.safetensors\.index\.json and pytorch_model\.bin"):
+        again = registry.load(tmp_path / "m")
+    assert torch.equal(again.pooler.dense.bias, model.pooler.dense.bias)
+
+
+def test_a_folder_with_an_unfinished_save_is_refused_by_every_road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build("BertModel").save_pretrained(tmp_path / "m")
+    (tmp_path / "m" / ".registry-save.ready").mkdir()
+    (tmp_path / "c.yaml").write_text("registry: 1\nmodels:\n  mine: {family: bert, source: ./m}\n")
+    monkeypatch.setenv("REGISTRY_MODELS", str(tmp_path / "c.yaml"))
+    for road in (str(tmp_path / "m"), str(tmp_path / "m" / "model.safetensors"), f"file://{tmp_path / 'm'}", "mine"):
+        with pytest.raises(CheckpointError, match="interrupted"):
+            registry.load(road)
+
+
+def test_the_argument_names_of_2019(tmp_path: Path) -> None:
+    model = build("BertModel")
+    model.save_pretrained(save_directory=tmp_path / "m")
+    assert BertModel.from_pretrained(pretrained_model_name_or_path=tmp_path / "m", proxies={"https": "http://127.0.0.1:9"})
+    config = BertConfig.from_pretrained(pretrained_model_name_or_path=tmp_path / "m")
+    config.to_json_file(json_file_path=tmp_path / "c.json")
+    assert BertConfig.from_json_file(json_file=tmp_path / "c.json") == config
+
+
+def test_an_index_by_its_path_is_weights(tmp_path: Path) -> None:
+    model = build("BertModel")
+    model.save_pretrained(tmp_path / "m", max_shard_size=20_000)
+    again = registry.load(tmp_path / "m" / "model.safetensors.index.json")
+    assert_close(again(**inputs("BertModel"))[0], model(**inputs("BertModel"))[0])
+
+
+def test_differing_ties_are_only_reported_when_nothing_is_strict(tmp_path: Path) -> None:
+    state = build("BertForMaskedLM").state_dict()
+    state["cls.predictions.decoder.weight"] = state["cls.predictions.decoder.weight"] + 1
+    report = BertForMaskedLM.from_pretrained(folder_with(tmp_path, state), strict=False).load_report
+    assert report.unexpected == ("cls.predictions.decoder.weight",)
+
+
+def test_the_report_reads_as_the_dictionary_of_2019(tmp_path: Path) -> None:
+    build("BertModel").save_pretrained(tmp_path / "m")
+    _, info = BertForSequenceClassification.from_pretrained(tmp_path / "m", output_loading_info=True)
+    assert "missing_keys" in info and dict(info)["missing_keys"] == ["classifier.weight", "classifier.bias"]
+    assert info.get("nothing") is None
+
+
+@pytest.mark.parametrize("name", ["", "a" * 5000, None, 7])
+def test_what_cannot_be_a_name_is_an_error_of_ours(name: object) -> None:
+    with pytest.raises((UnknownModel, ConfigError)):
+        registry.load(name)
+
+
+def test_a_user_subclass_with_layers_of_its_own_loads_a_base_model(tmp_path: Path) -> None:
+    class Tagger(BertForMaskedLM):
+        def __init__(self, config: BertConfig) -> None:
+            super().__init__(config)
+            self.lstm = torch.nn.LSTM(config.hidden_size, 5)
+
+    build("BertForMaskedLM").save_pretrained(tmp_path / "m")
+    model = Tagger.from_pretrained(tmp_path / "m")
+    assert all("lstm" in key for key in model.load_report.missing) and not model.lstm.weight_ih_l0.isnan().any()
+    assert not Tagger(BertConfig(**SIZES)).lstm.weight_ih_l0.isnan().any()
+
+
+def test_threads_that_save_into_one_folder_leave_one_whole_set(tmp_path: Path) -> None:
+    models = [build("BertModel") for _ in range(2)]
+    with torch.no_grad():
+        models[1].pooler.dense.bias.add_(1)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(models[number % 2].save_pretrained, tmp_path / "m") for number in range(12)]:
+            done.result()
+    again = registry.load(tmp_path / "m", strict=True)
+    assert any(torch.equal(again.pooler.dense.bias, model.pooler.dense.bias) for model in models)
+    assert sorted(path.name for path in tmp_path.joinpath("m").iterdir()) == ["config.json", "model.safetensors"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken
 
 import registry
-from registry import ConfigError
+from registry import ConfigError, RegistryWarning
 from registry_bert import BertTokenizer
 from tests.oracles import new
 from tests.registry_bert.tiny import build
@@ -307,3 +307,57 @@ def test_a_tokenizer_loads_by_name_by_folder_and_by_file(minilm_folder: Path, vo
     build("BertModel").save_pretrained(tmp_path / "m")
     BertTokenizer(vocabulary).save_pretrained(tmp_path / "m")
     assert registry.load_tokenizer(tmp_path / "m", do_lower_case=False).tokenize("Hello") == ["[UNK]"]
+
+
+def test_the_length_of_2019_goes_before_the_saved_one(vocabulary: Path, tmp_path: Path) -> None:
+    BertTokenizer(vocabulary, model_max_length=77).save_pretrained(tmp_path / "t")
+    assert BertTokenizer.from_pretrained(tmp_path / "t").max_len == 77
+    assert BertTokenizer.from_pretrained(tmp_path / "t", max_len=5).model_max_length == 5
+
+
+def test_positional_settings_go_before_saved_ones(vocabulary: Path, tmp_path: Path) -> None:
+    BertTokenizer(vocabulary, do_lower_case=True).save_pretrained(tmp_path / "t")
+    assert BertTokenizer.from_pretrained(tmp_path / "t", False).tokenize("HELLO") == ["[UNK]"]
+
+
+def test_a_line_that_stands_twice_leaves_no_id_to_two_tokens(tmp_path: Path) -> None:
+    path = tmp_path / "v.txt"
+    path.write_text("[UNK]\n[CLS]\n[SEP]\nhello\nx\nhello\nnew\n")
+    tokenizer = BertTokenizer(path)
+    assert tokenizer.encode("hello new", add_special_tokens=False) == [5, 6] and len(tokenizer) == tokenizer.vocab_size == 7
+    assert tokenizer.add_tokens(["zzz"]) == 1 and tokenizer.convert_tokens_to_ids("zzz") == 7
+    tokenizer.save_pretrained(tmp_path / "t")
+    assert BertTokenizer.from_pretrained(tmp_path / "t").get_vocab() == tokenizer.get_vocab()
+
+
+def test_one_text_is_no_pair_for_a_batch(real: BertTokenizer) -> None:
+    with pytest.raises(ValueError, match="text_pair is expected to be a list"):
+        real(["hello", "world"], "ab")
+
+
+def test_words_of_a_padded_batch_stay_beside_their_ids(minilm_folder: Path) -> None:
+    for side in ("left", "right"):
+        tokenizer = BertTokenizer(minilm_folder / "vocab.txt", padding_side=side)
+        batch = tokenizer(["a b", "a b c d"], padding=True)
+        words = [None, 0, 1, None]
+        assert batch.word_ids(0) == ([None, None, *words] if side == "left" else [*words, None, None])
+        assert len(batch.word_ids(0)) == len(batch["input_ids"][0])
+    assert tokenizer("a b").word_ids() == [None, 0, 1, None]
+
+
+def test_code_in_a_tokenizers_configuration_is_ignored_with_a_warning(vocabulary: Path, tmp_path: Path) -> None:
+    BertTokenizer(vocabulary).save_pretrained(tmp_path / "t")
+    path = tmp_path / "t" / "tokenizer_config.json"
+    path.write_text(path.read_text().replace('"BertTokenizer"', '"evil.module.Tokenizer"'))
+    with pytest.warns(RegistryWarning, match="tokenizer_class.*never run"):
+        BertTokenizer.from_pretrained(tmp_path / "t")
+
+
+def test_names_of_2019_for_the_same_things(real: BertTokenizer) -> None:
+    ids = real.convert_tokens_to_ids(["hello", "world"])
+    assert real.add_special_tokens_single_sentence(ids) == [101, *ids, 102]
+    assert real.add_special_tokens_sentences_pair(ids, ids) == [101, *ids, 102, *ids, 102]
+    assert real.vocab["hello"] == ids[0] and real.ids_to_tokens[ids[1]] == "world"
+    assert real.convert_tokens_to_string(real.tokenize("unbelievable")) == "unbelievable"
+    assert real.encode_plus("one two three four", max_length=4)["input_ids"] == real.encode("one two", max_length=4)
+    assert real.batch_encode_plus(["a", "b"])["input_ids"] == real(["a", "b"])["input_ids"]
