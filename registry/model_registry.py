@@ -605,9 +605,12 @@ class ModelRegistry:
     ) -> Any:
         vocabulary: dict[str, Path] = {}
         for role in (role for role in files if role not in ("weights", "config")):
-            # A file given by itself is the vocabulary, whatever its name.
-            names = (target.file,) if target.file is not None and not vocabulary else files[role]
-            vocabulary[f"{role}_file"] = self._need(target, store, names, "vocabulary").path
+            if target.file is None:
+                vocabulary[f"{role}_file"] = self._need(target, store, files[role], "vocabulary").path
+            elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
+                vocabulary[f"{role}_file"] = self._need(target, store, (target.file,), "vocabulary").path
+            elif found := store.first(target.place, files[role]):
+                vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
         side_files = {name: file.path for name, file in self._side_files(target, store).items()}
         return cls.from_files(vocabulary, side_files, *inputs, **{**target.tokenizer, **settings})
 

@@ -58,6 +58,11 @@ class BertModel(BertPreTrainedModel):
         """Return the word embedding's name."""
         return ("embeddings.word_embeddings.weight",)
 
+    def stored_copies(self) -> dict[str, str]:
+        """Return that a language model head's output weights are the word embedding."""
+        main = "embeddings.word_embeddings.weight"
+        return {"cls.predictions.decoder.weight": main} if self.config.tie_word_embeddings else {}
+
     def prune_layer(self, layer: int, heads: list[int]) -> None:
         """Cut heads out of a layer.
 

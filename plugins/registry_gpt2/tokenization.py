@@ -76,6 +76,16 @@ class GPT2Tokenizer(BPETokenizer):
         """Return the arguments that tokenizer_config.json keeps."""
         return ("errors", "add_prefix_space", "legacy")
 
+    def tokenize(self, text: str, add_prefix_space: bool = False) -> list[str]:
+        """Return the tokens of a text; `add_prefix_space` is as in the constructor, for this call."""
+        return super().tokenize(_with_space(text) if add_prefix_space else text)
+
+    def encode(self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **kwargs: Any) -> Any:
+        """Return the ids of a text or pair; `add_prefix_space` is as in the constructor, for this call."""
+        if kwargs.pop("add_prefix_space", False):
+            text, text_pair = _with_space(text), _with_space(text_pair)
+        return super().encode(text, text_pair, add_special_tokens, **kwargs)
+
     def add_tokens(self, new_tokens: str | Sequence[str | AddedToken], special_tokens: bool = False) -> int:
         """Add tokens that the vocabulary does not have; return how many. Then resize the model's embeddings."""
         if self._legacy:  # found before the text between them is stripped
@@ -92,15 +102,22 @@ class GPT2Tokenizer(BPETokenizer):
         Raises:
             UnicodeDecodeError: for bytes that are no UTF-8, with `errors="strict"`.
         """
-        if self._errors == "replace":  # as the engine does
-            return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces)
         added = {token.content for token in self._engine.get_added_tokens_decoder().values()}
+        # The engine takes a letter of an added token for the byte that it stands for elsewhere.
+        mistaken = any(not token.isascii() and set(token) <= _BYTES.keys() for token in added)
+        if self._errors == "replace" and not mistaken:
+            return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces)
         data = b""
         for token in self.convert_ids_to_tokens(token_ids, skip_special_tokens):
             if token is not None:
                 data += token.encode() if token in added else bytes(_BYTES[character] for character in token)
         text = data.decode(errors=self._errors)
         return self.clean_up_tokenization(text) if clean_up_tokenization_spaces else text
+
+
+def _with_space(text: Any) -> Any:
+    """Put a space before a text that begins without white space; lists of tokens or ids stay."""
+    return f" {text}" if isinstance(text, str) and text and not text[0].isspace() else text
 
 
 def _bytes_of_characters() -> dict[str, int]:

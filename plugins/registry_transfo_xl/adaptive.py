@@ -112,20 +112,21 @@ class AdaptiveLogSoftmax(nn.Module):
             counts &= flat != value
         if (wrong := flat[counts & ((flat < 0) | (flat >= size))]).numel():
             raise ValueError(f"a target is expected to be in 0..{size - 1}, or -1 or -100 to be ignored, but is {wrong[0]}")
-        head = self._log_softmax(0, states)
-        result = states.new_zeros(flat.shape)
+        # In float32: a sum over a batch of half-precision losses would overflow.
+        head = self._log_softmax(0, states, torch.float32)
+        result = head.new_zeros(flat.shape)
         for number, (begin, end) in enumerate(pairwise([*begins, size])):
             places = (counts & (flat >= begin) & (flat < end)).nonzero().squeeze(1)
             words = (flat[places] - begin).unsqueeze(1)
             if number == 0:
                 found = head[places].gather(1, words).squeeze(1)
             else:
-                inside = self._log_softmax(number, states[places]).gather(1, words).squeeze(1)
+                inside = self._log_softmax(number, states[places], torch.float32).gather(1, words).squeeze(1)
                 found = head[places, begins[1] + number - 1] + inside
             result = result.index_copy(0, places, -found)
         return result.view(targets.shape)
 
-    def _log_softmax(self, number: int, hidden: Tensor) -> Tensor:
+    def _log_softmax(self, number: int, hidden: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return (..., words of a bucket); for the first bucket the other buckets follow its words."""
         weight: Tensor
         bias: Tensor
@@ -139,7 +140,7 @@ class AdaptiveLogSoftmax(nn.Module):
             weight, bias = torch.cat([weight, self.cluster_weight]), torch.cat([bias, self.cluster_bias])
         if len(self.out_projs):
             hidden = F.linear(hidden, self.out_projs[number].T)
-        return F.linear(hidden, weight, bias).log_softmax(-1)
+        return F.linear(hidden, weight, bias).log_softmax(-1, dtype=dtype)
 
     def _layer(self, number: int) -> nn.Linear:
         layer = self.out_layers[number]

@@ -80,17 +80,17 @@ class TransfoXLConfig(PretrainedConfig):
             self.require(getattr(self, name) > 0, name, "positive")
         for name in ("ext_len", "mem_len"):
             self.require(getattr(self, name) >= 0, name, "0 or more")
-        self.require(self.d_model % 2 == 0, "d_model", "even, half for sines and half for cosines,")
+        self.require(self.d_model % 2 == 0, "d_model", "even, half for sines and half for cosines")
         ends = [0, *self.cutoffs, self.n_token]
         ascending = all(first < second for first, second in pairwise(ends))
-        self.require(ascending, "cutoffs", f"ascending between 0 and n_token, {self.n_token},")
+        self.require(ascending, "cutoffs", f"ascending between 0 and n_token, {self.n_token}")
         narrowest = self.d_embed // self.div_val ** len(self.cutoffs)
         self.require(narrowest > 0, "div_val", f"small enough for {len(self.cutoffs) + 1} buckets of d_embed {self.d_embed}")
         assert self.tie_projs is not None
         self.require(len(self.tie_projs) == len(ends) - 1, "tie_projs", f"one value for each of {len(ends) - 1} buckets")
         self.require(self.init in ("normal", "uniform"), "init", "'normal' or 'uniform'")
-        self.require(self.attn_type == 0, "attn_type", "0, the relative attention of the paper and of the published model,")
-        self.require(self.sample_softmax <= 0, "sample_softmax", "-1, because sampled softmax is not implemented,")
+        self.require(self.attn_type == 0, "attn_type", "0, the relative attention of the paper and of the published model")
+        self.require(self.sample_softmax <= 0, "sample_softmax", "-1, because sampled softmax is not implemented")
 
     @property
     def max_position_embeddings(self) -> int:

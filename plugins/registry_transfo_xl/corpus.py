@@ -135,18 +135,18 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _ids(value: Any, path: Path) -> Any:
+def _ids(value: Any, path: Path, *, nested: bool = True) -> Any:
     """Return ids as an int64 tensor; of a list each, paths as they are."""
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, PlainArray):
+    if isinstance(value, PlainArray) and value.values is not None and value.values.dtype.kind in "iu":
         return torch.from_numpy(value.values.astype("int64"))
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor) and not value.is_floating_point():
         return value.to(torch.int64)
-    if isinstance(value, list):
-        if all(isinstance(item, int) for item in value):
-            return torch.tensor(value, dtype=torch.int64)
-        return [_ids(item, path) for item in value]
+    if isinstance(value, list) and all(isinstance(item, int) for item in value):
+        return torch.tensor(value, dtype=torch.int64)
+    if isinstance(value, list) and nested:
+        return [_ids(item, path, nested=False) for item in value]
     raise CheckpointError(
         f"a split of corpus {str(path)!r} is expected to be ids, but is a {type(value).__name__}", path=str(path)
     )

@@ -180,6 +180,17 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         """Return the name of the last bucket's embedding."""
         return (f"word_emb.emb_layers.{len(self.word_emb.emb_layers) - 1}.weight",)
 
+    def stored_copies(self) -> dict[str, str]:
+        """Return which weights of the adaptive softmax are those of the embedding."""
+        config, copies = self.config, dict[str, str]()
+        if config.tie_weight:
+            for number in range(len(self.word_emb.emb_layers)):
+                copies[f"crit.out_layers.{number}.weight"] = f"word_emb.emb_layers.{number}.weight"
+        for number, tied in enumerate(config.tie_projs or ()):
+            if tied and len(self.word_emb.emb_projs):
+                copies[f"crit.out_projs.{number}"] = f"word_emb.emb_projs.{0 if config.div_val == 1 else number}"
+        return copies
+
     def forward(
         self,
         input_ids: Tensor | None = None,

@@ -55,7 +55,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
             begins = file.read(4)
             file.seek(-min(8, path.stat().st_size), os.SEEK_END)
             ends = file.read().strip()
-        if begins.startswith((b"\x80", b"PK\x03\x04")):
+        if begins.startswith((b"\x80", b"PK\x03\x04", b"(dp", b"(lp")):  # the last two as protocol 0 begins
             return _from_pickle(path)
         if begins.startswith(b"{") and ends.endswith(b"}"):
             return Vocabulary(_from_json(path))
@@ -67,6 +67,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise ConfigError(
             f"vocabulary {str(path)!r} is expected to be UTF-8 text, JSON or a pickle, but is none; is it a weights file?"
         ) from error
+    if not words:
+        raise ConfigError(f"vocabulary {str(path)!r} is expected to hold words, but holds none")
     return Vocabulary(list(words))
 
 
@@ -85,9 +87,11 @@ def _from_pickle(path: Path) -> Vocabulary:
     settings: dict[str, Any] = {}
     for name, kinds in _SETTINGS.items():
         if (value := data.get(name)) is not None:
-            if not isinstance(value, kinds):
+            if not isinstance(value, kinds) or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+                # Shown by its type alone: what a hostile file nests can take for ever to show.
                 raise ConfigError(
-                    f"{name} of vocabulary {str(path)!r} is expected to be a {kinds[0].__name__}, but is {value!r}"
+                    f"{name} of vocabulary {str(path)!r} is expected to be a {kinds[0].__name__} of plain values, but is a "
+                    f"{type(value).__name__}"
                 )
             settings[name] = value
     counter = data.get("counter")

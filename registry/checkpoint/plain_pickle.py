@@ -158,6 +158,7 @@ class _Machine:
 
     def __init__(self, allowed: frozenset[str]) -> None:
         self.allowed = allowed
+        self.copied = 0
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[Any, Any] = {}
@@ -192,6 +193,12 @@ class _Machine:
         except UnicodeDecodeError:
             self.stack.append(data)
 
+    def charge(self, count: int) -> None:
+        """Count what one operation copies: a short file can ask for a long list again and again."""
+        self.copied += count
+        if self.copied > _MAX_OPERATIONS:
+            raise ValueError(f"more than {_MAX_OPERATIONS} values copied")
+
     def extend(self, items: list[Any]) -> None:
         target = self.stack[-1]
         if type(target) is not list:
@@ -216,11 +223,15 @@ class _Machine:
         name = function.name
         if name in _DICTIONARIES:
             (items,) = arguments or ([],)
+            if type(items) not in (list, tuple, dict):
+                raise ValueError("it makes a dictionary of what is no list")
+            self.charge(len(items))
             self.stack.append(_dictionary(items.items() if type(items) is dict else items))
         elif name == "_codecs.encode":
             text, encoding = arguments
-            if encoding not in ("latin1", "latin-1"):
-                raise _Unsafe(f"_codecs.encode with {encoding!r}")
+            if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
+                raise _Unsafe("_codecs.encode of what is no text, or with another encoding")
+            self.charge(len(text))
             self.stack.append(text.encode("latin-1"))
         elif name == "__builtin__.bytes" and not arguments:
             self.stack.append(b"")  # how protocols below 3 write no bytes at all
@@ -229,7 +240,7 @@ class _Machine:
         elif name.endswith("._reconstruct") and arguments[0] == _Global("numpy.ndarray"):
             self.stack.append(PlainArray())
         else:
-            raise _Unsafe(f"{name}{arguments!r:.60}")
+            raise _Unsafe(name)
 
     def build(self) -> None:
         (state,) = self.pop(1)

@@ -72,10 +72,9 @@ def _encode(tokenizer: Any, *texts: Any) -> Any:
 
 def sentence_embeddings(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     """Return the mean of each text's last hidden states, of length 1: `(texts, hidden)`."""
-    inputs = _encode(tokenizer, list(texts))
-    hidden = model(**inputs).last_hidden_state
-    weight = inputs["attention_mask"][..., None].to(hidden.dtype)
-    return torch.nn.functional.normalize((hidden * weight).sum(1) / weight.sum(1), dim=-1)
+    # One at a time: not every family has a token, or a mask, to pad with.
+    means = [model(_encode(tokenizer, text)["input_ids"]).last_hidden_state[0].mean(0) for text in texts]
+    return torch.nn.functional.normalize(torch.stack(means).float(), dim=-1)
 
 
 def _similarity(model: Any, tokenizer: Any, texts: list[str]) -> tuple[dict[str, Any], list[str]]:

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 
 from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
-from registry.pretrained.tokenizer import PreTrainedTokenizer
+from registry.pretrained.tokenizer import PreTrainedTokenizer, is_engine_file
 from registry.store.files import write_atomically
 
 __all__ = ["BPETokenizer", "find_merges", "read_bpe"]
@@ -56,6 +56,8 @@ def find_merges(vocab_file: FilePath, merges_file: FilePath | None) -> Path:
     if merges_file is not None:
         return Path(merges_file)
     vocabulary = Path(vocab_file)
+    if is_engine_file(vocabulary):
+        return vocabulary
     candidates = dict.fromkeys((_beside(vocabulary), vocabulary.with_name("merges.txt")))
     for candidate in candidates:
         if candidate.is_file():
@@ -104,12 +106,12 @@ def read_bpe(vocab_file: FilePath, merges_file: FilePath, **options: Any) -> mod
 
 def _read_merges(path: Path) -> list[list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise ConfigError(f"merges {str(path)!r} are expected to be readable, but are not ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"merges {str(path)!r} are expected to be UTF-8 text, but are not") from error
-    if not lines[-1]:
+    while lines and not lines[-1].strip("\r"):
         lines.pop()
     begin = 1 if lines and lines[0].startswith(_HEADER) else 0
     pairs = []

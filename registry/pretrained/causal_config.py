@@ -61,9 +61,9 @@ class CausalConfig(PretrainedConfig):
         """Refuse what this implementation would compute wrongly or not at all."""
         from registry.pretrained.layers import ACTIVATIONS
 
-        for name in ("vocab_size", "n_positions", "n_embd", "n_head"):
+        for name in ("vocab_size", "n_positions", "n_embd", "n_layer", "n_head"):
             self.require(getattr(self, name) > 0, name, "positive")
-        self.require(self.n_embd % self.n_head == 0, "n_embd", f"a multiple of n_head, {self.n_head},")
+        self.require(self.n_embd % self.n_head == 0, "n_embd", f"a multiple of n_head, {self.n_head}")
         kinds = ("cls_index", "last", "first", "mean")
         self.require(self.summary_type in kinds, "summary_type", f"one of {', '.join(kinds)}")
         known = self.summary_activation is None or self.summary_activation in ACTIVATIONS

@@ -71,6 +71,12 @@ class CausalModel(CausalPreTrainedModel):
         """Return the token embedding's name."""
         return (f"{self.embedding_names[0]}.weight",)
 
+    def stored_copies(self) -> dict[str, str]:
+        """Return that a language model head's weights are the token embedding."""
+        if not self.config.tie_word_embeddings:
+            return {}
+        return dict.fromkeys(("lm_head.weight", "lm_head.decoder.weight"), f"{self.embedding_names[0]}.weight")
+
     def prune_layer(self, layer: int, heads: list[int]) -> None:
         """Cut heads out of a layer.
 

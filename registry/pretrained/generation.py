@@ -67,7 +67,7 @@ class GenerationMixin:
         seed: int | None = None,
         streamer: Streamer | None = None,
     ) -> Tensor:
-        """Continue prompts.
+        """Continue prompts. A model in training mode drops out here too: call `eval()` first.
 
         Args:
             input_ids: int64 (B, S), padded on either side.
@@ -192,12 +192,13 @@ def _align(prompt: Tensor, mask: Tensor | None, copies: int, new: int) -> tuple[
     return tokens, torch.cat((keep, keep.new_ones(len(keep), new)), dim=1)
 
 
-def _ends(eos: int | Sequence[int] | None, pad: int | None, config: Any) -> tuple[list[int], int]:
+def _ends(eos: Any, pad: int | None, config: Any) -> tuple[list[int], int]:
     """Return the tokens that end a row, and the one that fills it up."""
     if eos is None:
         eos = getattr(config, "eos_token_id", None)
-    ends = [] if eos is None else [eos] if isinstance(eos, int) else list(eos)
-    if not all(isinstance(end, int) and end >= 0 for end in ends):
+    values = eos.tolist() if hasattr(eos, "tolist") else eos  # an array or tensor of ids
+    ends = [] if values is None else list(values) if isinstance(values, list | tuple) else [values]
+    if not all(type(end) is int and end >= 0 for end in ends):
         raise ValueError(f"eos_token_id is expected to be a token's id or a list of ids, but is {eos!r}")
     if pad is None:
         pad = getattr(config, "pad_token_id", None)

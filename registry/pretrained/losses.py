@@ -12,7 +12,7 @@ _IGNORED = -100
 
 
 def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean cross entropy over labels that are not ignored (-1 or -100); 0 when all are.
+    """Return the mean cross entropy over labels that are not ignored (-1 or -100), in float32; 0 when all are.
 
     Args:
         logits: `(..., classes)`.
@@ -20,7 +20,7 @@ def class_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """
     flat = labels.reshape(-1)
     flat = flat.masked_fill(flat == -1, _IGNORED)
-    total = F.cross_entropy(logits.reshape(-1, logits.shape[-1]), flat, ignore_index=_IGNORED, reduction="sum")
+    total = F.cross_entropy(logits.reshape(-1, logits.shape[-1]).float(), flat, ignore_index=_IGNORED, reduction="sum")
     return total / (flat != _IGNORED).sum().clamp(min=1)
 
 

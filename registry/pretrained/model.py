@@ -87,6 +87,10 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         """Return the name of each weight that is shared to the name of the one that it shares."""
         return {}
 
+    def stored_copies(self) -> dict[str, str]:
+        """Return the names under which a file of a model with a head may hold this base model's weights, and these."""
+        return {}
+
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the names of the weights whose first dimension is the vocabulary, the input embedding first."""
         return ()

@@ -27,6 +27,7 @@ __all__ = [
     "TOKENIZER_FILES",
     "BatchEncoding",
     "PreTrainedTokenizer",
+    "is_engine_file",
 ]
 
 TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
@@ -482,12 +483,19 @@ def _content(value: Any) -> Any:
     return [_content(item) for item in value] if isinstance(value, list) else value
 
 
+def is_engine_file(path: Path) -> bool:
+    """Whether a file is a `tokenizer.json`, which holds all that a tokenizer needs."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        begins = file.read(64)
+    return begins.startswith(b"{") and b'"version"' in begins
+
+
 def _added_in_engine_file(paths: Iterable[Path]) -> dict[int, Any]:
     """Return id to added token of a `tokenizer.json`, where a vocabulary is one: transformers 5 keeps them only there."""
     for path in paths:
-        with path.open("rb") as file:
-            begins = file.read(64)
-        if begins.startswith(b"{") and b'"version"' in begins:
+        if is_engine_file(path):
             return {token["id"]: token for token in read_json(path).get("added_tokens", ())}
     return {}
 

@@ -50,6 +50,12 @@ def fill(
         checkpoint.names(), expected.keys(), prefix=model.base_model_prefix, renamed=model.renamed_weights
     )
 
+    for name, target in model.base_model.stored_copies().items():
+        full = target if model.base_model is model else f"{model.base_model_prefix}.{target}"
+        if name in unmatched and full in expected and full not in matched:
+            matched[full] = name
+            del unmatched[name]
+
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
     for name in filter(matched.__contains__, expected):  # in the model's order, not the file's

@@ -262,3 +262,36 @@ def test_1_2_0_opens_our_folder_and_we_open_its(ancient: Any, legacy: GPT2Tokeni
     (tmp_path / "theirs").mkdir()
     ancient.save_pretrained(str(tmp_path / "theirs"))
     assert GPT2Tokenizer.from_pretrained(tmp_path / "theirs", legacy=True).encode(text) == legacy.encode(text)
+
+
+@pytest.mark.parametrize("added", ["naïve", "‹é>", "ÿþ", "Ċx", "<br>", "日本"])
+@pytest.mark.parametrize("special", [True, False])
+def test_added_tokens_of_any_letters_come_back_as_they_were(added: str, special: bool) -> None:
+    tokenizer = GPT2Tokenizer(VOCAB, MERGES)
+    assert tokenizer.add_tokens([added], special_tokens=special) == 1
+    text = f"a {added} b 日本 é{added}"
+    assert tokenizer.decode(tokenizer.encode(text), clean_up_tokenization_spaces=False) == text
+
+
+def test_a_file_of_any_name_brings_its_merges(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+    tokenizer.save_vocabulary(tmp_path / "voc.json")
+    assert GPT2Tokenizer.from_pretrained(tmp_path / "voc.json").encode("Hello there") == tokenizer.encode("Hello there")
+    (tmp_path / "voc.json.merges.txt").unlink()
+    with pytest.raises(ConfigError, match=r"voc\.json\.merges\.txt or .*merges\.txt"):
+        GPT2Tokenizer.from_pretrained(tmp_path / "voc.json")
+
+
+def test_an_engine_file_alone_is_enough(tmp_path: Path, tokenizer: GPT2Tokenizer, modern: Any) -> None:
+    modern.save_pretrained(tmp_path)
+    assert GPT2Tokenizer(tmp_path / "tokenizer.json").encode("Hello there") == tokenizer.encode("Hello there")
+
+
+def test_merges_may_end_with_blank_lines_and_begin_with_a_mark(tmp_path: Path, tokenizer: GPT2Tokenizer) -> None:
+    (tmp_path / "m.txt").write_bytes(b"\xef\xbb\xbf" + MERGES.read_bytes() + b"\n\r\n")
+    assert GPT2Tokenizer(VOCAB, tmp_path / "m.txt").encode("Hello there") == tokenizer.encode("Hello there")
+
+
+def test_a_space_before_one_text(tokenizer: GPT2Tokenizer) -> None:
+    assert tokenizer.encode("hi", add_prefix_space=True) == tokenizer.encode(" hi") == [23105]
+    assert tokenizer.tokenize("hi", add_prefix_space=True) == ["Ġhi"]
+    assert tokenizer.encode("\thi", add_prefix_space=True) == tokenizer.encode("\thi")
