@@ -20,18 +20,19 @@ from registry.catalog.layers import (
     signature,
 )
 from registry.catalog.names import user_path
-from registry.errors import CatalogError, CheckpointError, ConfigError, DownloadError, RegistryWarning
+from registry.errors import CatalogError, CheckpointError, ConfigError, RegistryWarning
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.store.cache import Cache
 from registry.store.paths import cache_folders
-from registry.store.source import is_url, redact
+from registry.store.source import is_url
 from registry.store.store import Place, Store, StoredFile, is_offline
-from registry.store.target import Target, entry_target, newest_first, path_target, url_target
+from registry.store.target import Target, entry_target, path_target, url_target
 
 if TYPE_CHECKING:
     import torch
 
+    from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
     from registry.pretrained.tokenizer import PreTrainedTokenizer
@@ -159,13 +160,14 @@ class ModelRegistry:
         """
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, refresh) as store:
-            names = self._family_files(target, store, family)
-            files = self._weights_files(target, store, names["weights"])
-            files.append(self._need(target, store, names["config"], "configuration"))
+            parts = self._parts(target, store)
+            names = self._family_files(target, parts, family)
+            files = parts.weights_files(names["weights"])
+            files.append(parts.need(names["config"], "configuration"))
             for role, candidates in names.items():
                 if role not in ("weights", "config") and (found := store.first(target.place, candidates)):
                     files.append(found)
-            files += self._side_files(target, store).values()
+            files += parts.side_files().values()
             return store.folder(target.label, files)
 
     def fetch_file(
@@ -189,13 +191,13 @@ class ModelRegistry:
         """
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
-            return self._need(target, store, (file,), "file").path
+            return self._parts(target, store).need((file,), "file").path
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network."""
         target = self._locate(name_or_path)
         with self._store(cache_dir, True, False) as store:
-            names = self._family_files(target, store, None)
+            names = self._family_files(target, self._parts(target, store), None)
             wanted = dict.fromkeys((*target.place.pins, *(name for listed in names.values() for name in listed)))
             found = ((name, store.is_cached(target.place, name)) for name in wanted)
             return {name: file for name, file in found if file is not None}
@@ -250,16 +252,15 @@ class ModelRegistry:
         if head is not None and described is not None:
             described.head_path(head)
         with self._store(cache_dir, offline, False) as store:
-            loaded = self._config(target, store, described, config, overrides)
-            described = described or self.families.get(_family_name(loaded))
+            parts = self._parts(target, store)
+            loaded = parts.config(described, self._given(config, described, store), overrides)
+            described = described or self.families.get(loaded.model_type)
             chosen = head or (target.entry.head if target.entry else _head_of(loaded, described)) or described.default_head
             cls = described.load_class(described.head_path(chosen))
-            model: PreTrainedModel = self._build(
+            model: PreTrainedModel = parts.model(
                 cls,
                 (),
                 {},
-                target,
-                store,
                 described.files["weights"],
                 loaded,
                 state_dict=state_dict,
@@ -282,7 +283,8 @@ class ModelRegistry:
         """Load a model's configuration; arguments as in `load`."""
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
-            return self._config(target, store, self._family_of(target, family), None, overrides, is_config=True)
+            parts = self._parts(target, store)
+            return parts.config(self._family_of(target, family), None, overrides, is_config=True)
 
     def load_tokenizer(
         self,
@@ -300,13 +302,14 @@ class ModelRegistry:
         """
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
+            parts = self._parts(target, store)
             described = self._family_of(target, family)
             if described is None:
-                described = self.families.get(_family_name(self._config(target, store, None, None, {})))
+                described = self.families.get(parts.config(None, None, {}).model_type)
             if described.tokenizer is None:
                 raise ConfigError(f"family {described.name!r} is expected to have a tokenizer, but has none")
             cls = described.load_class(described.tokenizer)
-            tokenizer: PreTrainedTokenizer = self._tokenizer(cls, described.files, target, store, (), settings)
+            tokenizer: PreTrainedTokenizer = parts.tokenizer(cls, described.files, (), settings)
             return tokenizer
 
     # -- classes: the road of `from_pretrained` --------------------------------------------------------------------------
@@ -332,7 +335,7 @@ class ModelRegistry:
         if unused and not return_unused_kwargs:
             cls.check_names(unused)
         with self._store(cache_dir, offline, force_download, proxies) as store:
-            loaded = self._config(target, store, described, None, overrides, cls, is_config=True)
+            loaded = self._parts(target, store).config(described, None, overrides, cls, is_config=True)
         return (loaded, unused) if return_unused_kwargs else loaded
 
     def model_of(
@@ -373,13 +376,14 @@ class ModelRegistry:
         overrides = {name: value for name, value in kwargs.items() if name in known}
         rest = {name: value for name, value in kwargs.items() if name not in known}
         with self._store(cache_dir, offline, force_download, proxies) as store:
-            loaded = self._config(target, store, described, config, overrides, cls.config_class)
-            model = self._build(
+            parts = self._parts(target, store)
+            loaded = parts.config(
+                described, self._given(config, described, store, cls.config_class), overrides, cls.config_class
+            )
+            model = parts.model(
                 cls,
                 model_args,
                 rest,
-                target,
-                store,
                 weights,
                 loaded,
                 state_dict=state_dict,
@@ -408,7 +412,7 @@ class ModelRegistry:
         self._require_family(target, described, cls)
         files: Mapping[str, Sequence[str]] = described.files if described else cls.vocabulary_files()
         with self._store(cache_dir, offline, force_download, proxies) as store:
-            return self._tokenizer(cls, files, target, store, init_inputs, kwargs)
+            return self._parts(target, store).tokenizer(cls, files, init_inputs, kwargs)
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -417,6 +421,11 @@ class ModelRegistry:
     ) -> Store:
         cache = Cache(cache_folders(self._cache_dir if cache_dir is None else cache_dir))
         return Store(cache, offline=is_offline(offline), hosts=self.catalog.hosts, refresh=refresh, proxies=proxies)
+
+    def _parts(self, target: Target, store: Store) -> Assembly:
+        from registry.pretrained.assembly import Assembly  # not needed to resolve or to list names
+
+        return Assembly(target, store, self.families)
 
     def _locate(self, name_or_path: PathLike) -> Target:
         """Tell a name from a path from a URL. A word is a name first; `./word` is always a path."""
@@ -451,6 +460,18 @@ class ModelRegistry:
             return path_target(path, text)
         raise self.catalog.unknown(text)
 
+    def _given(
+        self,
+        config: PretrainedConfig | PathLike | None,
+        described: Family | None,
+        store: Store,
+        cls: type[PretrainedConfig] | None = None,
+    ) -> PretrainedConfig | None:
+        """Return the configuration that a caller gives, read from where it lies when it is not an object."""
+        if config is None or not isinstance(config, str | os.PathLike):
+            return config
+        return self._parts(self._locate(config), store).config(described, None, {}, cls, is_config=True)
+
     def _family_of(self, target: Target, family: str | None) -> Family | None:
         """Return the family where it is known before any file is read."""
         if target.entry is not None:
@@ -484,148 +505,11 @@ class ModelRegistry:
                 f"{target.entry.family!r}; use registry.load, or a class of that family"
             )
 
-    def _family_files(self, target: Target, store: Store, family: str | None) -> Mapping[str, tuple[str, ...]]:
+    def _family_files(self, target: Target, parts: Assembly, family: str | None) -> Mapping[str, tuple[str, ...]]:
         described = self._family_of(target, family)
         if described is None:
-            described = self.families.get(_family_name(self._config(target, store, None, None, {})))
+            described = self.families.get(parts.config(None, None, {}).model_type)
         return described.files
-
-    def _need(self, target: Target, store: Store, candidates: Sequence[str], what: str) -> StoredFile:
-        if (found := store.first(target.place, candidates)) is not None:
-            return found
-        where = " or ".join(redact(source) for source in target.place.sources)
-        raise DownloadError(
-            f"{what} of {target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
-            url=where,
-            status=404,
-        )
-
-    def _side_files(self, target: Target, store: Store) -> dict[str, StoredFile]:
-        from registry.pretrained.tokenizer import TOKENIZER_FILES
-
-        found = ((name, store.get(target.place, name)) for name in TOKENIZER_FILES)
-        return {name: file for name, file in found if file is not None}
-
-    def _config(
-        self,
-        target: Target,
-        store: Store,
-        described: Family | None,
-        given: PretrainedConfig | PathLike | None,
-        overrides: Mapping[str, Any],
-        cls: type[PretrainedConfig] | None = None,
-        *,
-        is_config: bool = False,
-    ) -> PretrainedConfig:
-        """Return the configuration: given, or read from the model's files, with the entry's and the caller's overrides.
-
-        With `is_config` a single file that the target names is the configuration, whatever its name.
-        """
-        from registry.pretrained.config import PretrainedConfig
-
-        if isinstance(given, PretrainedConfig):
-            return given.replace(**overrides) if overrides else given
-        if given is not None:
-            target, is_config = self._locate(given), True
-        candidates = described.files["config"] if described else ("config.json",)
-        if target.file is not None and (is_config or _names_config(target.file)):
-            candidates = (target.file,)
-        file = self._need(target, store, candidates, "configuration")
-        if cls is None:
-            described = described or self.families.get(_model_type(file, target))
-            cls = described.load_class(described.config)
-        assert cls is not None
-        loaded = cls.from_json_file(file.path)
-        changes = {**target.config, **overrides}
-        return loaded.replace(**changes) if changes else loaded
-
-    def _weights_files(self, target: Target, store: Store, names: Sequence[str]) -> list[StoredFile]:
-        """Return the weights file, or an index and its shards."""
-        from registry.checkpoint.reader import INDEX_SUFFIX, shard_names
-
-        candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
-        if target.file is not None and not _names_config(target.file):
-            candidates = (target.file,)
-        elif target.folder is not None:
-            candidates = newest_first(target.folder, candidates)
-        first = self._need(target, store, candidates, "weights")
-        if not first.name.endswith(INDEX_SUFFIX):
-            return [first]
-        shards = sorted(set(shard_names(first.path).values()))
-        return [first, *(self._need(target, store, (name,), "shard") for name in shards)]
-
-    def _build(
-        self,
-        cls: type[PreTrainedModel],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        target: Target,
-        store: Store,
-        weights: Sequence[str],
-        config: PretrainedConfig,
-        *,
-        state_dict: Mapping[str, torch.Tensor] | None,
-        strict: bool | None,
-        dtype: torch.dtype | str | None,
-        device: torch.device | str | None,
-        ignore_mismatched_sizes: bool,
-    ) -> Any:
-        import torch
-
-        from registry.checkpoint.reader import StateDict, open_checkpoint
-        from registry.pretrained.weights import fill
-
-        if state_dict is not None:
-            checkpoint, source = StateDict(state_dict), "state_dict"
-        else:
-            files = {file.name: file.path for file in self._weights_files(target, store, weights)}
-            first = next(iter(files.values()))
-            checkpoint = open_checkpoint(first, files.__getitem__ if len(files) > 1 else None)  # type: ignore[assignment]
-            source = f"{target.label} ({next(iter(files))})"
-        with torch.device("meta"):
-            model = cls(config, *args, **kwargs)
-        fill(
-            model,
-            checkpoint,
-            source=source,
-            strict=strict,
-            dtype=_torch_dtype(dtype),
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-        )
-        return model.to(device).eval() if device is not None else model.eval()
-
-    def _tokenizer(
-        self,
-        cls: Any,
-        files: Mapping[str, Sequence[str]],
-        target: Target,
-        store: Store,
-        inputs: Sequence[Any],
-        settings: Mapping[str, Any],
-    ) -> Any:
-        vocabulary: dict[str, Path] = {}
-        for role in (role for role in files if role not in ("weights", "config")):
-            if target.file is None:
-                vocabulary[f"{role}_file"] = self._need(target, store, files[role], "vocabulary").path
-            elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
-                vocabulary[f"{role}_file"] = self._need(target, store, (target.file,), "vocabulary").path
-            elif found := store.first(target.place, files[role]):
-                vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
-        side_files = {name: file.path for name, file in self._side_files(target, store).items()}
-        return cls.from_files(vocabulary, side_files, *inputs, **{**target.tokenizer, **settings})
-
-
-def _family_name(config: PretrainedConfig) -> str:
-    return config.model_type
-
-
-def _model_type(file: StoredFile, target: Target) -> str:
-    from registry.checkpoint.json_file import read_json
-
-    name = read_json(file.path).get("model_type")
-    if not isinstance(name, str):
-        raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
-    return name
 
 
 def _head_of(config: PretrainedConfig, family: Family) -> str | None:
@@ -636,22 +520,6 @@ def _head_of(config: PretrainedConfig, family: Family) -> str | None:
 
 def _head_of_class(name: str, family: Family) -> str | None:
     return next((head for head, path in family.heads.items() if path.partition(":")[2] == name), None)
-
-
-def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
-    import torch
-
-    if dtype is None or dtype == "auto":
-        return None
-    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
-    return found
-
-
-def _names_config(name: str) -> bool:
-    """Whether the name of a file is that of a configuration, and not of weights or their index."""
-    return name.endswith(".json") and not name.endswith(".index.json")
 
 
 def _refuse_reserved(overrides: dict[str, Any]) -> None:

@@ -62,10 +62,7 @@ def publish(model: Any, side: int, kind: str) -> dict[str, bytes]:
 
 def catalog(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Redefine the public names; a new source drops the pins."""
-    lines = [
-        f"  {name}: {{family: {'gpt' if name == 'openai-gpt' else 'gpt2'}, source: 'hf://acme/{name}@{COMMIT}'}}"
-        for name in MODELS
-    ]
+    lines = [f"  {name}: {{base: {name}, source: 'hf://acme/{name}@{COMMIT}'}}" for name in MODELS]
     (tmp_path / "mine.yaml").write_text("\n".join(["registry: 1", "models:", *lines, ""]))
     monkeypatch.setenv("REGISTRY_MODELS", str(tmp_path / "mine.yaml"))
     monkeypatch.setenv("HF_ENDPOINT", url)

@@ -90,7 +90,7 @@ def test_heads_are_chosen_by_name(registry: ModelRegistry, tmp_path: Path) -> No
 def load_by_name(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: dict[str, bytes]) -> Any:
     catalog = tmp_path / "mine.yaml"
     catalog.write_text(
-        "registry: 1\nmodels:\n  transfo-xl-wt103: {family: transfo-xl, source: 'hf://transfo-xl/transfo-xl-wt103', head: lm}\n"
+        "registry: 1\nmodels:\n  transfo-xl-wt103: {base: transfo-xl-wt103, source: 'hf://transfo-xl/transfo-xl-wt103'}\n"
     )
     monkeypatch.setenv("REGISTRY_MODELS", str(catalog))
     with hub_server(HubFiles({"transfo-xl/transfo-xl-wt103": files})) as server:
@@ -107,7 +107,7 @@ def test_the_published_layout_loads_by_name(registry: ModelRegistry, tmp_path: P
 
 
 @pytest.mark.slow
-def test_the_real_size_loads_by_name_and_predicts(
+def test_the_real_size_loads_by_name_and_generates(
     registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
@@ -122,4 +122,5 @@ def test_the_real_size_loads_by_name_and_predicts(
         assert state.mems[0].shape == (1600, 1, 1024)
         torch.testing.assert_close(scores.exp().sum(-1), torch.ones(1), rtol=0, atol=1e-3)
         following = model.generation_step(scores.argmax(-1, keepdim=True), None, state)
-    assert following.shape == (1, 267_735)
+    written = model.generate(read, max_new_tokens=2)
+    assert written.tolist() == [[1, 7, 2, 267734, int(scores.argmax()), int(following.argmax())]]

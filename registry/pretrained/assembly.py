@@ -1,0 +1,178 @@
+"""From the files of one place to configuration, model and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.checkpoint.reader import INDEX_SUFFIX, StateDict, open_checkpoint, shard_names
+from registry.errors import ConfigError, DownloadError
+from registry.families.family import Family
+from registry.families.host import PluginHost
+from registry.store.source import redact
+from registry.store.store import Store, StoredFile
+from registry.store.target import Target, newest_first
+
+if TYPE_CHECKING:
+    import torch
+
+    from registry.checkpoint.reader import Checkpoint
+    from registry.pretrained.config import PretrainedConfig
+    from registry.pretrained.model import PreTrainedModel
+
+__all__ = ["Assembly"]
+
+
+class Assembly:
+    """What can be put together from the files of one target, while its store is open."""
+
+    def __init__(self, target: Target, store: Store, families: PluginHost) -> None:
+        self._target = target
+        self._store = store
+        self._families = families
+
+    def need(self, candidates: Sequence[str], what: str) -> StoredFile:
+        """Return the first of these files that the place has.
+
+        Raises:
+            DownloadError: when it has none of them.
+        """
+        if (found := self._store.first(self._target.place, candidates)) is not None:
+            return found
+        where = " or ".join(redact(source) for source in self._target.place.sources)
+        raise DownloadError(
+            f"{what} of {self._target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
+            url=where,
+            status=404,
+        )
+
+    def side_files(self) -> dict[str, StoredFile]:
+        """Return the files that may lie beside a vocabulary."""
+        from registry.pretrained.tokenizer import TOKENIZER_FILES
+
+        found = ((name, self._store.get(self._target.place, name)) for name in TOKENIZER_FILES)
+        return {name: file for name, file in found if file is not None}
+
+    def config(
+        self,
+        described: Family | None,
+        given: PretrainedConfig | None,
+        overrides: Mapping[str, Any],
+        cls: type[PretrainedConfig] | None = None,
+        *,
+        is_config: bool = False,
+    ) -> PretrainedConfig:
+        """Return the configuration: given, or read from the model's files, with the entry's and the caller's overrides.
+
+        With `is_config` a single file that the target names is the configuration, whatever its name.
+        """
+        if given is not None:
+            return given.replace(**overrides) if overrides else given
+        candidates = described.files["config"] if described else ("config.json",)
+        if self._target.file is not None and (is_config or _names_config(self._target.file)):
+            candidates = (self._target.file,)
+        file = self.need(candidates, "configuration")
+        if cls is None:
+            described = described or self._families.get(_model_type(file, self._target))
+            cls = described.load_class(described.config)
+        assert cls is not None
+        loaded = cls.from_json_file(file.path)
+        changes = {**self._target.config, **overrides}
+        return loaded.replace(**changes) if changes else loaded
+
+    def weights_files(self, names: Sequence[str]) -> list[StoredFile]:
+        """Return the weights file, or an index and its shards."""
+        candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
+        if self._target.file is not None and not _names_config(self._target.file):
+            candidates = (self._target.file,)
+        elif self._target.folder is not None:
+            candidates = newest_first(self._target.folder, candidates)
+        first = self.need(candidates, "weights")
+        if not first.name.endswith(INDEX_SUFFIX):
+            return [first]
+        shards = sorted(set(shard_names(first.path).values()))
+        return [first, *(self.need((name,), "shard") for name in shards)]
+
+    def model(
+        self,
+        cls: type[PreTrainedModel],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        weights: Sequence[str],
+        config: PretrainedConfig,
+        *,
+        state_dict: Mapping[str, torch.Tensor] | None,
+        strict: bool | None,
+        dtype: torch.dtype | str | None,
+        device: torch.device | str | None,
+        ignore_mismatched_sizes: bool,
+    ) -> Any:
+        """Build a model on the meta device and fill it; arguments as in `ModelRegistry.load`."""
+        import torch
+
+        from registry.pretrained.weights import fill
+
+        if state_dict is not None:
+            checkpoint: Checkpoint = StateDict(state_dict)
+            source = "state_dict"
+        else:
+            files = {file.name: file.path for file in self.weights_files(weights)}
+            first = next(iter(files.values()))
+            checkpoint = open_checkpoint(first, files.__getitem__ if len(files) > 1 else None)
+            source = f"{self._target.label} ({next(iter(files))})"
+        with torch.device("meta"):
+            model = cls(config, *args, **kwargs)
+        fill(
+            model,
+            checkpoint,
+            source=source,
+            strict=strict,
+            dtype=_torch_dtype(dtype),
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+        )
+        return model.to(device).eval() if device is not None else model.eval()
+
+    def tokenizer(
+        self,
+        cls: Any,
+        files: Mapping[str, Sequence[str]],
+        inputs: Sequence[Any],
+        settings: Mapping[str, Any],
+    ) -> Any:
+        """Build a tokenizer from its vocabulary and what lies beside it."""
+        vocabulary: dict[str, Path] = {}
+        for role in (role for role in files if role not in ("weights", "config")):
+            if self._target.file is None:
+                vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
+            elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
+                vocabulary[f"{role}_file"] = self.need((self._target.file,), "vocabulary").path
+            elif found := self._store.first(self._target.place, files[role]):
+                vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
+        side_files = {name: file.path for name, file in self.side_files().items()}
+        return cls.from_files(vocabulary, side_files, *inputs, **{**self._target.tokenizer, **settings})
+
+
+def _model_type(file: StoredFile, target: Target) -> str:
+    from registry.checkpoint.json_file import read_json
+
+    name = read_json(file.path).get("model_type")
+    if not isinstance(name, str):
+        raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
+    return name
+
+
+def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
+    import torch
+
+    if dtype is None or dtype == "auto":
+        return None
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
+    return found
+
+
+def _names_config(name: str) -> bool:
+    """Whether the name of a file is that of a configuration, and not of weights or their index."""
+    return name.endswith(".json") and not name.endswith(".index.json")
