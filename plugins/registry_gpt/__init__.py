@@ -1,5 +1,11 @@
 """OpenAI GPT (Radford and others, 2018) for the model registry. Every name is imported when it is first used."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from registry_gpt.config import OpenAIGPTConfig
+    from registry_gpt.modeling import OpenAIGPTDoubleHeadsModel, OpenAIGPTLMHeadModel, OpenAIGPTModel
+    from registry_gpt.tokenization import OpenAIGPTTokenizer
+
 __all__ = [
     "OpenAIGPTConfig",
     "OpenAIGPTDoubleHeadsModel",

@@ -1,5 +1,11 @@
 """GPT-2 (Radford and others, 2019) for the model registry. Every name is imported when it is first used."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from registry_gpt2.config import GPT2Config
+    from registry_gpt2.modeling import GPT2DoubleHeadsModel, GPT2LMHeadModel, GPT2Model
+    from registry_gpt2.tokenization import GPT2Tokenizer
+
 __all__ = [
     "GPT2Config",
     "GPT2DoubleHeadsModel",

@@ -1,5 +1,13 @@
 """Transformer-XL (arXiv:1901.02860) for the model registry. Every name is imported when it is first used."""
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from registry_transfo_xl.config import TransfoXLConfig
+    from registry_transfo_xl.corpus import TransfoXLCorpus
+    from registry_transfo_xl.iterators import LMMultiFileIterator, LMOrderedIterator, LMShuffledIterator
+    from registry_transfo_xl.modeling import TransfoXLLMHeadModel, TransfoXLModel
+    from registry_transfo_xl.tokenization import TransfoXLTokenizer
+
 __all__ = [
     "LMMultiFileIterator",
     "LMOrderedIterator",

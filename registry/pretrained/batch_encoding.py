@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-__all__ = ["BatchEncoding", "Truncation", "as_tensors", "pad_columns", "shares"]
+__all__ = ["TRUNCATIONS", "BatchEncoding", "Truncation", "as_tensors", "pad_columns", "shares"]
 
 Truncation = bool | Literal["longest_first", "only_first", "only_second", "do_not_truncate"]
+TRUNCATIONS = (True, False, "longest_first", "only_first", "only_second", "do_not_truncate")
 
 
 class BatchEncoding(dict[str, Any]):
@@ -98,10 +99,6 @@ def shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[
         return first - over, second
     if truncation == "only_second":
         return first, second - over
-    if truncation not in (True, "longest_first"):
-        raise ValueError(
-            f"truncation is expected to be True, False, 'longest_first', 'only_first' or 'only_second', but is {truncation!r}"
-        )
     if second == 0:
         return room, 0
     # The longer one is cut until both are alike; an odd token goes to the longer, between equals to the second.

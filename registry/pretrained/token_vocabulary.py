@@ -152,4 +152,7 @@ class TokenVocabulary:
 def as_list(ids: Any) -> list[int]:
     """Return ids, given as one number, a list, an array or a one-dimensional tensor, as a list."""
     values = ids.tolist() if hasattr(ids, "tolist") else ids
-    return [values] if isinstance(values, int) else list(values)
+    numbers = [values] if isinstance(values, int) else list(values)
+    if (least := min(numbers, default=0)) < 0:
+        raise ValueError(f"ids are expected to be 0 or more, but hold {least}; leave out what is ignored")
+    return numbers

@@ -15,7 +15,7 @@ from tokenizers import AddedToken
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError
-from registry.pretrained.batch_encoding import BatchEncoding, Truncation, as_tensors, pad_columns, shares
+from registry.pretrained.batch_encoding import TRUNCATIONS, BatchEncoding, Truncation, as_tensors, pad_columns, shares
 from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine, TextEncoding
 from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, TokenVocabulary, as_list
@@ -366,6 +366,8 @@ class PreTrainedTokenizer(TokenVocabulary):
         return [item if isinstance(item, int) else self.convert_tokens_to_ids(item) for item in text]
 
     def _limit(self, truncation: Truncation, max_length: int | None) -> int | None:
+        if truncation not in TRUNCATIONS:
+            raise ValueError(f"truncation is expected to be one of {', '.join(map(repr, TRUNCATIONS))}, but is {truncation!r}")
         if truncation in (False, "do_not_truncate"):
             return None
         return self.model_max_length if max_length is None else max_length
@@ -424,6 +426,8 @@ class PreTrainedTokenizer(TokenVocabulary):
             longest = max(longest, wanted or 0)
         elif padding not in (True, "longest"):
             raise ValueError(f"padding is expected to be True, False, 'longest' or 'max_length', but is {padding!r}")
+        if multiple is not None and multiple < 1:
+            raise ValueError(f"pad_to_multiple_of is expected to be at least 1, but is {multiple}")
         return longest if multiple is None else -(-longest // multiple) * multiple
 
     # -- special tokens around a text ----------------------------------------------------------------------------------

@@ -284,6 +284,8 @@ def test_what_is_no_vocabulary_is_refused(tmp_path: Path, content: str | bytes, 
     [
         ({"padding": "longer"}, "padding is expected"),
         ({"truncation": "first", "max_length": 4}, "truncation is expected"),
+        ({"truncation": "nonsense"}, "truncation is expected"),
+        ({"padding": True, "pad_to_multiple_of": 0}, "pad_to_multiple_of"),
         ({"return_tensors": "tf"}, "return_tensors is expected"),
         ({"return_tensors": "pt"}, "padding=True"),
         ({"max_length": 1, "truncation": True}, "raise max_length"),
@@ -292,6 +294,11 @@ def test_what_is_no_vocabulary_is_refused(tmp_path: Path, content: str | bytes, 
 def test_wrong_options_are_named(real: BertTokenizer, options: dict[str, Any], what: str) -> None:
     with pytest.raises(ValueError, match=what):
         real(["one two three", "one two three four five"], **options)
+
+
+def test_ids_that_are_none_are_named(real: BertTokenizer) -> None:
+    with pytest.raises(ValueError, match="hold -100"):
+        real.decode([101, -100])
 
 
 def test_arrays_and_moving(real: BertTokenizer) -> None:
