@@ -178,8 +178,6 @@ def test_missing_package_names_the_extra(folder: Path, monkeypatch: pytest.Monke
 
 
 def test_road_of_the_paper_gives_known_words_with_the_real_packages() -> None:
-    pytest.importorskip("spacy")
-    pytest.importorskip("ftfy")
     split = registry_gpt.tokenization._word_splitter()
     # What 1.2.0 gave with spaCy 3.8 and ftfy 6.3, once its call of spaCy is repaired.
     assert split("Don't stop...\n\n“Mr. Smith's” café—ok") == [
