@@ -20,7 +20,7 @@ from registry.catalog.layers import (
     signature,
 )
 from registry.catalog.names import user_path
-from registry.errors import CatalogError, CheckpointError, ConfigError, RegistryWarning
+from registry.errors import CatalogError, CheckpointError, ConfigError, RegistryWarning, UnknownFamily
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.store.cache import Cache
@@ -480,7 +480,11 @@ class ModelRegistry:
                     f"family of model {target.entry.name!r} is expected to be {target.entry.family!r}, as its entry says, "
                     f"but {family!r} was given"
                 )
-            return self.families.get(target.entry.family)
+            try:
+                return self.families.get(target.entry.family)
+            except UnknownFamily as error:
+                place = target.entry.origins["family"]
+                raise UnknownFamily(f"{place}: {error.message}", family=error.family, known=error.known) from None
         if family is not None:
             return self.families.get(family)
         if target.folder is not None and not (target.folder / "config.json").is_file():

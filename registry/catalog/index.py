@@ -176,7 +176,7 @@ class Catalog:
         message = f"model {name!r} is expected to be a name of the catalog or an existing path, but is neither"
         if close:
             message += f"; did you mean {' or '.join(repr(found) for found in close)}?"
-        elif re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        elif re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
             message += f"; for a repository of the model hub write 'hf://{name}@<revision>' and family="
         else:
             message += "; `registry list` shows the names"

@@ -69,7 +69,7 @@ class LoadReport(Mapping[str, list[object]]):
             ("missing", self.missing),
             ("unexpected", self.unexpected),
             ("mismatched", tuple(map(str, self.mismatched))),
-            ("newly initialized", self.newly_initialized),
+            ("newly initialized", tuple(name for name in self.newly_initialized if name not in self.missing)),
         ):
             if names:
                 more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,6 @@ class SafetensorsFile:
         return tensor
 
     def parameters(self) -> int:
-        """Return the number of scalars in the file, from the header alone."""
-        total = 0
-        for name in self.names():
-            count = 1
-            for size in self._file.get_slice(name).get_shape():
-                count *= size
-            total += count
-        return total
+        """Return the number of floating point scalars in the file, from the header alone: integers are no weights."""
+        slices = [self._file.get_slice(name) for name in self.names()]
+        return sum(math.prod(part.get_shape()) for part in slices if part.get_dtype().startswith(("F", "BF")))

@@ -7,6 +7,7 @@ import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 import click
 
@@ -62,7 +63,10 @@ def list_command(pattern: str, as_json: bool) -> None:
 def info(name: str, cache_dir: str | None, as_json: bool) -> None:
     """Show what NAME means: every field with the file and line that says it, its files, and what is cached."""
     registry = default_registry()
-    entry = registry.resolve(name)
+    entry = registry.maybe_resolve(name)
+    if entry is None and Path(name).exists():
+        raise click.UsageError(f"{name} is a path, and info is about names of the catalog; `registry try {name}` takes it")
+    entry = entry or registry.resolve(name)
     family: Family | None = None
     cached: dict[str, StoredFile] = {}
     parameters = None

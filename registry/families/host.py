@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterable
@@ -90,6 +91,8 @@ class PluginHost:
             known = self.names()
             close = get_close_matches(name, known, n=1)
             what = f"did you mean {close[0]!r}?" if close else "install the package that provides it"
+            if not close and os.environ.get("REGISTRY_PLUGINS_DISABLED"):
+                what += ", or take it out of REGISTRY_PLUGINS_DISABLED"
             raise UnknownFamily(
                 f"family {name!r} is expected to be one of {', '.join(known) or 'none installed'}, but is not; {what}",
                 family=name,

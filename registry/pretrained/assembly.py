@@ -142,11 +142,14 @@ class Assembly:
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
         vocabulary: dict[str, Path] = {}
+        alone = self._target.file
+        if alone is not None and (alone.endswith((".safetensors", INDEX_SUFFIX)) or alone in files.get("weights", ())):
+            alone = None  # weights: the vocabulary lies beside them
         for role in (role for role in files if role not in ("weights", "config")):
-            if self._target.file is None:
+            if alone is None:
                 vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
             elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
-                vocabulary[f"{role}_file"] = self.need((self._target.file,), "vocabulary").path
+                vocabulary[f"{role}_file"] = self.need((alone,), "vocabulary").path
             elif found := self._store.first(self._target.place, files[role]):
                 vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
         side_files = {name: file.path for name, file in self.side_files().items()}

@@ -131,7 +131,10 @@ def _judge(model: PreTrainedModel, report: LoadReport, strict: bool | None, igno
     if strict is False:
         return
     if strict and not (report.clean or (ignore_mismatched_sizes and not (report.missing or report.unexpected))):
-        raise CheckpointError(f"{report.source} is expected to fit {name} exactly, but does not: {report.summary()}; {hint}")
+        raise CheckpointError(
+            f"{report.source} is expected to fit {name} exactly, but does not: {report.summary()}; "
+            "leave strict out to allow new heads and dropped ones"
+        )
     if report.mismatched and not ignore_mismatched_sizes:
         raise CheckpointError(
             f"shapes in {report.source} are expected to be those of {name}, but differ: "

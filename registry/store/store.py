@@ -204,7 +204,8 @@ class Store:
         if self._offline:
             raise OfflineError(
                 f"file {name!r} is expected to be in the cache, because the network is off, but is not; "
-                f"unset REGISTRY_OFFLINE once to fetch {redact(url)}",
+                "allow the network once (offline=True, --offline, REGISTRY_OFFLINE and HF_HUB_OFFLINE forbid it) to fetch "
+                f"{redact(url)}",
                 url=redact(url),
             )
         try:

@@ -329,3 +329,15 @@ def test_colours_are_for_terminals_that_want_them(
 def test_json_is_never_coloured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     assert json.loads(CliRunner().invoke(cli, ["list", "--json"], color=True).output)
+
+
+def test_info_of_a_path_says_what_takes_paths(run: Run, tiny_bert: Path) -> None:
+    done = run("info", tiny_bert)
+    assert done.code == 2 and "info is about names" in done.err
+    assert "hf://" not in run("info", "./absent").err
+
+
+def test_a_family_that_is_none_is_shown_with_its_place(run: Run) -> None:
+    Path("models.yaml").write_text("registry: 1\nmodels:\n  mine: {family: brt, source: ./x}\n")
+    done = run("fetch", "mine")
+    assert done.code == 1 and "models.yaml:3: family 'brt'" in done.err

@@ -368,3 +368,9 @@ def test_names_of_2019_for_the_same_things(real: BertTokenizer) -> None:
     assert real.convert_tokens_to_string(real.tokenize("unbelievable")) == "unbelievable"
     assert real.encode_plus("one two three four", max_length=4)["input_ids"] == real.encode("one two", max_length=4)
     assert real.batch_encode_plus(["a", "b"])["input_ids"] == real(["a", "b"])["input_ids"]
+
+
+def test_a_weights_file_has_its_vocabulary_beside_it(vocabulary: Path, tmp_path: Path) -> None:
+    build("BertModel").save_pretrained(tmp_path / "m")
+    BertTokenizer(vocabulary).save_pretrained(tmp_path / "m")
+    assert registry.load_tokenizer(tmp_path / "m" / "model.safetensors").tokenize("hello") == ["hello"]

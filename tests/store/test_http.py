@@ -568,11 +568,11 @@ def test_a_network_failure_never_reads_as_an_unknown_name(
 
 def test_a_name_that_cannot_be_looked_up_in_dns_is_a_download_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: object, **kwargs: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        raise socket.gaierror(socket.EAI_NONAME, "address is not found")
 
     catalog(tmp_path, "https://models.acme.internal/support", monkeypatch)
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    with pytest.raises(DownloadError, match=r"models\.acme\.internal.*Name or service not known"):
+    with pytest.raises(DownloadError, match=r"models\.acme\.internal.*address is not found"):
         registry.fetch("acme-support")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
@@ -225,6 +226,8 @@ def _reason(error: BaseException) -> str:
         current = current.__cause__ or current.__context__ or getattr(current, "reason", None)
         if not isinstance(current, BaseException):
             break
+    if any(isinstance(cause, socket.gaierror) for cause in seen):
+        return "the host's address is not found"
     for cause in reversed(seen):
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
