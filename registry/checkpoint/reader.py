@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Checkpoint", "StateDict", "checkpoint_format", "open_checkpoint", "shard_names"]
+__all__ = ["INDEX_SUFFIX", "Checkpoint", "StateDict", "checkpoint_format", "open_checkpoint", "shard_names"]
 
 INDEX_SUFFIX = ".index.json"
 

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from registry.checkpoint.reader import INDEX_SUFFIX
 from registry.errors import CheckpointError
 from registry.store.files import sync_folder
 
@@ -154,7 +155,7 @@ def write_weights(
             "weight_map": {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard},
         }
         text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        (folder / f"{stem}.{suffix}.index.json").write_text(text, encoding="utf-8")
+        (folder / f"{stem}.{suffix}{INDEX_SUFFIX}").write_text(text, encoding="utf-8")
     for name, shard in zip(names, shards, strict=True):
         if safe:
             from safetensors.torch import save_file

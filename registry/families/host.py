@@ -27,6 +27,7 @@ class PluginHost:
         self._find = entry_points
         self._lock = threading.RLock()
         self._points: dict[str, list[EntryPoint]] | None = None
+        self._sources: list[CatalogSource] | None = None
         self._loaded: dict[str, Family] = {}
         self._failed: dict[str, PluginError] = {}
         self._registered: dict[str, Family] = {}
@@ -128,6 +129,12 @@ class PluginHost:
 
     def catalog_sources(self) -> list[CatalogSource]:
         """Locate the models.yaml beside each plugin, in its top-level package, without importing anything."""
+        with self._lock:
+            if self._sources is None:
+                self._sources = self._locate_catalogs()
+            return self._sources
+
+    def _locate_catalogs(self) -> list[CatalogSource]:
         sources: dict[str, CatalogSource] = {}
         for claims in self.entry_points().values():
             for point in claims:

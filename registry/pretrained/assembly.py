@@ -178,4 +178,4 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
 
 def _names_config(name: str) -> bool:
     """Whether the name of a file is that of a configuration, and not of weights or their index."""
-    return name.endswith(".json") and not name.endswith(".index.json")
+    return name.endswith(".json") and not name.endswith(INDEX_SUFFIX)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -46,15 +45,11 @@ def path_target(path: Path, label: str) -> Target:
 
 def entry_target(entry: ModelEntry) -> Target:
     """Return the target of a catalog's entry."""
-    folder = None
-    if scheme_of(entry.source) in ("file", "package"):
-        with contextlib.suppress(DownloadError):  # the store says so, after it has tried the mirrors
-            folder = local_path(entry.source)
     return Target(
         entry.name,
         Place((entry.source, *entry.mirrors), entry.files),
         entry,
-        folder=folder,
+        folder=_local_folder(entry.source),
         config=entry.config,
         tokenizer=entry.tokenizer,
     )
@@ -66,11 +61,17 @@ def url_target(url: str) -> Target:
     single = _FILE.search(path.rpartition("/")[2]) is not None
     folder, _, name = path.rpartition("/") if single else (path, "", "")
     source = folder + url[len(path) :] if single else url
-    local = None
-    if scheme_of(url) in ("file", "package"):
-        with contextlib.suppress(DownloadError):
-            local = local_path(folder)
-    return Target(redact(url), Place((source,)), folder=local, file=name or None)
+    return Target(redact(url), Place((source,)), folder=_local_folder(folder), file=name or None)
+
+
+def _local_folder(source: str) -> Path | None:
+    """Return the folder on this machine that a source means; None for a remote one, or a package that is not there."""
+    if scheme_of(source) not in ("file", "package"):
+        return None
+    try:
+        return local_path(source)
+    except DownloadError:  # the store says so, after it has tried the mirrors
+        return None
 
 
 def newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
