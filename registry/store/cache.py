@@ -1,9 +1,12 @@
 """The cache on disk: content-addressed blobs, what is known of URLs, and folders with conventional names.
 
     blobs/sha256/ab/abcd…          the bytes, read-only, complete and verified before they get this name
-    blobs/sha256/ab/abcd….json     the stamp: size and time of the blob when its hash was last checked
+    blobs/sha256/ab/abcd….json     the stamp: size and time of the blob when its hash was last checked, and what it is
+    blobs/sha256/ab/….partial      a file that is being brought, private to one process, with its journal
     refs/12/12cd….json             what a URL was found to be (named by the hash of the URL)
     folders/<name>-<hash>/         conventional file names for other programs
+    folders/<name>-<hash>.json     which blobs such a folder holds
+    quarantine/abcd…               bytes that were to be abcd… and are not, kept to be looked at
     locks/…                        only save work; nothing depends on them
 
 No symbolic links. Everything appears by a rename within one folder, so a reader sees all of a file or none of it.
@@ -17,23 +20,21 @@ import json
 import logging
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from registry.errors import CacheError
 from registry.store.files import sync_folder, write_atomically
+from registry.store.owner import owner_token
 from registry.store.source import redact
 
-__all__ = ["CHUNK", "Cache", "Ref", "file_sha256"]
+__all__ = ["VERSION", "About", "Cache", "Ref", "cache_error", "file_sha256", "read_json", "stamp_path"]
 
-#: Bytes read, hashed and written at a time.
-CHUNK = 4 << 20
-
-_VERSION = 1
+#: The version of every record in the cache.
+VERSION = 1
 #: Smaller files are copied into a folder; larger ones are hard links where the file system has them.
 _LINK_FROM = 1 << 20
 
@@ -54,6 +55,15 @@ class Ref:
     commit: str = ""
     #: For a file in place: its time when it was hashed.
     mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a blob is, for people: the model and file name that it was first brought for, and from where."""
+
+    model: str = ""
+    name: str = ""
+    url: str = ""
 
 
 def file_sha256(path: Path) -> str:
@@ -91,7 +101,7 @@ class Cache:
                 stat = path.stat()
             except OSError:
                 continue
-            stamp = _read_json(_stamp(path))
+            stamp = read_json(stamp_path(path))
             if stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):
                 return path
             own = root == self.root
@@ -102,27 +112,17 @@ class Cache:
             if intact:
                 if own:  # a tier is only read, even where it could be written: its next hit hashes again
                     with contextlib.suppress(CacheError):
-                        self._write_stamp(path, stat)
+                        self._write_stamp(path, stat, _about(stamp))
                 return path
             logger.warning("the cached file %s is damaged and is not used", path)
             if own:
                 with contextlib.suppress(OSError):
                     if path.stat().st_ino != stat.st_ino:  # another process has brought it anew meanwhile
                         return self.lookup(digest)
-                    path.unlink()
+                    self.quarantine(path, digest)
         return None
 
-    def partial(self, key: str) -> tuple[Path, BinaryIO]:
-        """Create a private file, open for writing, beside the place of the blob that it may become."""
-        folder = self.blob(key).parent
-        path = folder / f"{key}.{os.getpid()}-{secrets.token_hex(4)}.partial"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            return path, path.open("xb")
-        except OSError as error:
-            raise _cache_error(path, error) from error
-
-    def publish(self, partial: Path, digest: str) -> Path:
+    def publish(self, partial: Path, digest: str, about: About) -> Path:
         """Give a complete, synced, verified private file its name. The last step of every download."""
         path = self.blob(digest)
         try:
@@ -132,20 +132,83 @@ class Cache:
             partial.replace(path)
             sync_folder(path.parent)
         except OSError as error:
-            raise _cache_error(path, error) from error
-        self._write_stamp(path, stat)
+            raise cache_error(path, error) from error
+        self._write_stamp(path, stat, about)
         return path
 
-    def _write_stamp(self, path: Path, stat: os.stat_result) -> None:
+    def adopt(self, found: Path, digest: str, about: About) -> Path:
+        """Take over a verified file of another program's cache: as a hard link, or as a copy where a link fails.
+
+        A link shares its bytes with that program's file. When those are changed, the stamp no longer fits, and the blob is
+        hashed again before it is used.
+        """
+        path = self.blob(digest)
+        stage = path.with_name(f"{digest}.{owner_token()}.partial")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(found.resolve(), stage)
+            except OSError:  # another device, or a file system without hard links
+                self.require_space(found.stat().st_size)
+                shutil.copyfile(found, stage)
+                with stage.open("rb+") as file:
+                    os.fsync(file.fileno())
+                if file_sha256(stage) != digest:
+                    raise OSError(f"{found} changed while it was copied") from None
+                return self.publish(stage, digest, about)
+            stat = stage.stat()
+            stage.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise cache_error(path, error) from error
+        finally:
+            with contextlib.suppress(OSError):
+                stage.unlink(missing_ok=True)
+        self._write_stamp(path, stat, about)
+        return path
+
+    def quarantine(self, path: Path, digest: str) -> Path:
+        """Put a file away that was to have this digest and has not; the last one of each digest is kept.
+
+        Raises:
+            OSError: when it cannot be moved.
+        """
+        place = self.root / "quarantine" / digest
+        place.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(place)
+        with contextlib.suppress(OSError):
+            stamp_path(path).unlink()
+        return place
+
+    def require_space(self, count: int) -> None:
+        """Raise when the disk has not `count` bytes to give.
+
+        Raises:
+            CacheError: before anything is written.
+        """
+        folder = next((parent for parent in (self.root, *self.root.parents) if parent.is_dir()), self.root)
+        try:
+            free = shutil.disk_usage(folder).free
+        except OSError:  # what cannot be told is found out by writing
+            return
+        if count > free:
+            raise CacheError(
+                f"disk of cache {self.root} is expected to have {count:,} bytes free, but has {free:,}; free space "
+                "(`registry cache prune` helps), or set REGISTRY_CACHE to another folder",
+                path=str(self.root),
+            )
+
+    def _write_stamp(self, path: Path, stat: os.stat_result, about: About) -> None:
         """Note that the bytes that had this size and time when they were hashed are right."""
-        self.write_json(_stamp(path), {"version": _VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns})
+        stamp = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, **asdict(about)}
+        self.write_json(stamp_path(path), stamp)
 
     # -- refs ------------------------------------------------------------------------------------------------------
 
     def read_ref(self, url: str) -> Ref | None:
         """Return what is known of a URL, or None; a damaged record is as if absent."""
         for root in self.folders:
-            data = _read_json(root / _ref_name(url))
+            data = read_json(root / _ref_name(url))
             if data is not None and data.get("url") == redact(url) and (ref := _ref(url, data)):
                 return ref
         return None
@@ -153,7 +216,7 @@ class Cache:
     def write_ref(self, ref: Ref) -> None:
         """Record what a URL is."""
         # The URL may hold a secret; the name of the record, its hash, tells it from others.
-        self.write_json(self.root / _ref_name(ref.url), {"version": _VERSION, **asdict(ref), "url": redact(ref.url)})
+        self.write_json(self.root / _ref_name(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
 
     # -- folders ---------------------------------------------------------------------------------------------------
 
@@ -165,7 +228,7 @@ class Cache:
         missing = [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
         if not missing:
             return folder
-        stage = folder.with_name(f".{folder.name}.{os.getpid()}-{secrets.token_hex(4)}")
+        stage = folder.with_name(f".{folder.name}.{owner_token()}")
         try:
             for name in missing:
                 target = stage / name
@@ -179,9 +242,11 @@ class Cache:
                     (stage / name).replace(folder / name)
             sync_folder(folder.parent)
         except OSError as error:
-            raise _cache_error(folder, error) from error
+            raise cache_error(folder, error) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+        held = {name: digest for name, (_, digest) in files.items()}
+        self.write_json(folder.with_name(f"{folder.name}.json"), {"version": VERSION, "model": label, "files": held})
         return folder
 
     # -- small files -----------------------------------------------------------------------------------------------
@@ -192,10 +257,11 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(data))
         except OSError as error:
-            raise _cache_error(path, error) from error
+            raise cache_error(path, error) from error
 
 
-def _stamp(blob: Path) -> Path:
+def stamp_path(blob: Path) -> Path:
+    """Return where the stamp of a blob stands."""
     return blob.with_name(f"{blob.name}.json")
 
 
@@ -215,12 +281,18 @@ def _ref(url: str, data: Mapping[str, Any]) -> Ref | None:
     return ref if usable else None
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _about(stamp: Mapping[str, Any] | None) -> About:
+    said = {key: (stamp or {}).get(key, "") for key in ("model", "name", "url")}
+    return About(**{key: value for key, value in said.items() if isinstance(value, str)})
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a small record; a damaged one, or one of a newer version of this library, is as if absent."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
         return None
-    return data if isinstance(data, dict) and data.get("version") == _VERSION else None
+    return data if isinstance(data, dict) and data.get("version") == VERSION else None
 
 
 def _same(path: Path, blob: Path) -> bool:
@@ -246,7 +318,8 @@ def _link_or_copy(blob: Path, target: Path) -> None:
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
 
 
-def _cache_error(path: Path, error: OSError) -> CacheError:
+def cache_error(path: Path, error: OSError) -> CacheError:
+    """Return the error that says why the cache cannot be written."""
     return CacheError(
         f"cache file {path} is expected to be writable, but is not ({error.strerror or error}); "
         "free space, mend its permissions, or set REGISTRY_CACHE to another folder",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from pathlib import Path
+
+from registry.store.owner import owner_token
 
 __all__ = ["sync_folder", "write_atomically"]
 
@@ -16,7 +17,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: when the folder cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(f".{path.name[:150]}.{owner_token()}.tmp")
     try:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
         temporary.replace(path)

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Self
 from registry.catalog.entry import FilePin
 from registry.catalog.schema import Host
 from registry.errors import CacheError, DownloadError, IntegrityError, OfflineError, RegistryError
-from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.events import FileEvent, Observer, notify
 from registry.store.locks import file_lock
+from registry.store.patience import Patience
 from registry.store.source import redact
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
@@ -41,6 +44,8 @@ class Place:
 
     sources: tuple[str, ...]
     pins: Mapping[str, FilePin] = field(default_factory=dict)
+    #: What people call the model.
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ class StoredFile:
 
 
 class Store:
-    """One operation's view of the cache and the network. Use it as a context manager; it is not for several threads."""
+    """One operation's view of the cache and the network. Use it as a context manager; its methods are safe for threads."""
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class Store:
         hosts: Mapping[str, Host] | None = None,
         refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Set up for one operation.
 
@@ -73,6 +79,7 @@ class Store:
             hosts: what the catalog says of hosts.
             refresh: ask anew what URLs were found to be in the past.
             proxies: scheme to proxy, before those of the environment.
+            observers: who is told what happens to each file.
         """
         self.cache = cache
         self._offline = offline
@@ -81,6 +88,9 @@ class Store:
         self._commits: dict[str, str] = {}
         self._new_commits: set[str] = set()
         self._absent: dict[str, str] = {}
+        self._observers = tuple(observers)
+        self._lock = threading.Lock()
+        self._given: set[Path] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -111,11 +121,12 @@ class Store:
         """
         pin = place.pins.get(name, FilePin())
         if found := self._cached_by_pin(name, pin) or self._cached_by_url(place, name, pin):
-            return found
+            return self._reused(place, found)
         failures: list[RegistryError] = []
-        for source in _sources(place, pin):
+        sources = self._sources(place, pin)
+        for number, source in enumerate(sources, start=1):
             try:
-                return self._get_from(source, name, pin)
+                return self._get_from(source, place.label, name, pin, more_sources=number < len(sources))
             except FileMissing:
                 continue
             except (DownloadError, IntegrityError, OfflineError) as error:
@@ -133,12 +144,17 @@ class Store:
             return only
         return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
 
+    def vanished(self) -> bool:
+        """Whether a file that was given out is gone: somebody pruned the cache, and all can be had anew."""
+        with self._lock:
+            return any(not path.exists() for path in self._given)
+
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""
         pin = place.pins.get(name, FilePin())
         if found := self._cached_by_pin(name, pin):
             return found
-        for source in _sources(place, pin):
+        for source in self._sources(place, pin):
             with contextlib.suppress(DownloadError, IntegrityError):
                 transport = self._transports.for_source(source)
                 url = self._url(transport, source, name, pin)
@@ -149,6 +165,20 @@ class Store:
         return None
 
     # ------------------------------------------------------------------------------------------------------------------
+
+    def _sources(self, place: Place, pin: FilePin) -> tuple[str, ...]:
+        """Return where a file may come from, in order: its own address alone, when it has one; then mirrors of each."""
+        return self._transports.with_mirrors((pin.url,) if pin.url else place.sources)
+
+    def _reused(self, place: Place, file: StoredFile) -> StoredFile:
+        """Tell the observers that a file is here already."""
+        with self._lock:
+            self._given.add(file.path)
+        if self._observers:
+            size = file.path.stat().st_size
+            event = FileEvent(model=place.label, name=file.name, size=size, done=size, sha256=file.sha256, path=file.path)
+            notify(self._observers, "reused", event)
+        return file
 
     def _url(self, transport: Transport, source: str, name: str, pin: FilePin) -> str:
         """Return the URL of a file; with an address of its own that address is the source."""
@@ -171,7 +201,7 @@ class Store:
 
     def _cached_by_url(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
         """Return the file as any source gave it before, so that one that is down now is not asked."""
-        for source in _sources(place, pin):
+        for source in self._sources(place, pin):
             with contextlib.suppress(DownloadError, IntegrityError):  # told when the source has its turn
                 transport = self._transports.for_source(source)
                 if not transport.remote:  # what is on this machine is looked at, in its turn
@@ -194,13 +224,14 @@ class Store:
         path = self.cache.lookup(ref.sha256)
         return StoredFile(name, path, ref.sha256, ref.trust) if path else None
 
-    def _get_from(self, source: str, name: str, pin: FilePin) -> StoredFile:
+    def _get_from(self, source: str, label: str, name: str, pin: FilePin, *, more_sources: bool) -> StoredFile:
         transport = self._transports.for_source(source)
+        place = Place((source,), label=label)
         url = self._url(transport, source, name, pin)
         if not transport.remote:
-            return self._in_place(transport.describe(url), name, pin)
+            return self._reused(place, self._in_place(transport.describe(url), name, pin))
         if found := self._cached_by_ref(url, name, pin):
-            return found
+            return self._reused(place, found)
         if self._offline:
             raise OfflineError(
                 f"file {name!r} is expected to be in the cache, because the network is off, but is not; "
@@ -209,46 +240,83 @@ class Store:
                 url=redact(url),
             )
         try:
-            resource = transport.describe(url)
+            resource = self._describe(transport, source, name, pin, more_sources)
         except FileMissing as missing:
             self._hold(transport, source, missing.commit)
-            self._absent[self._url(transport, source, name, pin)] = source
+            with self._lock:
+                self._absent[self._url(transport, source, name, pin)] = source
             raise
-        self._hold(transport, source, resource.commit)
         url = self._url(transport, source, name, pin)
         try:
-            file = self._download(transport, resource, url, name, pin)
+            file = self._download(transport, resource, url, label, name, pin, more_sources)
         except FileMissing:
-            self._absent[url] = source
+            with self._lock:
+                self._absent[url] = source
             raise
         self._record_commit(source)
+        with self._lock:
+            self._given.add(file.path)
         return file
+
+    def _describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
+        """Ask what a place says of a file, at the commit that this operation holds its revision to."""
+        patience = Patience(more_sources=more_sources)
+        while True:
+            resource = patience.insist(lambda: transport.describe(self._url(transport, source, name, pin)))
+            self._hold(transport, source, resource.commit)
+            held = self._commits.get(source)
+            if not held or resource.commit in (None, held):
+                return resource
+            # Another thread's question was answered first, and the revision has moved since.
 
     def _hold(self, transport: Transport, source: str, commit: str | None) -> None:
         """Hold a moving revision to a commit: at once for this operation, for later ones when a file of it is here."""
-        if commit and not self._commits.get(source) and transport.at(source, commit) != source:
-            self._commits[source] = commit
-            self._new_commits.add(source)
+        with self._lock:
+            if commit and not self._commits.get(source) and transport.at(source, commit) != source:
+                self._commits[source] = commit
+                self._new_commits.add(source)
 
-    def _download(self, transport: Transport, resource: Resource, url: str, name: str, pin: FilePin) -> StoredFile:
+    def _download(
+        self,
+        transport: Transport,
+        resource: Resource,
+        url: str,
+        label: str,
+        name: str,
+        pin: FilePin,
+        more_sources: bool,
+    ) -> StoredFile:
         held = None if self._refresh else self.cache.read_ref(url)
         known = pin.sha256 or (held.sha256 if held else None)
         sha256, size = check_claims(resource, known, pin.size)
         trust = "catalog" if pin.sha256 else "hub" if resource.sha256 or resource.git_sha1 else "first-use"
         if trust == "first-use":
             _refuse_unpinned(url)
+        place = Place((), label=label)
         if sha256 and (found := self._already_here(url, name, sha256, size, trust)):
-            return found
+            return self._reused(place, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
+        about = About(label, name, redact(url))
         with file_lock(self.cache.root / "locks" / f"{key}.lock"):
             # Whoever held the lock before may have brought the file.
             found = self._already_here(url, name, sha256, size, trust) if sha256 else self._cached_by_ref(url, name, pin)
             if found:
-                return found
-            path, digest, count = transfer(self.cache, transport, resource, label=name, sha256=sha256, size=size)
+                return self._reused(place, found)
+            path, digest, count = transfer(
+                self.cache,
+                transport,
+                resource,
+                about,
+                sha256=sha256,
+                size=size,
+                observers=self._observers,
+                more_sources=more_sources,
+            )
             self.cache.write_ref(Ref(url, digest, count, trust))
         if trust == "first-use" and held is None:
             logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
+        event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
+        notify(self._observers, "published", event)
         return StoredFile(name, path, digest, trust)
 
     def _already_here(self, url: str, name: str, sha256: str, size: int | None, trust: str) -> StoredFile | None:
@@ -279,8 +347,10 @@ class Store:
         return StoredFile(name, resource.path, pin.sha256, "catalog")
 
     def _record_commit(self, source: str) -> None:
-        if source in self._new_commits:
-            self._new_commits.remove(source)
+        with self._lock:
+            new = source in self._new_commits
+            self._new_commits.discard(source)
+        if new:
             with contextlib.suppress(CacheError):
                 self.cache.write_ref(Ref(source, trust="hub", commit=self._commits[source]))
 
@@ -290,11 +360,6 @@ class Store:
             self._record_commit(source)
             with contextlib.suppress(CacheError):
                 self.cache.write_ref(Ref(url, absent=True))
-
-
-def _sources(place: Place, pin: FilePin) -> tuple[str, ...]:
-    """Return where a file may come from, in order: its own address alone, when it has one."""
-    return (pin.url,) if pin.url else place.sources
 
 
 def _refuse_unpinned(url: str) -> None:

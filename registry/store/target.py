@@ -39,15 +39,15 @@ class Target:
 def path_target(path: Path, label: str) -> Target:
     """Return the target of an existing folder or file on this machine."""
     if path.is_dir():
-        return Target(label, Place((str(path),)), folder=path)
-    return Target(label, Place((str(path.parent),)), folder=path.parent, file=path.name)
+        return Target(label, Place((str(path),), label=label), folder=path)
+    return Target(label, Place((str(path.parent),), label=label), folder=path.parent, file=path.name)
 
 
 def entry_target(entry: ModelEntry) -> Target:
     """Return the target of a catalog's entry."""
     return Target(
         entry.name,
-        Place((entry.source, *entry.mirrors), entry.files),
+        Place((entry.source, *entry.mirrors), entry.files, entry.name),
         entry,
         folder=_local_folder(entry.source),
         config=entry.config,
@@ -61,7 +61,7 @@ def url_target(url: str) -> Target:
     single = _FILE.search(path.rpartition("/")[2]) is not None
     folder, _, name = path.rpartition("/") if single else (path, "", "")
     source = folder + url[len(path) :] if single else url
-    return Target(redact(url), Place((source,)), folder=_local_folder(folder), file=name or None)
+    return Target(redact(url), Place((source,), label=redact(url)), folder=_local_folder(folder), file=name or None)
 
 
 def _local_folder(source: str) -> Path | None:

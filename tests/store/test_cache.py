@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import registry.store.cache
 from registry.errors import CacheError
-from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.partial import Partial
 from tests.store import workers
 from tests.store.helpers import BODY, OTHER, leftovers, listing, sha256
 
@@ -28,10 +29,14 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def publish(cache: Cache, body: bytes) -> Path:
     """Bring bytes into a cache as a transfer does."""
-    partial, file = cache.partial("key")
-    with file:
-        file.write(body)
-    return cache.publish(partial, sha256(body))
+    partial = Partial.claim(cache, "key", URL)
+    partial.begin(None, len(body))
+    with partial.writer(0) as writer:
+        writer.write(body)
+    try:
+        return cache.publish(partial.path, sha256(body), About("bert", "model.safetensors", URL))
+    finally:
+        partial.discard()
 
 
 def no_hashing(monkeypatch: pytest.MonkeyPatch) -> None:

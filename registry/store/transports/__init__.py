@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
 from registry.store.source import redact, scheme_of
-from registry.store.transports.protocol import FileMissing, Resource, Transport
+from registry.store.transports.credentials import Credentials
+from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span, Transient, Transport
 
-__all__ = ["FileMissing", "Resource", "Transport", "Transports"]
+__all__ = ["Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient", "Transport", "Transports"]
 
 
 class Transports:
@@ -19,6 +21,7 @@ class Transports:
         self._hosts = hosts
         self._proxies = proxies
         self._made: dict[str, Transport] = {}
+        self._lock = threading.Lock()
 
     def for_source(self, source: str) -> Transport:
         """Return the transport of a source's scheme.
@@ -27,9 +30,21 @@ class Transports:
             DownloadError: when there is none.
         """
         scheme = scheme_of(source)
-        if scheme not in self._made:
-            self._made[scheme] = self._make(scheme, source)
-        return self._made[scheme]
+        with self._lock:
+            if scheme not in self._made:
+                self._made[scheme] = self._make(scheme, source)
+            return self._made[scheme]
+
+    def with_mirrors(self, sources: Iterable[str]) -> tuple[str, ...]:
+        """Return sources, each followed by the same one at the mirrors that the catalog names for its host."""
+        if not any(host.mirrors for host in self._hosts.values()):
+            return tuple(sources)
+        found: dict[str, None] = {}
+        for source in sources:
+            found[source] = None
+            if scheme_of(source) in ("http", "https"):
+                found.update(dict.fromkeys(Credentials(self._hosts).mirrors(source)))
+        return tuple(found)
 
     def close(self) -> None:
         """Close every connection."""
@@ -50,7 +65,11 @@ class Transports:
             from registry.store.transports.hub import HubTransport
 
             return HubTransport(self._hosts, self._proxies)
+        if scheme in ("s3", "gs", "az"):
+            from registry.store.transports.object_store import ObjectStoreTransport
+
+            return ObjectStoreTransport()
         raise DownloadError(
-            f"scheme of {redact(source)} is expected to be file, package, http, https or hf, but is {scheme!r}",
+            f"scheme of {redact(source)} is expected to be file, package, http, https, hf, s3, gs or az, but is {scheme!r}",
             url=redact(source),
         )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
-import os
 import re
-import socket
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
@@ -13,34 +12,28 @@ from urllib.parse import quote, urljoin, urlsplit
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
 from registry.store.source import redact
-from registry.store.transports.protocol import FileMissing, Resource
+from registry.store.transports.credentials import Credentials, origin_of
+from registry.store.transports.protocol import Body, RangeRefused, Resource, Span
+from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import requests  # at run time only when a request is sent: addresses alone need no client
 
-__all__ = ["HttpTransport", "origin_of"]
+__all__ = ["HttpTransport", "content_length"]
 
 _TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two reads; a download as a whole has no limit
+#: In the time between two reads at least so many bytes must come, or the server has stalled.
+_LEAST = 1 << 10
+_PIECE = 1 << 18
 _MAX_REDIRECTS = 10
-_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _HEADERS = {
     "User-Agent": "pretrained-registry",
     # Hashes and lengths are of the file, so it must come as it is.
     "Accept-Encoding": "identity",
 }
-
-
-class _Bearer:
-    """A token. As an explicit auth object it also keeps `.netrc` from replacing it."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 
 
 class HttpTransport:
@@ -50,9 +43,10 @@ class HttpTransport:
 
     def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None = None) -> None:
         """`proxies`, by scheme, go before those of the environment."""
-        self._hosts = hosts
+        self.credentials = Credentials(hosts)
         self._proxies = dict(proxies or {})
-        self._opened: requests.Session | None = None
+        self._local = threading.local()
+        self._sessions: list[requests.Session] = []
 
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` below the folder `source`; a query of the folder stays at the end."""
@@ -67,39 +61,44 @@ class HttpTransport:
         """Return only the address: a plain server knows no hash, and the length comes with the content."""
         return Resource(url, url)
 
+    def parallelism(self, resource: Resource) -> int | None:
+        """Return what the catalog's `hosts:` says."""
+        return self.credentials.parallelism(resource.address)
+
     @contextmanager
-    def open(self, resource: Resource, chunk_size: int) -> Iterator[tuple[int | None, Iterator[bytes]]]:
+    def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
         """Send one GET and read its body."""
-        with self.request("GET", resource.address) as response:
+        headers = {}
+        if span is not None:
+            headers["Range"] = f"bytes={span.start}-{'' if span.stop is None else span.stop - 1}"
+            if span.validator is not None:
+                headers["If-Range"] = span.validator
+        with (
+            host_slot(origin_of(resource.address), self.parallelism(resource)),
+            self.request("GET", resource.address, headers) as response,
+        ):
+            if span is not None and response.status_code == 416:
+                raise RangeRefused(f"{redact(resource.url)} has not the part that was asked for", url=redact(resource.url))
             self.check(response, resource.url)
-            if response.status_code != 200:  # such as 206: a part that nobody asked for would pass for the whole
-                raise DownloadError(
-                    f"{redact(resource.url)} is expected to be sent whole, but the server answers {response.status_code}",
-                    url=redact(resource.url),
-                    status=response.status_code,
-                )
-            encoding = response.headers.get("Content-Encoding", "").lower()
-            if encoding not in ("", "identity"):
-                raise DownloadError(
-                    f"content of {redact(resource.url)} is expected to be unencoded, but is {encoding}",
-                    url=redact(resource.url),
-                )
-            length = content_length(response.headers.get("Content-Length", ""))
-            yield length, self._body(response, resource.url, chunk_size)
+            yield self._body(response, resource.url, span)
 
     def close(self) -> None:
-        """Close the session's connections."""
-        if self._opened is not None:
-            self._opened.close()
+        """Close the connections of every thread."""
+        for session in self._sessions:
+            session.close()
+        self._sessions.clear()
+        self._local = threading.local()
 
-    def request(self, method: str, url: str, *, follow: bool = True) -> requests.Response:
+    def request(
+        self, method: str, url: str, headers: Mapping[str, str] | None = None, *, follow: bool = True
+    ) -> requests.Response:
         """Send a request and follow its redirects, each hop with the credentials of its own origin only.
 
         Raises:
             DownloadError: when no answer comes, or a redirect is refused.
         """
         for _ in range(_MAX_REDIRECTS + 1):
-            response = self._send(method, url)
+            response = self._send(method, url, headers or {})
             if response.status_code not in _REDIRECTS or not follow:
                 return response
             response.close()
@@ -124,72 +123,89 @@ class HttpTransport:
             )
         return target
 
-    def check(self, response: requests.Response, url: str) -> None:
+    @staticmethod
+    def check(response: requests.Response, url: str) -> None:
         """Raise what a failed status means."""
-        status = response.status_code
-        if status < 400:
-            return
-        shown = redact(url)
-        if status in (404, 410):
-            raise FileMissing(f"{shown} is expected to be there, but the server answers {status}", url=shown, status=status)
-        hint = "check its token" if status in (401, 403) else "try again later, or add a mirror"
-        raise DownloadError(
-            f"{shown} is expected to be readable, but the server answers {status}; {hint}", url=shown, status=status
-        )
+        if response.status_code >= 400:
+            from registry.store.transports.failures import failed_status  # not needed while all goes well
 
-    def token_for(self, url: str) -> str | None:
-        """Return the secret of this URL's origin, if the catalog names one; only over https, or on this machine."""
-        scheme, name, port = origin_of(url)
-        shown = f"[{name}]" if ":" in name else name
-        host = self._hosts.get(f"{shown}:{port}")
-        if host is None and port == _PORTS.get(scheme):  # a host without a port is its scheme's own
-            host = self._hosts.get(shown)
-        if host is None or not (scheme == "https" or is_loopback(name)):
-            return None
-        return os.environ.get(host.token_env) or None
+            raise failed_status(response.status_code, response.headers, url)
 
-    @property
-    def _session(self) -> requests.Session:
-        if self._opened is None:
-            import requests
-
-            self._opened = requests.Session()
-        return self._opened
-
-    def _send(self, method: str, url: str) -> requests.Response:
+    def _send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
         try:
-            token = self.token_for(url)
             return self._session.request(
                 method,
                 url,
-                headers=_HEADERS,
-                auth=_Bearer(token) if token else None,
+                headers={**_HEADERS, **headers},
+                auth=self.credentials.for_url(url),
                 proxies=self._proxies,
+                verify=self.credentials.ca_file(url),
                 timeout=_TIMEOUT,
                 allow_redirects=False,
                 stream=True,
             )
         except (OSError, ValueError) as error:  # requests' own errors are OSErrors, as is a CA file that is not there
-            raise _unreachable(url, error) from None
+            from registry.store.transports.failures import failed_request
+
+            raise failed_request(url, error) from None
+
+    @property
+    def _session(self) -> requests.Session:
+        """The session of the thread that asks: connections are kept between its requests."""
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            import requests
+
+            session = self._local.session = requests.Session()
+            self._sessions.append(session)
+        return session
+
+    def _body(self, response: requests.Response, url: str, span: Span | None) -> Body:
+        status, headers, shown = response.status_code, response.headers, redact(url)
+        encoding = headers.get("Content-Encoding", "").lower()
+        if encoding not in ("", "identity"):
+            raise DownloadError(f"content of {shown} is expected to be unencoded, but is {encoding}", url=shown)
+        validator = _validator(headers)
+        pieces = self._pieces(response, url)
+        if status == 200:
+            return Body(
+                pieces,
+                size=content_length(headers.get("Content-Length", "")),
+                validator=validator,
+                ranges=headers.get("Accept-Ranges", "").lower() == "bytes",
+            )
+        if status != 206 or span is None:  # such as a part that nobody asked for, which would pass for the whole
+            raise DownloadError(
+                f"{shown} is expected to be sent whole, but the server answers {status}", url=shown, status=status
+            )
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
+        first, last = (int(found[1]), int(found[2])) if found else (-1, -1)
+        if found is None or first != span.start or last < first or (span.stop is not None and last >= span.stop):
+            raise RangeRefused(f"{shown} sends another part than was asked for", url=shown)
+        total = None if found[3] == "*" else int(found[3])
+        if total is None or last >= total:
+            raise RangeRefused(f"{shown} does not say what its part is a part of", url=shown)
+        return Body(pieces, start=first, stop=last + 1, size=total, validator=validator, ranges=True)
 
     @staticmethod
-    def _body(response: requests.Response, url: str, chunk_size: int) -> Iterator[bytes]:
+    def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
         from urllib3.exceptions import HTTPError
 
+        since, count = time.monotonic(), 0
         try:
-            while piece := response.raw.read(chunk_size):
+            while piece := response.raw.read1(_PIECE):
                 yield piece
+                count += len(piece)
+                if count >= _LEAST:
+                    since, count = time.monotonic(), 0
+                elif time.monotonic() - since > _TIMEOUT[1]:
+                    from registry.store.transports.failures import stalled
+
+                    raise stalled(url, _TIMEOUT[1])
         except (HTTPError, OSError) as error:
-            raise DownloadError(
-                f"content of {redact(url)} is expected to arrive whole, but broke off ({_reason(error)}); try again",
-                url=redact(url),
-            ) from None
+            from registry.store.transports.failures import torn
 
-
-def origin_of(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port: what a secret belongs to."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 80)
+            raise torn(url, error) from None
 
 
 def content_length(value: str) -> int | None:
@@ -197,40 +213,11 @@ def content_length(value: str) -> int | None:
     return int(value) if re.fullmatch(r"[0-9]{1,18}", value) else None
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _unreachable(url: str, error: Exception) -> DownloadError:
-    return DownloadError(
-        f"{redact(url)} is expected to answer, but does not ({_reason(error)}); check the network and proxy, "
-        "or set REGISTRY_OFFLINE=1 to use only what is cached",
-        url=redact(url),
-    )
-
-
-def _reason(error: BaseException) -> str:
-    """Return the innermost cause in words that cannot hold a URL, which may hold a secret."""
-    from urllib3.exceptions import IncompleteRead
-
-    seen: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in seen:
-        seen.append(current)
-        current = current.__cause__ or current.__context__ or getattr(current, "reason", None)
-        if not isinstance(current, BaseException):
-            break
-    if any(isinstance(cause, socket.gaierror) for cause in seen):
-        return "the host's address is not found"
-    for cause in reversed(seen):
-        if isinstance(cause, OSError) and cause.strerror:
-            return cause.strerror
-        if isinstance(cause, IncompleteRead) and cause.expected is not None:
-            return f"{cause.partial} bytes came, {cause.expected} were still to come"
-    return type(error).__name__
+def _validator(headers: Mapping[str, str]) -> str | None:
+    """Return what `If-Range` may name: a strong ETag, else the time of the last change (RFC 9110, 13.1.5)."""
+    etag = headers.get("ETag", "")
+    if re.fullmatch(r'"[\x21\x23-\x7e]*"', etag):
+        return etag
+    changed = headers.get("Last-Modified", "")
+    # Within the second in which a file was changed its time says nothing.
+    return changed if changed and changed != headers.get("Date") else None

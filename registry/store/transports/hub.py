@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from urllib.parse import quote, unquote
 
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
-from registry.store.transports.http import HttpTransport, content_length, is_loopback, origin_of
-from registry.store.transports.protocol import FileMissing, Resource
+from registry.store.transports.credentials import Credentials, origin_of
+from registry.store.transports.http import HttpTransport, content_length
+from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +53,11 @@ class HubTransport:
     def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None = None) -> None:
         """`proxies` as in `HttpTransport`."""
         self.endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-        self._http = _HubHttp(hosts, proxies, self.endpoint)
+        self._http = HttpTransport(hosts, proxies)
+        self._http.credentials = _HubCredentials(hosts, self.endpoint)
+        #: Where files lie now whose signed addresses had expired.
+        self._moved: dict[str, str] = {}
+        self._lock = threading.Lock()
 
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` in a repository."""
@@ -91,14 +98,31 @@ class HubTransport:
                 return Resource(url, address, git_sha1=etag if _SHA1.fullmatch(etag) else None, commit=commit)
         raise DownloadError(f"{url} is expected to resolve within 5 redirects, but does not", url=url)
 
+    def parallelism(self, resource: Resource) -> int | None:
+        """Return what the catalog's `hosts:` says of where the file lies."""
+        return self._http.parallelism(resource)
+
     @contextmanager
-    def open(self, resource: Resource, chunk_size: int) -> Iterator[tuple[int | None, Iterator[bytes]]]:
-        """Read the file from where the hub said it lies."""
+    def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
+        """Read the file from where the hub said it lies, or says now: a signed address is valid for a while only."""
+        current = replace(resource, address=self._moved.get(resource.url, resource.address))
+        opened = self._http.open(current, span)
         try:
-            with self._http.open(resource, chunk_size) as opened:
-                yield opened
+            body = opened.__enter__()
         except FileMissing as error:  # the hub has the file, and the place that it keeps it at has not
             raise DownloadError(error.message, url=error.url, status=error.status) from None
+        except DownloadError as error:
+            if error.status not in (400, 401, 403) or origin_of(current.address) == origin_of(self.endpoint):
+                raise
+            with self._lock:  # of several threads one asks
+                if self._moved.get(resource.url, resource.address) == current.address:
+                    self._moved[resource.url] = self.describe(resource.url).address
+            opened = self._http.open(replace(resource, address=self._moved[resource.url]), span)
+            body = opened.__enter__()
+        try:
+            yield body
+        finally:
+            opened.__exit__(None, None, None)
 
     def close(self) -> None:
         """Close the connections."""
@@ -134,18 +158,17 @@ class HubTransport:
         self._http.check(response, url)
 
 
-class _HubHttp(HttpTransport):
-    """HTTP that knows the hub's token."""
+class _HubCredentials(Credentials):
+    """Knows the hub's token too."""
 
-    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None, endpoint: str) -> None:
-        super().__init__(hosts, proxies)
+    def __init__(self, hosts: Mapping[str, Host], endpoint: str) -> None:
+        super().__init__(hosts)
         self._origin = origin_of(endpoint)
 
-    def token_for(self, url: str) -> str | None:
-        scheme, host, _ = origin = origin_of(url)
-        if origin == self._origin and (scheme == "https" or is_loopback(host)) and (token := os.environ.get("HF_TOKEN")):
-            return token
-        return super().token_for(url)
+    def token(self, url: str) -> tuple[str, str] | None:
+        if origin_of(url) == self._origin and (token := os.environ.get("HF_TOKEN")):
+            return "Authorization", f"Bearer {token}"
+        return super().token(url)
 
 
 def _commit(response: requests.Response) -> str | None:

@@ -11,9 +11,12 @@ from urllib.parse import unquote, urlsplit
 from registry.catalog.names import user_path
 from registry.errors import DownloadError
 from registry.store.source import scheme_of
-from registry.store.transports.protocol import FileMissing, Resource
+from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 
 __all__ = ["LocalTransport", "local_path"]
+
+
+_PIECE = 1 << 20
 
 
 class LocalTransport:
@@ -36,11 +39,15 @@ class LocalTransport:
             raise FileMissing(f"file {url!r} is expected to exist, but does not", url=url, status=404)
         return Resource(url, str(path), path=path, size=path.stat().st_size)
 
+    def parallelism(self, resource: Resource) -> int | None:
+        """Return 1: a disk is not helped by several readers."""
+        return 1
+
     @contextmanager
-    def open(self, resource: Resource, chunk_size: int) -> Iterator[tuple[int | None, Iterator[bytes]]]:
-        """Read the file in pieces."""
+    def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
+        """Read the file in pieces, all of it."""
         with Path(resource.address).open("rb") as file:
-            yield resource.size, iter(lambda: file.read(chunk_size), b"")
+            yield Body(iter(lambda: file.read(_PIECE), b""), size=resource.size)
 
     def close(self) -> None:
         """Nothing to drop."""

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from registry.errors import DownloadError
 
-__all__ = ["FileMissing", "Resource", "Transport"]
+__all__ = ["Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient", "Transport"]
 
 
 class FileMissing(DownloadError):
@@ -20,6 +20,19 @@ class FileMissing(DownloadError):
         super().__init__(message, url=url, status=status)
         #: The commit at which a hub looked.
         self.commit = commit
+
+
+class Transient(DownloadError):
+    """A failure that may be over in a moment: the same may be tried again."""
+
+    def __init__(self, message: str, *, url: str, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(message, url=url, status=status)
+        #: Seconds that the server asks to wait, where it does.
+        self.retry_after = retry_after
+
+
+class RangeRefused(DownloadError):
+    """What came is not the part that was asked for: the file is to be asked for from its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +55,34 @@ class Resource:
     commit: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The bytes from `start` to before `stop` (None: to the end) of one version of a file."""
+
+    start: int
+    stop: int | None = None
+    #: The version's name at its place, as a `Body` told it; None when any will do.
+    validator: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a place sends: a part of the file, or (with a `stop` of None) all of it, whatever was asked for."""
+
+    pieces: Iterator[bytes]
+    start: int = 0
+    #: Before which byte of the file a part ends.
+    stop: int | None = None
+    #: Bytes of the whole file, where the place says it.
+    size: int | None = None
+    #: A strong name of this version of the content, where the place has one.
+    validator: str | None = None
+    #: Whether parts of the file can be asked for.
+    ranges: bool = False
+
+
 class Transport(Protocol):
-    """One way to reach files. An instance belongs to one thread."""
+    """One way to reach files. Several threads may use an instance at once."""
 
     #: False when reading needs no network.
     remote: bool
@@ -61,17 +100,24 @@ class Transport(Protocol):
 
         Raises:
             FileMissing: when its place has no such file.
+            Transient: when it may help to ask again.
             DownloadError: when its place cannot be asked.
         """
         ...
 
-    def open(self, resource: Resource, chunk_size: int) -> AbstractContextManager[tuple[int | None, Iterator[bytes]]]:
-        """Open a file: its length in bytes, where the place says it, and its content in pieces.
+    def open(self, resource: Resource, span: Span | None = None) -> AbstractContextManager[Body]:
+        """Open a file, or a part of it.
 
         Raises:
             FileMissing: when its place has no such file.
-            DownloadError: when it cannot be read; also from the iterator, when reading breaks off.
+            RangeRefused: when the place answers with something else than the part, or the version is another one.
+            Transient: when it may help to ask again; also from the pieces, when reading breaks off or stalls.
+            DownloadError: when it cannot be read.
         """
+        ...
+
+    def parallelism(self, resource: Resource) -> int | None:
+        """Return how many parts of a file may be read at once by what was set for its place; None when nothing was."""
         ...
 
     def close(self) -> None:

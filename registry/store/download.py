@@ -1,0 +1,314 @@
+"""Bring the bytes of one file, in one stream or in several parts at once, and go on after whatever breaks off."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from registry.errors import ConfigError, DownloadError, IntegrityError
+from registry.store.cache import About, Cache
+from registry.store.events import FileEvent, Moment, Observer, notify
+from registry.store.hashing import GrowingHash
+from registry.store.partial import Partial
+from registry.store.patience import Patience
+from registry.store.source import redact
+from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
+
+__all__ = ["Download", "mismatch"]
+
+logger = logging.getLogger(__name__)
+
+#: Bytes: files from this size on may come in parts, of which each has this size.
+_PARTS_FROM = 64 << 20
+_PART = 16 << 20
+#: Parts at once, where neither `REGISTRY_PARALLEL` nor the catalog's `hosts:` says.
+_PARALLEL = 8
+#: Bytes a second: a single connection that is faster is not helped by others.
+_FAST = 150e6
+#: Small by their nature, so that the first request asks for all of such a file.
+_TEXT = (".json", ".txt", ".md", ".yaml", ".model", ".py")
+#: Seconds between two reports of progress.
+_REPORT_EVERY = 0.1
+
+#: What is often served in the place of a file, with status 200.
+_IMPOSTORS = {
+    b"version https://git-lfs": "a git-lfs pointer, not the file it points to; use the address that serves the content",
+    b"<!doctype html": "an HTML page, perhaps a login page; check the address and its token",
+    b"<html": "an HTML page, perhaps a login page; check the address and its token",
+}
+
+
+class Download:
+    """One file on its way into a partial file."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        partial: Partial,
+        transport: Transport,
+        resource: Resource,
+        about: About,
+        *,
+        size: int | None,
+        identified: bool,
+        observers: Sequence[Observer],
+    ) -> None:
+        """Set up.
+
+        Args:
+            cache: asked for room on the disk.
+            partial: where the bytes go.
+            transport: how they are asked for.
+            resource: what is asked for.
+            about: what observers are told that it is.
+            size: bytes that the file must have, where known.
+            identified: whether a hash is known, so that bytes of several answers cannot be put together unnoticed.
+            observers: who is told.
+        """
+        self._cache = cache
+        self._partial = partial
+        self._transport = transport
+        self._resource = resource
+        self._size = size
+        self._identified = identified
+        self._observers = observers
+        self._event = FileEvent(model=about.model, name=about.name, url=about.url)
+        self._hash = GrowingHash(partial.path)
+        self._lock = threading.Lock()
+        self._reported = 0.0
+        self._parallel, self._forced = _parallelism(transport.parallelism(resource))
+        #: Whether the place says that it sends parts; what is gone on with came from one that does.
+        self._ranges = partial.have > 0
+        #: True once the place has sent something else than the part it was asked for.
+        self._refused = False
+        #: Bytes a second of the last request for a part.
+        self._rate: float | None = None
+
+    def run(self, patience: Patience) -> tuple[str, int]:
+        """Bring all that is missing; return sha256 and size of the whole.
+
+        Raises:
+            DownloadError, IntegrityError, CacheError, OSError: as `transfer` says.
+        """
+        best = self._partial.have
+        self._tell("started")
+        self._require_space()
+        self._hash.advance(self._partial.frontier)
+        while True:
+            try:
+                while holes := self._partial.holes():
+                    if self._in_parts():
+                        self._bring_parts(holes)
+                    else:
+                        self._bring(*holes[0])
+                size = self._partial.size
+                assert size is not None  # without holes it is known
+                self._tell("progressed")
+                return self._hash.finish(size), size
+            except RangeRefused as error:
+                if self._refused:  # it was asked for the whole
+                    raise DownloadError(error.message, url=error.url, status=error.status) from None
+                logger.info("%s; asking for all of it", error.message)
+                self._refused = True
+                self._begin(None, None)
+            except Transient as error:
+                if self._partial.have > best:
+                    best = self._partial.have
+                    patience.progressed()
+                patience.pause(error)
+
+    def close(self) -> None:
+        """End what runs beside."""
+        self._hash.abandon()
+
+    # -- one stream ----------------------------------------------------------------------------------------------------
+
+    def _bring(self, start: int, stop: int | None) -> None:
+        """Ask for a hole, or for its beginning where that is to tell how the rest is best asked for."""
+        if self._partial.have and not self._may_combine():
+            self._begin(None, None)
+            start, stop = 0, None
+        if self._probes():
+            stop = start + _PART if stop is None else min(stop, start + _PART)
+        span = None if start == 0 and stop in (None, self._partial.size) else Span(start, stop, self._partial.validator)
+        began = time.monotonic()
+        with self._transport.open(self._resource, span) as body:
+            if body.stop is None or self._partial.have == 0:
+                self._accept(body)
+            else:
+                self._check_part(body, start)
+            self._receive(body)
+        if body.stop is not None:
+            self._rate = (body.stop - start) / max(time.monotonic() - began, 1e-6)
+
+    def _probes(self) -> bool:
+        """Whether the next request is to ask for a first part only."""
+        if self._parallel < 2 or self._refused or self._rate is not None:
+            return False
+        size = self._partial.size if self._partial.size is not None else self._size
+        return size >= _PARTS_FROM if size is not None else not self._event.name.lower().endswith(_TEXT)
+
+    def _accept(self, body: Body) -> None:
+        """Take an answer that begins at the file's start as the version that is brought."""
+        if body.start != 0:
+            raise RangeRefused(f"{self._shown} sends another part than was asked for", url=self._shown)
+        if self._size is not None and body.size is not None and body.size != self._size:
+            _refuse_impostor(next(body.pieces, b""), self._resource.url)  # a page in the file's place says more than its size
+            raise mismatch(self._resource.url, "size", str(self._size), str(body.size))
+        size = body.size if self._size is None else self._size
+        if size is None and not self._identified:
+            raise DownloadError(
+                f"{self._shown} is expected to come with a length, but has neither length nor hash, so that "
+                "a cut could not be noticed; pin its sha256 in models.yaml",
+                url=self._shown,
+            )
+        self._begin(body.validator, size)
+        self._ranges = body.ranges
+        self._require_space()
+
+    def _check_part(self, body: Body, start: int) -> None:
+        """Refuse an answer that is not a part of the version that is brought."""
+        other = body.validator is not None and self._partial.validator not in (None, body.validator)
+        if body.stop is None or body.start != start or body.size not in (None, self._partial.size) or other:
+            raise RangeRefused(f"{self._shown} changed while it was read", url=self._shown)
+
+    def _receive(self, body: Body, stopped: threading.Event | None = None) -> None:
+        """Write an answer's bytes where they belong."""
+        end = self._partial.size if body.stop is None else body.stop
+        with self._partial.writer(body.start) as writer:
+            for piece in body.pieces:
+                if writer.position == 0:
+                    _refuse_impostor(piece, self._resource.url)
+                if end is not None and writer.position + len(piece) > end:
+                    raise mismatch(self._resource.url, "size", str(end), f"more than {end}")
+                writer.write(piece)
+                self._advance()
+                if stopped is not None and stopped.is_set():
+                    return
+        self._advance()
+        if end is None:
+            self._partial.end(writer.position)
+        elif writer.position < end:
+            raise Transient(
+                f"content of {self._shown} is expected to arrive whole, but broke off at byte {writer.position} of {end}; "
+                "try again",
+                url=self._shown,
+            )
+
+    # -- several parts at once -----------------------------------------------------------------------------------------
+
+    def _in_parts(self) -> bool:
+        """Whether it pays, and is safe, to ask for several parts at once."""
+        if self._parallel < 2 or not self._ranges or self._rate is None or self._partial.size is None:
+            return False
+        missing = self._partial.size - self._partial.have
+        return self._may_combine() and missing > _PART and (self._forced or self._rate < _FAST)
+
+    def _may_combine(self) -> bool:
+        """Whether bytes of several answers may be put together: nobody would notice if they were of several versions."""
+        return not self._refused and (self._identified or self._partial.validator is not None)
+
+    def _bring_parts(self, holes: list[tuple[int, int | None]]) -> None:
+        parts: deque[Span] = deque()
+        for start, stop in holes:
+            assert stop is not None
+            for at in range(start, stop, _PART):
+                parts.append(Span(at, min(at + _PART, stop), self._partial.validator))
+        stopped = threading.Event()
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                while not stopped.is_set():
+                    try:
+                        span = parts.popleft()
+                    except IndexError:
+                        return
+                    with self._transport.open(self._resource, span) as body:
+                        self._check_part(body, span.start)
+                        self._receive(body, stopped)
+            except BaseException as error:  # all that can happen here is told to who waits
+                failures.append(error)
+                stopped.set()
+
+        threads = [
+            threading.Thread(target=work, name="registry-part", daemon=True) for _ in range(min(self._parallel, len(parts)))
+        ]
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        finally:
+            stopped.set()
+            for thread in threads:  # nobody may write to the file once this returns
+                if thread.ident is not None:
+                    thread.join()
+        if failures:  # what cannot pass goes before what can
+            raise min(failures, key=lambda error: isinstance(error, Transient | RangeRefused))
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _shown(self) -> str:
+        return redact(self._resource.url)
+
+    def _is_text(self) -> bool:
+        return self._event.name.lower().endswith(_TEXT)
+
+    def _begin(self, validator: str | None, size: int | None) -> None:
+        self._hash.abandon()
+        self._partial.begin(validator, size)
+        self._hash = GrowingHash(self._partial.path)
+
+    def _require_space(self) -> None:
+        size = self._partial.size if self._partial.size is not None else self._size
+        self._cache.require_space((size or 0) - self._partial.have)
+
+    def _advance(self) -> None:
+        """Let the hash follow, and the observers know."""
+        self._hash.advance(self._partial.frontier)
+        with self._lock:
+            now = time.monotonic()
+            due = now - self._reported >= _REPORT_EVERY
+            if due:
+                self._reported = now
+                self._tell("progressed")
+
+    def _tell(self, moment: Moment) -> None:
+        if self._observers:
+            size = self._partial.size if self._partial.size is not None else self._size
+            notify(self._observers, moment, replace(self._event, size=size, done=self._partial.have))
+
+
+def mismatch(url: str, what: str, expected: str, actual: str) -> IntegrityError:
+    """Return the error for bytes, or a claim about them, that are not what is expected."""
+    return IntegrityError(
+        f"{what} of {redact(url)} is expected to be {expected}, but is {actual}; nothing of it is used. "
+        "Either the place or the pin is wrong: compare both with the publisher's",
+        url=redact(url),
+        expected=expected,
+        actual=actual,
+    )
+
+
+def _parallelism(of_place: int | None) -> tuple[int, bool]:
+    """Return how many parts to ask for at once, and whether somebody said so."""
+    written = os.environ.get("REGISTRY_PARALLEL", "")
+    if not written:
+        return (_PARALLEL, False) if of_place is None else (of_place, False)
+    if not (written.isascii() and written.isdecimal() and 1 <= int(written) <= 64):
+        raise ConfigError(f"REGISTRY_PARALLEL is expected to be a number from 1 to 64 (1: off), but is {written!r}")
+    return min(int(written), of_place or 64), True
+
+
+def _refuse_impostor(piece: bytes, url: str) -> None:
+    head = piece[:64].lstrip().lower()
+    for magic, what in _IMPOSTORS.items():
+        if head.startswith(magic) and not url.endswith((".html", ".md")):
+            raise DownloadError(f"content of {redact(url)} is expected to be the file itself, but is {what}", url=redact(url))

@@ -1,0 +1,277 @@
+"""A file that is being brought: its bytes so far, and a journal that says which of them are here, and of what.
+
+The journal is text, one JSON value a line: first what is brought, then `[start, stop]` for each piece of the file that was
+written. It is only appended to, so a process that is killed leaves a line cut off at worst, and that one is not counted.
+Both files belong to one process. Once that is dead another takes them over, by a rename that only one can win.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from registry.store.cache import VERSION, Cache, cache_error
+from registry.store.owner import OWNED, OwnerState, nobodys_token, owner_state, owner_token
+from registry.store.source import redact
+
+__all__ = ["JOURNAL", "Partial", "sweep"]
+
+#: What the journal's name adds to that of its file.
+JOURNAL = ".journal"
+
+#: A journal of more bytes is not read: it would be that of a file of some terabytes.
+_MAX_JOURNAL = 64 << 20
+#: Bytes that may be written before the journal says so.
+_NOTE_EVERY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What the bytes are of: a URL (hashed, it may hold a secret), the name of its version there, its size."""
+
+    url: str
+    validator: str | None
+    size: int | None
+
+
+class Partial:
+    """One private file. Writers may work on parts of it at once; everything else is for one thread."""
+
+    def __init__(self, path: Path, url: str) -> None:
+        self.path = path
+        self._url = url
+        self._version: _Version | None = None
+        self._extents: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+
+    @classmethod
+    def claim(cls, cache: Cache, key: str, url: str) -> Partial:
+        """Return the file for this key: what a dead process left of the same URL, or a new one.
+
+        Raises:
+            CacheError: when the cache cannot be written.
+        """
+        folder = cache.blob(key).parent
+        path = folder / f"{key}.{owner_token()}.partial"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for left in sorted(folder.glob(f"{key}.*.partial"), key=_size, reverse=True):
+                if owner_state(left.name) is OwnerState.ALIVE:
+                    continue
+                mine = cls(path, url)
+                if mine._read(left) and mine._take(left):
+                    return mine
+            path.open("xb").close()
+        except OSError as error:
+            raise cache_error(path, error) from error
+        return cls(path, url)
+
+    @property
+    def validator(self) -> str | None:
+        """The name of the version that the bytes are of."""
+        return self._version.validator if self._version else None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole file, where they are known."""
+        return self._version.size if self._version else None
+
+    @property
+    def have(self) -> int:
+        """How many bytes are here."""
+        with self._lock:
+            return sum(stop - start for start, stop in self._extents)
+
+    @property
+    def frontier(self) -> int:
+        """Up to where all bytes are here."""
+        with self._lock:
+            return self._extents[0][1] if self._extents and self._extents[0][0] == 0 else 0
+
+    def holes(self) -> list[tuple[int, int | None]]:
+        """Return what is missing, as (start, stop); a stop of None where the end is not known."""
+        with self._lock:
+            holes: list[tuple[int, int | None]] = []
+            end = 0
+            for start, stop in self._extents:
+                if start > end:
+                    holes.append((end, start))
+                end = stop
+            size = self._version.size if self._version else None
+            if size is None or end < size:
+                holes.append((end, size))
+            return holes
+
+    def begin(self, validator: str | None, size: int | None) -> None:
+        """Start from nothing, with this version of the content."""
+        with self._lock:
+            self._version = _Version(_hashed(self._url), validator, size)
+            self._extents = []
+            with self.path.open("rb+") as file:
+                file.truncate(0)
+            first = {"version": VERSION, "url": self._version.url, "of": redact(self._url)}
+            self._journal.write_text(json.dumps({**first, "validator": validator, "size": size}) + "\n")
+
+    def end(self, size: int) -> None:
+        """Note the size of a file whose end came before its size was known."""
+        with self._lock:
+            assert self._version is not None
+            self._version = _Version(self._version.url, self._version.validator, size)
+
+    @contextlib.contextmanager
+    def writer(self, start: int) -> Iterator[_Writer]:
+        """Yield what writes on from `start`; it notes in the journal what it has written."""
+        with self.path.open("rb+", buffering=0) as file:
+            file.seek(start)
+            writer = _Writer(self, file, start)
+            try:
+                yield writer
+            finally:
+                writer.note()
+
+    def sync(self) -> None:
+        """Make the bytes survive a power cut."""
+        with self.path.open("rb+") as file:
+            os.fsync(file.fileno())
+
+    def leave(self, *, resumable: bool) -> None:
+        """Let go of the file: keep it for a later process when that can go on with it, else remove it."""
+        if not (resumable and self.have):
+            self.discard()
+            return
+        # The process lives on, so its name would keep others from it.
+        free = self.path.with_name(OWNED.sub(nobodys_token(), self.path.name))
+        with contextlib.suppress(OSError):
+            self.path.rename(free)
+            self._journal.rename(_journal(free))
+
+    def discard(self) -> None:
+        """Remove file and journal; nothing happens where they are gone."""
+        for path in (self.path, self._journal):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    # ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _journal(self) -> Path:
+        return _journal(self.path)
+
+    def _note(self, start: int, stop: int) -> None:
+        with self._lock:
+            self._extents = _merged([*self._extents, (start, stop)])
+            with self._journal.open("a") as file:
+                file.write(f"[{start}, {stop}]\n")
+
+    def _read(self, left: Path) -> bool:
+        """Read what a process left; return whether it can be gone on with."""
+        try:
+            here = left.stat().st_size
+            if _journal(left).stat().st_size > _MAX_JOURNAL:
+                return False
+            first, *lines = _journal(left).read_bytes().splitlines()
+            said = json.loads(first)
+            if said["version"] != VERSION or said["url"] != _hashed(self._url):
+                return False
+            validator, size = said["validator"], said["size"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return False
+        if not isinstance(validator, str | None) or not (size is None or (type(size) is int and size >= 0)):
+            return False
+        limit = here if size is None else min(here, size)
+        extents = [extent for extent in map(_extent, lines) if extent is not None]
+        self._version = _Version(said["url"], validator, size)
+        self._extents = _merged([(start, min(stop, limit)) for start, stop in extents if start < limit])
+        return bool(self._extents)
+
+    def _take(self, left: Path) -> bool:
+        """Make what was left ours: by a rename when its owner is dead, else by a copy, since it may still be written to."""
+        mine = not hasattr(os, "geteuid") or left.stat().st_uid == os.geteuid()
+        try:
+            if mine and owner_state(left.name) is OwnerState.DEAD:
+                left.rename(self.path)
+                _journal(left).rename(self._journal)
+                return True
+            shutil.copyfile(left, self.path)
+            shutil.copyfile(_journal(left), self._journal)
+        except OSError:  # another process was faster, or there is no room for a copy
+            self.discard()
+            return False
+        # What is not in the file yet although its journal says so was written after the copy of the former.
+        return self._read(self.path)
+
+
+class _Writer:
+    """Writes forward from one place of a partial file."""
+
+    def __init__(self, partial: Partial, file: BinaryIO, start: int) -> None:
+        self._partial = partial
+        self._file = file
+        self._noted = start
+        self.position = start
+
+    def write(self, piece: bytes) -> None:
+        """Append a piece."""
+        view = memoryview(piece)
+        while view:  # a file without a buffer may take less than it is given
+            count = self._file.write(view)
+            view = view[count:]
+            self.position += count
+        if self.position - self._noted >= _NOTE_EVERY:
+            self.note()
+
+    def note(self) -> None:
+        """Tell the journal what has been written."""
+        if self.position > self._noted:
+            noted, self._noted = self._noted, self.position
+            self._partial._note(noted, self.position)
+
+
+def sweep(cache: Cache, key: str) -> None:
+    """Remove what dead processes left of a file that is here now."""
+    for left in cache.blob(key).parent.glob(f"{key}.*.partial*"):
+        if owner_state(left.name) is OwnerState.DEAD:
+            with contextlib.suppress(OSError):
+                left.unlink()
+
+
+def _journal(path: Path) -> Path:
+    return path.with_name(path.name + JOURNAL)
+
+
+def _hashed(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _extent(line: bytes) -> tuple[int, int] | None:
+    try:
+        start, stop = json.loads(line)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return (start, stop) if type(start) is int and type(stop) is int and 0 <= start < stop else None
+
+
+def _merged(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the union of extents, in order."""
+    union: list[tuple[int, int]] = []
+    for start, stop in sorted(extents):
+        if union and start <= union[-1][1]:
+            union[-1] = (union[-1][0], max(stop, union[-1][1]))
+        else:
+            union.append((start, stop))
+    return union
