@@ -68,6 +68,11 @@ def leftovers(cache: Path) -> list[str]:
     return sorted(str(path) for path in files if path.parts[0] != "locks")
 
 
+def visible(cache: Path) -> list[str]:
+    """Return what of the leftovers another program could take for a file: not what is kept for the next try or in quarantine."""
+    return [name for name in leftovers(cache) if not name.endswith((".partial", ".journal")) and "quarantine" not in name]
+
+
 def listing(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Return inode, size and time of everything under a folder: equal listings mean that nothing was written."""
     return {str(path): (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path in folder.rglob("*") if (stat := path.lstat())}

@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Credentials", "is_loopback", "origin_of"]
+__all__ = ["Credentials", "is_secure", "origin_of"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -32,14 +32,12 @@ class Credentials:
         A token of the catalog goes before what stands in the address; `.netrc` is the last resort. Tokens and `.netrc` are
         for https, or for this machine.
         """
-        scheme, name, _ = origin_of(url)
-        secure = scheme == "https" or is_loopback(name)
-        if secure and (token := self.token(url)):
+        if token := self.token(url):
             return _header(*token)
         parts = urlsplit(url)
         if parts.username is not None:
             return _basic(unquote(parts.username), unquote(parts.password or ""))
-        if secure:
+        if is_secure(url):
             from requests.utils import get_netrc_auth
 
             if found := get_netrc_auth(url):
@@ -47,9 +45,11 @@ class Credentials:
         return lambda request: request
 
     def token(self, url: str) -> tuple[str, str] | None:
-        """Return the header of this URL's origin that is a secret, and its value, where the catalog names one."""
+        """Return the secret header of this URL's origin and its value, where the catalog names one and it is safe to send."""
         host = self._host(url)
-        if host is None or host.token_env is None or not (token := os.environ.get(host.token_env)):
+        if host is None or host.token_env is None or not is_secure(url):
+            return None
+        if not (token := os.environ.get(host.token_env)):
             return None
         return host.header, f"Bearer {token}" if host.header.lower() == "authorization" else token
 
@@ -95,6 +95,12 @@ def origin_of(url: str) -> tuple[str, str, int]:
     """Return scheme, host and port: what a secret belongs to."""
     parts = urlsplit(url)
     return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 80)
+
+
+def is_secure(url: str) -> bool:
+    """Whether what is sent to a URL can only be read there: over https, or on this machine."""
+    scheme, name, _ = origin_of(url)
+    return scheme == "https" or is_loopback(name)
 
 
 def is_loopback(host: str) -> bool:

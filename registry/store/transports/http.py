@@ -59,6 +59,10 @@ class HttpTransport:
 
     def describe(self, url: str) -> Resource:
         """Return only the address: a plain server knows no hash, and the length comes with the content."""
+        try:
+            origin_of(url)
+        except ValueError:
+            raise DownloadError(f"{redact(url)} is expected to be an address, but is none", url=redact(url)) from None
         return Resource(url, url)
 
     def parallelism(self, resource: Resource) -> int | None:
@@ -114,7 +118,7 @@ class HttpTransport:
         try:
             location = response.headers.get("Location", "")
             target = urljoin(url, location)
-            new = urlsplit(target).scheme if location else ""
+            new = origin_of(target)[0] if location else ""
         except ValueError:
             target = new = ""
         if new not in ("http", "https") or (old == "https" and new == "http"):

@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote
 
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
-from registry.store.transports.credentials import Credentials, origin_of
+from registry.store.transports.credentials import Credentials, is_secure, origin_of
 from registry.store.transports.http import HttpTransport, content_length
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 
@@ -166,7 +166,7 @@ class _HubCredentials(Credentials):
         self._origin = origin_of(endpoint)
 
     def token(self, url: str) -> tuple[str, str] | None:
-        if origin_of(url) == self._origin and (token := os.environ.get("HF_TOKEN")):
+        if origin_of(url) == self._origin and is_secure(url) and (token := os.environ.get("HF_TOKEN")):
             return "Authorization", f"Bearer {token}"
         return super().token(url)
 
