@@ -11,10 +11,10 @@ from typing import Any
 
 from registry.catalog.document import Node, parse_leniently
 from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.names import MODEL_NAME, unsafe_file_name
+from registry.catalog.names import MODEL_NAME, twin_key, unsafe_file_name
 from registry.errors import CatalogError
 
-__all__ = ["MERGED_FIELDS", "SCHEMA_VERSION", "CatalogFile", "Host", "RawEntry", "read_catalog"]
+__all__ = ["MERGED_FIELDS", "SCHEMA_VERSION", "CatalogFile", "Host", "RawEntry", "read_catalog", "twin_message"]
 
 SCHEMA_VERSION = 1
 
@@ -125,9 +125,12 @@ class _Reader:
 
     def files(self, node: Node, what: str) -> dict[str, FilePin]:
         pins: dict[str, FilePin] = {}
+        seen: dict[str, str] = {}
         for name, (key, value) in self.mapping(node, what).items():
             if reason := unsafe_file_name(name):
                 raise self.error(key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}")
+            if (twin := seen.setdefault(twin_key(name), name)) != name:
+                raise self.error(key, twin_message(what, name, f"{twin!a}"))
             pins[name] = self.pin(value, f"file {name!r}")
         return pins
 
@@ -198,6 +201,14 @@ class _Reader:
                 "never write the secret itself here",
             )
         return Host(key.value.lower(), variable, self.origin(key))
+
+
+def twin_message(what: str, name: str, other: str) -> str:
+    """Return the message for a file name that some file systems take for another; both are shown with escapes."""
+    return (
+        f"a file name of {what} is expected to be one file everywhere, but {name!a} differs from {other} only in case or "
+        "Unicode form; remove one, or write both alike"
+    )
 
 
 #: Fields that inherit key by key instead of as a whole.

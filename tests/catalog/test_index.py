@@ -237,6 +237,29 @@ def test_an_entry_with_its_own_mirrors_keeps_source_and_pins() -> None:
     assert (entry.source, entry.mirrors, set(entry.files)) == ("hf://a/b@1", (), {"a", "b"})
 
 
+@pytest.mark.parametrize(
+    ("name", "shown", "twin"),
+    [("Vocab.txt", "'Vocab.txt'", "vocab.txt"), ('"e\\u0301"', r"'e\u0301'", "\u00e9")],
+)
+def test_a_file_that_is_a_twin_of_an_inherited_one_is_an_error_that_shows_both(name: str, shown: str, twin: str) -> None:
+    found = catalog(
+        f"""
+top: {{family: bert, source: ./top, files: {{{twin}: {{size: 1}}}}}}
+middle: {{base: top}}
+low: {{base: middle, files: {{a: , {name}: {{size: 2}}}}}}
+lower: {{base: low, head: base}}
+free: {{base: middle, source: ./free, files: {{{name}: }}}}
+"""
+    )
+    with pytest.raises(CatalogError) as caught:
+        found.resolve("lower")
+    assert (caught.value.line, caught.value.column) == (5, 36)
+    for word in ("files of model 'low'", shown, ascii(twin), "/argument/models.yaml:3"):
+        assert word in caught.value.problem
+    # What has a source of its own inherits no files, and so no twin.
+    assert set(found.broken) == {"low", "lower"} and found.names() == ["free", "middle", "top"]
+
+
 def test_bases_have_bases() -> None:
     found = catalog(f"{BASE}\nlow: {{base: middle, head: base}}\nmiddle: {{base: top, source: ./m, license: Apache-2.0}}")
     entry = found.resolve("low")
