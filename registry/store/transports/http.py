@@ -144,7 +144,7 @@ class HttpTransport:
         host = self._hosts.get(f"{shown}:{port}")
         if host is None and port == _PORTS.get(scheme):  # a host without a port is its scheme's own
             host = self._hosts.get(shown)
-        if host is None or not (scheme == "https" or is_loopback(name)):
+        if host is None or host.token_env is None or not (scheme == "https" or is_loopback(name)):
             return None
         return os.environ.get(host.token_env) or None
 
