@@ -7,13 +7,14 @@ import difflib
 import fnmatch
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
 from registry.catalog.entry import ModelEntry, Origin
 from registry.catalog.layers import CatalogSource, LayerKind, read_source
-from registry.catalog.schema import MERGED_FIELDS, CatalogFile, Host, RawEntry
+from registry.catalog.names import twin_key
+from registry.catalog.schema import MERGED_FIELDS, CatalogFile, Host, RawEntry, twin_message
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 
 __all__ = ["Catalog"]
@@ -217,6 +218,7 @@ class Catalog:
             for key in _OF_SOURCE:
                 fields.pop(key, None)
             origins = {key: origin for key, origin in origins.items() if key.split(".")[0] not in _OF_SOURCE}
+        _refuse_twins(raw, fields.get("files", {}), origins)
         for key, value in own.items():
             fields[key] = {**fields.get(key, {}), **value} if key in MERGED_FIELDS else value
         return fields, origins | dict(raw.origins)
@@ -231,6 +233,15 @@ class Catalog:
         if lower == len(stack):
             raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}")
         return stack[lower]
+
+
+def _refuse_twins(raw: RawEntry, inherited: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
+    """Raise when a file of `raw` and one that it inherits are one file on some file systems."""
+    known = {twin_key(name): name for name in inherited} if "files" in raw.fields else {}
+    for name in raw.fields["files"] if known else ():
+        if (twin := known.get(twin_key(name), name)) != name:
+            other = f"{twin!a} ({origins[f'files.{twin}']})"
+            raise _at(raw, f"files.{name}", twin_message(f"files of model {raw.name!r}", name, other))
 
 
 def _at(entry: RawEntry, field: str, message: str) -> CatalogError:

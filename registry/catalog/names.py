@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
-__all__ = ["MODEL_NAME", "unsafe_file_name", "user_path"]
+__all__ = ["MODEL_NAME", "twin_key", "unsafe_file_name", "user_path"]
 
 #: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 _MAX_PART = 200  # a temporary name adds a suffix, and most file systems stop at 255 bytes
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_MAX_PATH = 1000  # macOS stops at 1024 bytes, and the name stands below a folder
+#: Windows ignores blanks before the dot: `con .txt` is the console too.
+_RESERVED = re.compile(r"(con|conin\$|conout\$|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[\x00-\x1f\x7f<>:"|?*\\\ud800-\udfff]')
 
 
@@ -36,7 +39,17 @@ def unsafe_file_name(name: str) -> str | None:
             return f"has the reserved path part {part!r}"
         if len(part.encode()) > _MAX_PART:
             return f"has a path part of more than {_MAX_PART} bytes"
+    if len(name.encode()) > _MAX_PATH:
+        return f"has more than {_MAX_PATH} bytes in all"
     return None
+
+
+def twin_key(name: str) -> str:
+    """Return what two names share when a file system that ignores case, or normalises Unicode, takes both for one file.
+
+    The canonical caseless match of the Unicode Standard (section 3.13, D145), composed.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:

@@ -11,10 +11,11 @@ from typing import Any
 
 from registry.catalog.document import Node, parse_leniently
 from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.names import MODEL_NAME, unsafe_file_name
+from registry.catalog.hosts import unfit_header, unfit_mirror
+from registry.catalog.names import MODEL_NAME, twin_key, unsafe_file_name
 from registry.errors import CatalogError
 
-__all__ = ["MERGED_FIELDS", "SCHEMA_VERSION", "CatalogFile", "Host", "RawEntry", "read_catalog"]
+__all__ = ["MERGED_FIELDS", "SCHEMA_VERSION", "CatalogFile", "Host", "RawEntry", "read_catalog", "twin_message"]
 
 SCHEMA_VERSION = 1
 
@@ -23,15 +24,27 @@ _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-[0-9]{2})?")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_MAX_PARALLELISM = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Host:
-    """How to speak to one host: the environment variable that holds its token."""
+    """How to speak to one host: its token, its mirrors, whom to trust, and how much to ask at once."""
 
+    #: `host` or `host:port`, in lower case.
     name: str
-    token_env: str
     origin: Origin
+    #: The environment variable that holds the token; the token is this host's alone, and no mirror gets it.
+    token_env: str | None = None
+    #: The header that carries the token: `Authorization` as `Bearer <token>`, any other the token alone.
+    header: str = "Authorization"
+    #: Base URLs that serve the same paths as this host: https, or this machine.
+    mirrors: tuple[str, ...] = ()
+    #: A PEM bundle of the authorities that vouch for this host.
+    ca_file: str | None = None
+    #: Connections to this host at once, 1 to 64; None leaves it to the store.
+    parallelism: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,9 +138,12 @@ class _Reader:
 
     def files(self, node: Node, what: str) -> dict[str, FilePin]:
         pins: dict[str, FilePin] = {}
+        seen: dict[str, str] = {}
         for name, (key, value) in self.mapping(node, what).items():
             if reason := unsafe_file_name(name):
                 raise self.error(key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}")
+            if (twin := seen.setdefault(twin_key(name), name)) != name:
+                raise self.error(key, twin_message(what, name, f"{twin!a}"))
             pins[name] = self.pin(value, f"file {name!r}")
         return pins
 
@@ -184,20 +200,74 @@ class _Reader:
 
     def host(self, key: Node, node: Node) -> Host:
         if not _HOST.fullmatch(key.value):
-            raise self.error(key, f"a key of hosts is expected to be host or host:port, but is {key.value!r}")
+            secret = any(mark in key.value for mark in "@?#")
+            but = "has more, which may be a secret; remove it" if secret else f"is {key.value!r}"
+            raise self.error(key, f"a key of hosts is expected to be host or host:port, but {but}")
+        what = f"host {key.value!r}"
         if not isinstance(node.value, dict):  # what it is instead may be the secret, and is not shown
-            raise self.error(node, f"host {key.value!r} is expected to be a mapping; write {{token_env: NAME_OF_A_VARIABLE}}")
-        values = self.known(node, f"host {key.value!r}", {"token_env": None})
-        if "token_env" not in values:
-            raise self.error(node, f"host {key.value!r} is expected to name its token's variable; add `token_env: NAME`")
-        variable = values["token_env"][1].value
-        if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
+            raise self.error(node, f"{what} is expected to be a mapping; write {{token_env: NAME_OF_A_VARIABLE}}")
+        written = self.known(node, what, HOST_FIELDS)
+        if not written:
+            keys = ", ".join(sorted(HOST_FIELDS))
             raise self.error(
-                values["token_env"][1],
-                f"token_env of host {key.value!r} is expected to be the name of an environment variable, but is not one; "
+                node, f"{what} is expected to say at least one of {keys}, but is empty; add such as `token_env: NAME`"
+            )
+        if "header" in written and "token_env" not in written:
+            raise self.error(
+                written["header"][0],
+                f"{what} is expected to name a token's variable beside `header`, but names none; add `token_env: NAME`",
+            )
+        fields = {name: HOST_FIELDS[name](self, value, f"{name} of {what}") for name, (_, value) in written.items()}
+        return Host(name=key.value.lower(), origin=self.origin(key), **fields)
+
+    # The values of a host may be a secret in the wrong place: no message of these shows one.
+
+    def variable(self, node: Node, what: str) -> str:
+        if not isinstance(node.value, str) or not _VARIABLE.fullmatch(node.value):
+            raise self.error(
+                node,
+                f"{what} is expected to be the name of an environment variable, but is not one; "
                 "never write the secret itself here",
             )
-        return Host(key.value.lower(), variable, self.origin(key))
+        return node.value
+
+    def header(self, node: Node, what: str) -> str:
+        name = node.value if isinstance(node.value, str) else ""
+        if reason := unfit_header(name):
+            raise self.error(node, f"{what} is expected to be the name of an HTTP header, but {reason}")
+        return name
+
+    def bases(self, node: Node, what: str) -> tuple[str, ...]:
+        if not isinstance(node.value, list):
+            raise self.error(node, f"{what} is expected to be a list of URLs, but is not one; write [https://…, https://…]")
+        for item in node.value:
+            if reason := unfit_mirror(item.value if isinstance(item.value, str) else ""):
+                raise self.error(item, f"an item of {what} is expected to be an https URL, but {reason}")
+        return tuple(item.value for item in node.value)
+
+    def bundle(self, node: Node, what: str) -> str:
+        path = node.value
+        # More than one line is the bundle itself, or a key.
+        if not isinstance(path, str) or not path or _SCHEME.match(path) or _CONTROL.search(path):
+            raise self.error(
+                node, f"{what} is expected to be the path of a PEM file, but is not one; write a path, relative to this file"
+            )
+        return self.source(node, what)
+
+    def parallelism(self, node: Node, what: str) -> int:
+        count = node.value
+        if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_PARALLELISM:
+            but = "is text" if isinstance(count, str) else f"is {node.kind}"
+            raise self.error(node, f"{what} is expected to be a number from 1 to {_MAX_PARALLELISM}, but {but}")
+        return count
+
+
+def twin_message(what: str, name: str, other: str) -> str:
+    """Return the message for a file name that some file systems take for another; both are shown with escapes."""
+    return (
+        f"a file name of {what} is expected to be one file everywhere, but {name!a} differs from {other} only in case or "
+        "Unicode form; remove one, or write both alike"
+    )
 
 
 #: Fields that inherit key by key instead of as a whole.
@@ -218,6 +288,15 @@ FIELDS: dict[str, Callable[[_Reader, Node, str], Any]] = {
     "override": _Reader.flag,
     "source": _Reader.source,
     "tokenizer": _Reader.settings,
+}
+
+#: Key of a host to the check of its value.
+HOST_FIELDS: dict[str, Callable[[_Reader, Node, str], Any]] = {
+    "ca_file": _Reader.bundle,
+    "header": _Reader.header,
+    "mirrors": _Reader.bases,
+    "parallelism": _Reader.parallelism,
+    "token_env": _Reader.variable,
 }
 
 
@@ -260,11 +339,14 @@ def read_catalog(text: str, path: str) -> CatalogFile:
             catalog.entries[name] = reader.entry(key, node)
         except CatalogError as error:
             catalog.broken[name] = error
-    for name, (key, node) in hosts.items():
+    for key, node in hosts.values():
         try:
             if (fault := node.first_fault()) is not None:
                 raise fault
-            catalog.hosts[name.lower()] = reader.host(key, node)
+            host = reader.host(key, node)
+            if first := catalog.hosts.get(host.name):
+                raise reader.error(key, f"host {host.name!r} stands twice, first in line {first.origin.line}; remove one")
+            catalog.hosts[host.name] = host
         except CatalogError as error:
             catalog.problems.append(error)
     return catalog

@@ -9,6 +9,7 @@ import pytest
 from registry.catalog.entry import Deprecation, FilePin, ModelEntry, Origin
 from registry.catalog.index import Catalog
 from registry.catalog.layers import CatalogSource, LayerKind
+from registry.catalog.schema import Host
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 
 
@@ -91,12 +92,41 @@ def test_hosts_are_taken_from_every_layer_but_the_project() -> None:
         found = Catalog([layer(kind, "m: {family: bert, source: ./x}", rest=HOSTS)])
         assert found.hosts["models.acme.internal"].token_env == "ACME_TOKEN"
         assert not found.problems
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "token_env: HOME",
+        "token_env: HOME, header: X-Token",
+        "mirrors: [https://evil.example/]",
+        "ca_file: ca.pem",
+        "parallelism: 64",
+    ],
+)
+def test_a_project_may_say_nothing_of_hosts(said: str) -> None:
+    below = layer(FAMILY, "m: {family: bert, source: ./x}", rest=HOSTS)
+    project = layer(PROJECT, "n: {family: bert, source: ./x}", rest=f"hosts:\n  models.acme.internal: {{{said}}}\n")
     with pytest.warns(RegistryWarning, match="REGISTRY_MODELS to trust it"):
-        found = Catalog([layer(PROJECT, "m: {family: bert, source: ./x}", rest=HOSTS)])
-    assert not found.hosts
-    assert found.names() == ["m"]
+        found = Catalog([below, project])
+    assert found.hosts == Catalog([below]).hosts
+    assert found.names() == ["m", "n"]
     (problem,) = found.problems
     assert (problem.file, problem.line, problem.column) == ("/project/models.yaml", 5, 3)
+
+
+def test_a_host_of_a_higher_layer_replaces_that_of_a_lower_one_whole() -> None:
+    layers = [
+        layer(
+            FAMILY, "m: {family: bert, source: ./x}", rest="hosts:\n  H.example: {token_env: T, header: X-T, parallelism: 2}\n"
+        ),
+        layer(ENVIRONMENT, "n: {alias: m}", rest="hosts:\n  h.example: {ca_file: ca.pem}\n  other: {parallelism: 1}\n"),
+    ]
+    found = Catalog(layers).hosts
+    assert set(found) == {"h.example", "other"}
+    assert found["h.example"] == Host(
+        name="h.example", origin=Origin("/environment/models.yaml", 5, 3), ca_file="/environment/ca.pem"
+    )
 
 
 def test_the_names_of_builtin_families_are_not_an_outsiders() -> None:
@@ -235,6 +265,29 @@ def test_an_entry_with_its_own_source_drops_what_belongs_to_the_bases() -> None:
 def test_an_entry_with_its_own_mirrors_keeps_source_and_pins() -> None:
     entry = catalog(f"{BASE}\nlow: {{base: top, mirrors: []}}").resolve("low")
     assert (entry.source, entry.mirrors, set(entry.files)) == ("hf://a/b@1", (), {"a", "b"})
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "twin"),
+    [("Vocab.txt", "'Vocab.txt'", "vocab.txt"), ('"e\\u0301"', r"'e\u0301'", "\u00e9")],
+)
+def test_a_file_that_is_a_twin_of_an_inherited_one_is_an_error_that_shows_both(name: str, shown: str, twin: str) -> None:
+    found = catalog(
+        f"""
+top: {{family: bert, source: ./top, files: {{{twin}: {{size: 1}}}}}}
+middle: {{base: top}}
+low: {{base: middle, files: {{a: , {name}: {{size: 2}}}}}}
+lower: {{base: low, head: base}}
+free: {{base: middle, source: ./free, files: {{{name}: }}}}
+"""
+    )
+    with pytest.raises(CatalogError) as caught:
+        found.resolve("lower")
+    assert (caught.value.line, caught.value.column) == (5, 36)
+    for word in ("files of model 'low'", shown, ascii(twin), "/argument/models.yaml:3"):
+        assert word in caught.value.problem
+    # What has a source of its own inherits no files, and so no twin.
+    assert set(found.broken) == {"low", "lower"} and found.names() == ["free", "middle", "top"]
 
 
 def test_bases_have_bases() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import fields
+
 import pytest
 
 from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.schema import FIELDS, CatalogFile, Host, read_catalog
+from registry.catalog.schema import FIELDS, HOST_FIELDS, CatalogFile, Host, read_catalog
 
 PATH = "/where/it/is/models.yaml"
 HASH = "0123456789abcdef" * 4
@@ -40,6 +43,13 @@ hosts:
   Models.Acme.internal: {{token_env: ACME_TOKEN}}
   localhost:8080: {{token_env: _t}}
   "[::1]:9000": {{token_env: T}}
+  models.example:8443:
+    token_env: EXAMPLE_TOKEN
+    header: X-Private-Token
+    mirrors: [https://mirror.example/hub/, "http://127.0.0.9:8080"]
+    ca_file: certs/example.pem
+    parallelism: 16
+  mirrored.example: {{mirrors: [https://mirror.example]}}
 """
 
 
@@ -85,10 +95,29 @@ def test_every_field_knows_where_it_was_said() -> None:
 
 def test_hosts_are_read_without_regard_to_case() -> None:
     assert read(EVERY_KEY).hosts == {
-        "models.acme.internal": Host("models.acme.internal", "ACME_TOKEN", Origin(PATH, 22, 3)),
-        "localhost:8080": Host("localhost:8080", "_t", Origin(PATH, 23, 3)),
-        "[::1]:9000": Host("[::1]:9000", "T", Origin(PATH, 24, 3)),
+        "models.acme.internal": Host(name="models.acme.internal", token_env="ACME_TOKEN", origin=Origin(PATH, 22, 3)),
+        "localhost:8080": Host(name="localhost:8080", token_env="_t", origin=Origin(PATH, 23, 3)),
+        "[::1]:9000": Host(name="[::1]:9000", token_env="T", origin=Origin(PATH, 24, 3)),
+        "models.example:8443": Host(
+            name="models.example:8443",
+            origin=Origin(PATH, 25, 3),
+            token_env="EXAMPLE_TOKEN",
+            header="X-Private-Token",
+            mirrors=("https://mirror.example/hub/", "http://127.0.0.9:8080"),
+            ca_file="/where/it/is/certs/example.pem",
+            parallelism=16,
+        ),
+        "mirrored.example": Host(
+            name="mirrored.example",
+            origin=Origin(PATH, 31, 3),
+            token_env=None,
+            header="Authorization",
+            mirrors=("https://mirror.example",),
+            ca_file=None,
+            parallelism=None,
+        ),
     }
+    assert set(HOST_FIELDS) == {field.name for field in fields(Host)} - {"name", "origin"}
 
 
 @pytest.mark.parametrize("text", ["registry: 1\n", "registry: 1\nmodels:\nhosts:\n", "{registry: 1, models: {}, hosts: {}}"])
@@ -114,6 +143,8 @@ def test_a_catalog_may_hold_nothing(text: str) -> None:
 def test_a_path_is_relative_to_the_file_that_says_it(source: str, meant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/at/home")
     assert read(f"registry: 1\nmodels:\n  m: {{family: bert, source: {source}}}").entries["m"].fields["source"] == meant
+    if "://" not in source:
+        assert read(f"registry: 1\nhosts:\n  h: {{ca_file: {source}}}").hosts["h"].ca_file == meant
 
 
 @pytest.mark.parametrize(
@@ -160,6 +191,11 @@ def test_a_path_is_relative_to_the_file_that_says_it(source: str, meant: str, mo
         ("{files: {C:x: {}}}", 9, ["file name", "'C:x'", "character ':'"]),
         (r"{files: {a\b: {}}}", 9, ["file name", "character"]),
         (r'{files: {"a\0b": {}}}', 9, ["file name", r"'\x00'"]),
+        (r"{files: {a\..\b: {}}}", 9, ["file name", "character"]),
+        ("{files: {? " + "/".join(["x" * 199] * 6) + "}}", 11, ["file name", "1000 bytes in all"]),
+        ("{files: {config.json: , Config.json: }}", 24, ["files of model 'bad'", "'Config.json'", "'config.json'", "case"]),
+        (r'{files: {"é": {size: 1}, b: , "e\u0301": }}', 30, ["files of model 'bad'", r"'e\u0301'", r"'\xe9'", "Unicode form"]),
+        ("{files: {Sub/a: , b: , c: , sub/A: }}", 28, ["'sub/A'", "'Sub/a'"]),
         ("{files: {CON: {}}}", 9, ["file name", "'CON'", "reserved"]),
         ("{files: {? " + "x" * 2000 + "}}", 11, ["file name", "200 bytes"]),
         ("{files: {'': {}}}", 9, ["file name", "is empty"]),
@@ -206,6 +242,40 @@ def test_a_name_that_is_none_spares_the_others(name: str) -> None:
         ("h: {token_env: 's3cr t'}", 18, ["token_env of host 'h'", "never write the secret"]),
         ("h: {token_env: 735551234567}", 18, ["token_env of host 'h'", "never write the secret"]),
         ("h: {token_env: }", 18, ["token_env of host 'h'", "environment variable"]),
+        ("h: {ca_fil: x}", 7, ["host 'h'", "unknown key 'ca_fil'", "did you mean 'ca_file'?"]),
+        ("h: {url: x}", 7, ["host 'h'", "unknown key 'url'", "ca_file, header, mirrors, parallelism, token_env"]),
+        ("h: {}", 6, ["at least one of ca_file, header, mirrors, parallelism, token_env", "empty"]),
+        ("h: {header: X-T}", 7, ["host 'h'", "`header`", "token_env: NAME"]),
+        ("h: {token_env: T, header: Host}", 29, ["header of host 'h'", "'Host'", "connection", "X-Private-Token"]),
+        ("h: {token_env: T, header: 'X-T: s3cr'}", 29, ["header of host 'h'", "HTTP header", "never write the secret"]),
+        ("h: {token_env: T, header: 7355}", 29, ["header of host 'h'", "HTTP header"]),
+        ("h: {token_env: T, header: }", 29, ["header of host 'h'", "HTTP header"]),
+        ("h: {mirrors: https://a}", 16, ["mirrors of host 'h'", "list of URLs", "[https://"]),
+        (
+            "h: {mirrors: [https://a, http://b]}",
+            28,
+            ["an item of mirrors of host 'h'", "https URL", "http, which only this machine"],
+        ),
+        ("h: {mirrors: [https://s3cr@a]}", 17, ["an item of mirrors of host 'h'", "https URL", "never write a user"]),
+        ("h: {mirrors: [./copy]}", 17, ["an item of mirrors of host 'h'", "https URL"]),
+        ("h: {mirrors: [7355]}", 17, ["an item of mirrors of host 'h'", "https URL"]),
+        ("h: {mirrors: [[https://a]]}", 17, ["an item of mirrors of host 'h'", "https URL"]),
+        ("h: {ca_file: https://a/ca.pem}", 16, ["ca_file of host 'h'", "path of a PEM file", "relative to this file"]),
+        ("h: {ca_file: file:///ca.pem}", 16, ["ca_file of host 'h'", "path of a PEM file"]),
+        (r'h: {ca_file: "-----BEGIN PRIVATE KEY\ns3cr"}', 16, ["ca_file of host 'h'", "path of a PEM file"]),
+        (r'h: {ca_file: "a\0b"}', 16, ["ca_file of host 'h'", "path of a PEM file"]),
+        ("h: {ca_file: }", 16, ["ca_file of host 'h'", "path of a PEM file"]),
+        ("h: {ca_file: [a]}", 16, ["ca_file of host 'h'", "path of a PEM file"]),
+        ("h: {ca_file: ~no-such-user/ca.pem}", 16, ["ca_file of host 'h'", "no known user"]),
+        ("h: {parallelism: 0}", 20, ["parallelism of host 'h'", "from 1 to 64", "the int 0"]),
+        ("h: {parallelism: 65}", 20, ["parallelism of host 'h'", "from 1 to 64", "the int 65"]),
+        ("h: {parallelism: -1}", 20, ["parallelism of host 'h'", "the int -1"]),
+        ("h: {parallelism: true}", 20, ["parallelism of host 'h'", "the bool True"]),
+        ("h: {parallelism: 2.0}", 20, ["parallelism of host 'h'", "the float 2.0"]),
+        ("h: {parallelism: '4'}", 20, ["parallelism of host 'h'", "text"]),
+        ("h: {parallelism: }", 20, ["parallelism of host 'h'", "empty"]),
+        ("'https://u:s3cr@h/': {token_env: T}", 3, ["key of hosts", "host or host:port", "may be a secret"]),
+        ("'h?token=s3cr': {token_env: T}", 3, ["key of hosts", "may be a secret"]),
         ("h: s3cr-t", 6, ["host 'h'", "mapping"]),
         ("https://h/: {token_env: T}", 3, ["key of hosts", "host or host:port", "'https://h/'"]),
         ("h:x: {token_env: T}", 3, ["key of hosts", "'h:x'"]),
@@ -220,6 +290,43 @@ def test_a_mistake_in_a_host_has_its_place_and_shows_no_secret(host: str, column
     for word in words:
         assert word in error.problem
     assert "s3cr" not in str(error) and "7355" not in str(error)
+
+
+SHAPES = [
+    "{}",
+    "Bearer {}",
+    "X-Token: {}",
+    "https://user:{}@h/",
+    "https://{}@h",
+    "https://h/?token={}",
+    "https://h/#{}",
+    "http://h/{}",
+    "https://h/ {}",
+    "\u0000{}",
+    "-----BEGIN PRIVATE KEY-----\n{}",
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("where", [*HOST_FIELDS, "an item of mirrors", "the host itself"])
+def test_a_secret_in_the_wrong_place_of_a_host_is_not_shown(where: str, shape: str) -> None:
+    value = json.dumps(shape.format("s3cr"))
+    if where == "the host itself":
+        host = f"h: {value}"
+    elif where == "an item of mirrors":
+        host = f"h: {{mirrors: [https://a, {value}]}}"
+    else:
+        host = f"h: {{token_env: T, {where}: {value}}}" if where != "token_env" else f"h: {{token_env: {value}}}"
+    for problem in read(f"registry: 1\nhosts:\n  {host}\n").problems:
+        assert "s3cr" not in str(problem)
+
+
+def test_a_host_that_stands_twice_in_another_case_is_a_mistake() -> None:
+    file = read("registry: 1\nhosts:\n  A.example: {token_env: T}\n  a.EXAMPLE: {token_env: U}\n")
+    assert file.hosts["a.example"].token_env == "T"
+    (error,) = file.problems
+    assert (error.line, error.column) == (4, 3)
+    assert "host 'a.example' stands twice, first in line 3" in error.problem
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def pinned(name: str, body: bytes, size: int | None = None) -> dict[str, FilePin
 
 def host(name: str, variable: str) -> dict[str, Host]:
     """Return what `hosts:` of a catalog yields for one host whose token is in an environment variable."""
-    return {name: Host(name, variable, Origin("models.yaml", 1, 1))}
+    return {name: Host(name=name, token_env=variable, origin=Origin("models.yaml", 1, 1))}
 
 
 def get(

@@ -20,6 +20,7 @@ import registry
 from registry.catalog.entry import FilePin
 from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
 from registry.store.transports import http
+from registry.store.transports.credentials import Credentials
 from registry.store.transports.http import HttpTransport
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store.helpers import BODY, OTHER, fetch, get, host, leftovers, pinned, sha256, visible

@@ -244,7 +244,7 @@ def test_the_hubs_token_does_not_go_to_other_servers(cache: Path, monkeypatch: p
 def test_the_hubs_token_does_not_go_to_another_endpoint_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror.acme.internal")
-    assert HubTransport({})._http.token_for("http://mirror.acme.internal/gpt2/resolve/main/config.json") is None
+    assert HubTransport({})._http.credentials.token("http://mirror.acme.internal/gpt2/resolve/main/config.json") is None
 
 
 def test_no_token_is_in_an_error(hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

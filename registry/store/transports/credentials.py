@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
+from registry.catalog.hosts import is_loopback
 from registry.catalog.schema import Host
 
 TYPE_CHECKING = False
@@ -101,16 +101,6 @@ def is_secure(url: str) -> bool:
     """Whether what is sent to a URL can only be read there: over https, or on this machine."""
     scheme, name, _ = origin_of(url)
     return scheme == "https" or is_loopback(name)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _header(name: str, value: str) -> Auth:
