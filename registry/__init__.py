@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from registry.pretrained.config import CONFIG_NAME, PretrainedConfig
     from registry.pretrained.model import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, PreTrainedModel
     from registry.pretrained.tokenizer import PreTrainedTokenizer
+    from registry.store.events import FileEvent, Observer
 
     __version__: str
 
@@ -60,12 +61,14 @@ __all__ = [
     "ConfigError",
     "DownloadError",
     "Family",
+    "FileEvent",
     "FilePin",
     "IntegrityError",
     "LoadReport",
     "LockTimeout",
     "ModelEntry",
     "ModelRegistry",
+    "Observer",
     "OfflineError",
     "PluginConflict",
     "PluginError",
@@ -98,6 +101,7 @@ _HOMES = {
     "pretrained.config": "CONFIG_NAME PretrainedConfig",
     "pretrained.model": "PreTrainedModel SAFE_WEIGHTS_NAME WEIGHTS_NAME",
     "pretrained.tokenizer": "PreTrainedTokenizer",
+    "store.events": "FileEvent Observer",
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from registry.catalog.entry import ModelEntry
 from registry.catalog.index import Catalog
@@ -22,11 +23,14 @@ from registry.catalog.layers import (
 from registry.catalog.names import user_path
 from registry.errors import CatalogError, CheckpointError, ConfigError, RegistryWarning, UnknownFamily
 from registry.families.family import DEFAULT_FILES, Family
+from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
 from registry.store.cache import Cache
+from registry.store.events import Observer
 from registry.store.paths import cache_folders
+from registry.store.progress import default_observers
 from registry.store.source import is_url
-from registry.store.store import Place, Store, StoredFile, is_offline
+from registry.store.store import Place, Store, StoredFile, Vanished, is_offline
 from registry.store.target import Target, entry_target, path_target, url_target
 
 if TYPE_CHECKING:
@@ -40,6 +44,24 @@ if TYPE_CHECKING:
 __all__ = ["ModelRegistry", "default_registry", "fetch", "list_models", "load", "load_config", "load_tokenizer", "resolve"]
 
 PathLike = str | os.PathLike[str]
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _survives_pruning(method: _Method) -> _Method:
+    """Do an operation anew when another process prunes the cache below it."""
+
+    @functools.wraps(method)
+    def tried(*args: Any, **kwargs: Any) -> Any:
+        for _ in range(2):
+            try:
+                return method(*args, **kwargs)
+            except Vanished:
+                continue
+        return method(*args, **kwargs)
+
+    return cast(_Method, tried)
+
 
 _RESERVED = ("locked", "mesh", "parallel", "broadcast")
 
@@ -55,6 +77,7 @@ class ModelRegistry:
         catalogs: Sequence[PathLike] = (),
         cache_dir: PathLike | None = None,
         plugins: PluginHost | None = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Set up; catalogs and plugins are read when they are first needed.
 
@@ -62,6 +85,7 @@ class ModelRegistry:
             catalogs: models.yaml files (or folders with one) above every other layer, the last one highest.
             cache_dir: the cache folder; by default the environment decides at each use.
             plugins: where families come from; by default the installed packages.
+            observers: who is told what happens to each file (`registry.Observer`). They do not pickle with the registry.
         """
         self._catalogs = tuple(user_path(path).absolute() for path in catalogs)
         for path in self._catalogs:
@@ -70,6 +94,8 @@ class ModelRegistry:
         self._cache_dir = None if cache_dir is None else user_path(cache_dir).absolute()
         #: The families of this environment.
         self.families = PluginHost() if plugins is None else plugins
+        self._observers = tuple(observers)
+        self._hooks = PluginHooks()
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
         self._lock = threading.RLock()
         self._catalog: tuple[object, Catalog] | None = None
@@ -140,6 +166,7 @@ class ModelRegistry:
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
+    @_survives_pruning
     def fetch(
         self,
         name_or_path: PathLike,
@@ -148,8 +175,11 @@ class ModelRegistry:
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
         refresh: bool = False,
+        jobs: int | None = None,
     ) -> Path:
         """Return a folder that holds a model's files under their conventional names, verified.
+
+        Safe to call from every rank of a job: one process of a machine downloads, the others wait and use the same files.
 
         Args:
             name_or_path: a name, folder, file, URL or source.
@@ -157,19 +187,17 @@ class ModelRegistry:
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here; by default the environment decides.
             refresh: ask anew for what was found before.
+            jobs: how many files to bring at once; by default 4.
         """
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, refresh) as store:
             parts = self._parts(target, store)
-            names = self._family_files(target, parts, family)
-            files = parts.weights_files(names["weights"])
-            files.append(parts.need(names["config"], "configuration"))
-            for role, candidates in names.items():
-                if role not in ("weights", "config") and (found := store.first(target.place, candidates)):
-                    files.append(found)
-            files += parts.side_files().values()
-            return store.folder(target.label, files)
+            files = parts.all_files(self._family_files(target, parts, family), jobs)
+            folder = store.folder(target.label, files)
+        self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
+        return folder
 
+    @_survives_pruning
     def fetch_file(
         self,
         name_or_path: PathLike,
@@ -204,6 +232,7 @@ class ModelRegistry:
 
     # -- models --------------------------------------------------------------------------------------------------------
 
+    @_survives_pruning
     def load(
         self,
         name_or_path: PathLike,
@@ -269,8 +298,10 @@ class ModelRegistry:
                 device=device,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
             )
-            return model
+        self._hooks.tell("registry_loaded", model=target.label, instance=model)
+        return model
 
+    @_survives_pruning
     def load_config(
         self,
         name_or_path: PathLike,
@@ -286,6 +317,7 @@ class ModelRegistry:
             parts = self._parts(target, store)
             return parts.config(self._family_of(target, family), None, overrides, is_config=True)
 
+    @_survives_pruning
     def load_tokenizer(
         self,
         name_or_path: PathLike,
@@ -314,6 +346,7 @@ class ModelRegistry:
 
     # -- classes: the road of `from_pretrained` --------------------------------------------------------------------------
 
+    @_survives_pruning
     def config_of(
         self,
         cls: type[PretrainedConfig],
@@ -338,6 +371,7 @@ class ModelRegistry:
             loaded = self._parts(target, store).config(described, None, overrides, cls, is_config=True)
         return (loaded, unused) if return_unused_kwargs else loaded
 
+    @_survives_pruning
     def model_of(
         self,
         cls: type[PreTrainedModel],
@@ -392,8 +426,10 @@ class ModelRegistry:
                 device=device,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
             )
+        self._hooks.tell("registry_loaded", model=target.label, instance=model)
         return (model, model.load_report) if output_loading_info else model
 
+    @_survives_pruning
     def tokenizer_of(
         self,
         cls: type[PreTrainedTokenizer],
@@ -420,7 +456,14 @@ class ModelRegistry:
         self, cache_dir: PathLike | None, offline: bool | None, refresh: bool, proxies: Mapping[str, str] | None = None
     ) -> Store:
         cache = Cache(cache_folders(self._cache_dir if cache_dir is None else cache_dir))
-        return Store(cache, offline=is_offline(offline), hosts=self.catalog.hosts, refresh=refresh, proxies=proxies)
+        return Store(
+            cache,
+            offline=is_offline(offline),
+            hosts=self.catalog.hosts,
+            refresh=refresh,
+            proxies=proxies,
+            observers=(*default_observers(), *self._observers),
+        )
 
     def _parts(self, target: Target, store: Store) -> Assembly:
         from registry.pretrained.assembly import Assembly  # not needed to resolve or to list names

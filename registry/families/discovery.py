@@ -11,9 +11,10 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["DISTRIBUTION", "GROUP", "EntryPoint", "family_entry_points", "package_folders"]
+__all__ = ["DISTRIBUTION", "GROUP", "EntryPoint", "family_entry_points", "hook_entry_points", "package_folders"]
 
 GROUP = "registry.families"
+_HOOKS_GROUP = "registry.plugins"
 
 #: The distribution whose families are built in.
 DISTRIBUTION = "pretrained-registry"
@@ -44,9 +45,18 @@ def family_entry_points() -> list[EntryPoint]:
 
     `REGISTRY_PLUGINS_DISABLED` lists, separated by commas, families, distributions or `distribution:family`.
     """
+    return _entry_points(GROUP)
+
+
+def hook_entry_points() -> list[EntryPoint]:
+    """Return the installed plugins that want to know what happens, without those that are switched off as families are."""
+    return _entry_points(_HOOKS_GROUP)
+
+
+def _entry_points(group: str) -> list[EntryPoint]:
     disabled = {_canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
     found: dict[tuple[str, str], EntryPoint] = {}
-    for point in metadata.entry_points(group=GROUP):
+    for point in metadata.entry_points(group=group):
         # What a failed uninstall leaves behind has neither name nor version.
         distribution = _canonical((point.dist and point.dist.name) or "unknown")
         entry = EntryPoint(point.name, point.value, distribution, (point.dist and point.dist.version) or "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from registry.checkpoint.reader import INDEX_SUFFIX, StateDict, open_checkpoint,
 from registry.errors import ConfigError, DownloadError
 from registry.families.family import Family
 from registry.families.host import PluginHost
+from registry.store.at_once import at_once
 from registry.store.source import redact
 from registry.store.store import Store, StoredFile
 from registry.store.target import Target, newest_first
@@ -47,6 +49,19 @@ class Assembly:
             status=404,
         )
 
+    def all_files(self, names: Mapping[str, Sequence[str]], jobs: int | None = None) -> list[StoredFile]:
+        """Return every file of a model, several of them fetched at once; `names` are those of the family, by role."""
+        from registry.pretrained.tokenizer import TOKENIZER_FILES
+
+        place, first = self._target.place, self._store.first
+        # Alone at first: its answer fixes the commit that a moving revision stands for.
+        config = self.need(names["config"], "configuration")
+        weights = partial(self.weights_files, names["weights"], jobs)
+        others = [partial(first, place, names[role]) for role in names if role not in ("weights", "config")]
+        others += [partial(first, place, (name,)) for name in TOKENIZER_FILES]
+        held, *found = at_once(self._store, [weights, *others], jobs)
+        return [*held, config, *(file for file in found if file is not None)]
+
     def side_files(self) -> dict[str, StoredFile]:
         """Return the files that may lie beside a vocabulary."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
@@ -81,8 +96,8 @@ class Assembly:
         changes = {**self._target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
-    def weights_files(self, names: Sequence[str]) -> list[StoredFile]:
-        """Return the weights file, or an index and its shards."""
+    def weights_files(self, names: Sequence[str], jobs: int | None = None) -> list[StoredFile]:
+        """Return the weights file, or an index and its shards, several of them fetched at once."""
         candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
         if self._target.file is not None and not _names_config(self._target.file):
             candidates = (self._target.file,)
@@ -92,7 +107,7 @@ class Assembly:
         if not first.name.endswith(INDEX_SUFFIX):
             return [first]
         shards = sorted(set(shard_names(first.path).values()))
-        return [first, *(self.need((name,), "shard") for name in shards)]
+        return [first, *at_once(self._store, [partial(self.need, (name,), "shard") for name in shards], jobs)]
 
     def model(
         self,

@@ -57,6 +57,7 @@ class Download:
         size: int | None,
         identified: bool,
         observers: Sequence[Observer],
+        stopped: threading.Event,
     ) -> None:
         """Set up.
 
@@ -69,6 +70,7 @@ class Download:
             size: bytes that the file must have, where known.
             identified: whether a hash is known, so that bytes of several answers cannot be put together unnoticed.
             observers: who is told.
+            stopped: once it is set, the download ends with an error.
         """
         self._cache = cache
         self._partial = partial
@@ -77,6 +79,7 @@ class Download:
         self._size = size
         self._identified = identified
         self._observers = observers
+        self._stopped = stopped
         self._event = FileEvent(model=about.model, name=about.name, url=about.url)
         self._hash = GrowingHash(partial.path)
         self._lock = threading.Lock()
@@ -273,6 +276,8 @@ class Download:
     def _advance(self) -> None:
         """Let the hash follow, and the observers know."""
         self._hash.advance(self._partial.frontier)
+        if self._stopped.is_set():
+            raise DownloadError(f"{self._shown} is not read to its end, because the operation was stopped", url=self._shown)
         with self._lock:
             now = time.monotonic()
             due = now - self._reported >= _REPORT_EVERY

@@ -34,7 +34,7 @@ def file_lock(path: Path) -> Iterator[None]:
 
     Raises:
         LockTimeout: when another process keeps it for longer than `REGISTRY_LOCK_TIMEOUT` seconds (default 3600).
-        CacheError: when its folder is none.
+        CacheError: when its folder is none, or something else stands in the lock's place.
     """
     from filelock import FileLock
 
@@ -42,8 +42,9 @@ def file_lock(path: Path) -> Iterator[None]:
     lock = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A lock by existence, which filelock offers where flock is missing, would outlive a killed process.
-        lock = FileLock(path, fallback_to_soft=False)
+        # A lock by existence, which filelock offers where flock is missing, would outlive a killed process. The mode lets
+        # every user of a shared cache open it; it holds nothing.
+        lock = FileLock(path, mode=0o666, fallback_to_soft=False)
         _acquire(lock, path, limit)
     except LockTimeout:
         raise
@@ -87,12 +88,40 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float) -> None:
             lock.acquire(timeout=wait)
             return
         except Timeout:
+            _refuse_refusal(path)
             waited = time.monotonic() - start
+            holder = _holder(path)
             if waited >= limit:
                 raise LockTimeout(
-                    f"lock {path} is expected to be free within {limit:g} s, but another process holds it; "
+                    f"lock {path} is expected to be free within {limit:g} s, but {holder} holds it; "
                     "end that process, or set REGISTRY_LOCK_TIMEOUT to wait longer",
                     path=str(path),
                 ) from None
-            logger.warning("waiting for another process that holds %s (%.0f s)", path, waited)
+            logger.warning("waiting for %s that holds %s (%.0f s)", holder, path, waited)
             wait = min(10.0, limit - waited)
+
+
+def _refuse_refusal(path: Path) -> None:
+    """Raise when waiting is in vain: a file system that forbids locks can look like one whose lock is held.
+
+    Raises:
+        OSError: EACCES.
+    """
+    with contextlib.suppress(ImportError), path.open("rb") as file:
+        import fcntl
+
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+
+
+def _holder(path: Path) -> str:
+    """Return who holds a lock, in words; Linux lists the processes of this machine."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        inode = str(path.stat().st_ino)
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode and int(fields[4]) > 0:
+                return f"process {fields[4]}"
+    return "another process"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,8 +30,9 @@ _BUDGET = 120.0
 class Patience:
     """The state of one series of tries."""
 
-    def __init__(self, *, more_sources: bool = False) -> None:
-        """With `more_sources` another place can be asked instead, and this one gets a second try only."""
+    def __init__(self, stopped: threading.Event, *, more_sources: bool = False) -> None:
+        """Begin. With `more_sources` another place can be asked, and this one gets two tries only; `stopped` ends a pause."""
+        self._stopped = stopped
         self._limit = min(_tries(), 2) if more_sources else _tries()
         self.progressed()
 
@@ -59,7 +61,7 @@ class Patience:
                 )
             raise DownloadError(f"{error.message}{why}", url=error.url, status=error.status) from None
         logger.info("%s; trying again in %.1f s", error.message, wait)
-        time.sleep(wait)
+        self._stopped.wait(wait)
 
     def insist(self, call: Callable[[], _Result]) -> _Result:
         """Return what `call` returns, trying again while what it raises may pass."""

@@ -1,25 +1,145 @@
-"""Progress of a transfer: a bar on a terminal, nothing elsewhere."""
+"""Progress for people: a bar for each file on a terminal, now and then a line elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import threading
+import time
+from typing import Any
 
-__all__ = ["progress_bar"]
+from registry.store.events import FileEvent, Observer
+
+__all__ = ["ProgressBars", "ProgressLines", "default_observers", "show_size"]
+
+#: Where lines go, at level INFO: `registry fetch` prints them, a program sees them when it configures logging so.
+logger = logging.getLogger("registry.progress")
+
+#: Seconds between two lines about one file.
+_LINE_EVERY = 10.0
+#: Where launchers of many processes write which of them this is.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+_TRUE = {"1", "true", "yes", "on"}
 
 
-@contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """Yield a function to call with each number of bytes that arrived."""
+def default_observers() -> tuple[Observer, ...]:
+    """Return what shows progress here: one of many ranks shows it for all, and `REGISTRY_QUIET=1` is for none."""
+    if os.environ.get("REGISTRY_QUIET", "").lower() in _TRUE or any(
+        os.environ.get(name, "0") not in ("", "0") for name in _RANKS
+    ):
+        return ()
+    return (ProgressBars() if _is_terminal() else ProgressLines(),)
+
+
+def _is_terminal() -> bool:
     try:
-        shown = sys.stderr.isatty()
+        return sys.stderr.isatty() or "ipykernel" in sys.modules
     except (AttributeError, ValueError):  # no stderr, or a closed one
-        shown = False
-    if not shown:
-        yield lambda count: None
-        return
-    from tqdm import tqdm
+        return False
 
-    with tqdm(desc=label, total=total, unit="B", unit_scale=True, unit_divisor=1024, leave=False) as bar:
-        yield bar.update
+
+def show_size(count: int) -> str:
+    """Return a number of bytes as people write it, in powers of 1000."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+class ProgressBars:
+    """A bar for each file that is on its way."""
+
+    def __init__(self) -> None:
+        self._bars: dict[tuple[str, str], Any] = {}
+
+    def started(self, file: FileEvent) -> None:
+        """Open a bar, at what an earlier download has left."""
+        from tqdm import tqdm
+
+        class Bar(tqdm):  # type: ignore[type-arg]  # generic for type checkers only
+            """Takes a lock of threads alone: tqdm's own needs a helper process, which can hang at exit."""
+
+        Bar.set_lock(threading.RLock())
+        try:
+            self._bars[_key(file)] = Bar(
+                desc=f"{file.model}: {file.name}" if file.model else file.name,
+                total=file.size,
+                initial=file.done,
+                unit="B",
+                unit_scale=True,
+                leave=False,
+                file=sys.stderr,
+            )
+        except (OSError, ValueError):  # a terminal that is gone is no reason to stop
+            self._bars.pop(_key(file), None)
+
+    def progressed(self, file: FileEvent) -> None:
+        """Move the bar."""
+        bar = self._bars.get(_key(file))
+        if bar is None:
+            return
+        try:
+            bar.total = file.size
+            bar.update(file.done - bar.n)
+        except (OSError, ValueError):
+            del self._bars[_key(file)]
+
+    def verified(self, file: FileEvent) -> None:
+        """Close the bar."""
+        bar = self._bars.pop(_key(file), None)
+        if bar is not None:
+            with contextlib.suppress(OSError, ValueError):
+                bar.close()
+
+    def published(self, file: FileEvent) -> None:
+        """Show nothing more."""
+
+    def reused(self, file: FileEvent) -> None:
+        """Show nothing: it took no time."""
+
+
+class ProgressLines:
+    """Lines for logs: one when a file begins, one every ten seconds, one at its end."""
+
+    def __init__(self) -> None:
+        self._said: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def started(self, file: FileEvent) -> None:
+        """Say what comes."""
+        now = time.monotonic()
+        self._said[_key(file)] = now, now
+        resumed = f", {show_size(file.done)} of it here" if file.done else ""
+        size = f" ({show_size(file.size)})" if file.size is not None else ""
+        logger.info("%s: fetching %s%s%s", file.model, file.name, size, resumed)
+
+    def progressed(self, file: FileEvent) -> None:
+        """Say how far it is, but not often."""
+        now = time.monotonic()
+        began, said = self._said.get(_key(file), (now, now))
+        if now - said >= _LINE_EVERY:
+            self._said[_key(file)] = began, now
+            percent = f" ({100 * file.done // file.size} %)" if file.size else ""
+            logger.info("%s: %s, %s%s%s", file.model, file.name, show_size(file.done), _of(file), percent)
+
+    def verified(self, file: FileEvent) -> None:
+        """Say nothing: it is published in a moment."""
+
+    def published(self, file: FileEvent) -> None:
+        """Say that it is here."""
+        began, _ = self._said.pop(_key(file), (time.monotonic(), 0.0))
+        logger.info("%s: %s is here, %s in %.1f s", file.model, file.name, show_size(file.done), time.monotonic() - began)
+
+    def reused(self, file: FileEvent) -> None:
+        """Say nothing: it took no time."""
+
+
+def _key(file: FileEvent) -> tuple[str, str]:
+    return file.model, file.name
+
+
+def _of(file: FileEvent) -> str:
+    return f" of {show_size(file.size)}" if file.size is not None else ""

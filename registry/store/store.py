@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +24,7 @@ from registry.store.source import redact
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
-__all__ = ["Place", "Store", "StoredFile", "is_offline"]
+__all__ = ["Place", "Store", "StoredFile", "Vanished", "is_offline"]
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +58,10 @@ class StoredFile:
     trust: str = ""
 
 
+class Vanished(CacheError):
+    """A file of the cache was removed while an operation used it: the operation can be done anew."""
+
+
 class Store:
     """One operation's view of the cache and the network. Use it as a context manager; its methods are safe for threads."""
 
@@ -82,7 +86,8 @@ class Store:
             observers: who is told what happens to each file.
         """
         self.cache = cache
-        self._offline = offline
+        #: Whether the network is off.
+        self.offline = offline
         self._refresh = refresh
         self._transports = Transports(hosts or {}, proxies or {})
         self._commits: dict[str, str] = {}
@@ -91,6 +96,7 @@ class Store:
         self._observers = tuple(observers)
         self._lock = threading.Lock()
         self._given: set[Path] = set()
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
         return self
@@ -99,6 +105,11 @@ class Store:
         self._transports.close()
         if error is None:
             self._remember_absent()
+        elif isinstance(error, Exception) and (gone := self._vanished()):
+            raise Vanished(
+                f"cache file {gone} is expected to stay while it is in use, but was removed meanwhile; try again",
+                path=str(gone),
+            ) from error
 
     def first(self, place: Place, candidates: Sequence[str]) -> StoredFile | None:
         """Return the first of `candidates` that the place has, or None.
@@ -144,10 +155,18 @@ class Store:
             return only
         return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
 
-    def vanished(self) -> bool:
-        """Whether a file that was given out is gone: somebody pruned the cache, and all can be had anew."""
-        with self._lock:
-            return any(not path.exists() for path in self._given)
+    def stop(self) -> None:
+        """End the downloads of other threads at their next piece; what has arrived is kept."""
+        self._stopped.set()
+
+    @contextlib.contextmanager
+    def local_only(self) -> Iterator[None]:
+        """Raise `OfflineError` for what would have to be fetched, to learn whether all is here. For one thread only."""
+        before, self.offline = self.offline, True
+        try:
+            yield
+        finally:
+            self.offline = before
 
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""
@@ -166,15 +185,26 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    def _give(self, file: StoredFile) -> bool:
+        """Note that a file of the cache is in use; return whether that is new."""
+        with self._lock:
+            new = file.path not in self._given
+            if any(file.path.is_relative_to(root) for root in self.cache.folders):
+                self._given.add(file.path)
+            return new
+
+    def _vanished(self) -> Path | None:
+        """Return a file that was given out and is gone: somebody pruned the cache, and it can be had anew."""
+        with self._lock:
+            return next((path for path in self._given if not path.exists()), None)
+
     def _sources(self, place: Place, pin: FilePin) -> tuple[str, ...]:
         """Return where a file may come from, in order: its own address alone, when it has one; then mirrors of each."""
         return self._transports.with_mirrors((pin.url,) if pin.url else place.sources)
 
     def _reused(self, place: Place, file: StoredFile) -> StoredFile:
         """Tell the observers that a file is here already."""
-        with self._lock:
-            self._given.add(file.path)
-        if self._observers:
+        if self._give(file) and self._observers:
             size = file.path.stat().st_size
             event = FileEvent(model=place.label, name=file.name, size=size, done=size, sha256=file.sha256, path=file.path)
             notify(self._observers, "reused", event)
@@ -232,7 +262,7 @@ class Store:
             return self._reused(place, self._in_place(transport.describe(url), name, pin))
         if found := self._cached_by_ref(url, name, pin):
             return self._reused(place, found)
-        if self._offline:
+        if self.offline:
             raise OfflineError(
                 f"file {name!r} is expected to be in the cache, because the network is off, but is not; "
                 "allow the network once (offline=True, --offline, REGISTRY_OFFLINE and HF_HUB_OFFLINE forbid it) to fetch "
@@ -254,13 +284,12 @@ class Store:
                 self._absent[url] = source
             raise
         self._record_commit(source)
-        with self._lock:
-            self._given.add(file.path)
+        self._give(file)
         return file
 
     def _describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
         """Ask what a place says of a file, at the commit that this operation holds its revision to."""
-        patience = Patience(more_sources=more_sources)
+        patience = Patience(self._stopped, more_sources=more_sources)
         while True:
             resource = patience.insist(lambda: transport.describe(self._url(transport, source, name, pin)))
             self._hold(transport, source, resource.commit)
@@ -311,6 +340,7 @@ class Store:
                 size=size,
                 observers=self._observers,
                 more_sources=more_sources,
+                stopped=self._stopped,
             )
             self.cache.write_ref(Ref(url, digest, count, trust))
         if trust == "first-use" and held is None:

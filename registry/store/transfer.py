@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,11 +46,12 @@ def transfer(
     size: int | None,
     observers: Sequence[Observer] = (),
     more_sources: bool = False,
+    stopped: threading.Event | None = None,
 ) -> tuple[Path, str, int]:
     """Copy a file into the cache; return its blob, sha256 and size in bytes.
 
     Bytes that turn out wrong are put in quarantine and asked for once more. With `more_sources` a place that does not answer
-    is given up early, because another can be asked.
+    is given up early, because another can be asked; once `stopped` is set, all ends.
 
     Raises:
         DownloadError: when it does not arrive whole; what has arrived is kept for the next time, where that can go on with it.
@@ -57,13 +59,24 @@ def transfer(
         CacheError: when the cache cannot be written.
     """
     key = sha256 or hashlib.sha256(resource.url.encode()).hexdigest()
+    stopped = stopped or threading.Event()
     identified = bool(sha256 or resource.git_sha1)
     wrong: IntegrityError | None = None
     for _ in range(2):
         partial = Partial.claim(cache, key, resource.url)
-        download = Download(cache, partial, transport, resource, about, size=size, identified=identified, observers=observers)
+        download = Download(
+            cache,
+            partial,
+            transport,
+            resource,
+            about,
+            size=size,
+            identified=identified,
+            observers=observers,
+            stopped=stopped,
+        )
         try:
-            digest, count = download.run(Patience(more_sources=more_sources))
+            digest, count = download.run(Patience(stopped, more_sources=more_sources))
             wrong = _wrong(partial.path, resource, sha256, digest)
             if wrong is None:
                 partial.sync()

@@ -8,7 +8,6 @@ from typing import NoReturn
 
 import pytest
 
-import registry.store.patience
 import registry.store.store
 
 
@@ -34,9 +33,3 @@ def unlock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         pytest.fail(f"the lock {path} was taken")
 
     return lambda: monkeypatch.setattr(registry.store.store, "file_lock", touched)
-
-
-@pytest.fixture(autouse=True)
-def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pauses between tries be short; how long they are is a test of its own."""
-    monkeypatch.setattr(registry.store.patience, "_FIRST", 0.001)

@@ -69,7 +69,7 @@ def leftovers(cache: Path) -> list[str]:
 
 
 def visible(cache: Path) -> list[str]:
-    """Return what of the leftovers another program could take for a file: not what is kept for the next try or in quarantine."""
+    """Return the leftovers without what is kept for the next try, or to be looked at in quarantine."""
     return [name for name in leftovers(cache) if not name.endswith((".partial", ".journal")) and "quarantine" not in name]
 
 

@@ -15,7 +15,7 @@ from registry.store.cache import Cache
 from registry.store.store import Place, Store
 from registry.store.transports.hub import HubTransport, split_hub_url
 from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
-from tests.store.helpers import evict, fetch, get, leftovers, listing, sha256
+from tests.store.helpers import evict, fetch, get, listing, sha256, visible
 
 REPO = "acme/support-bert"
 SOURCE = f"hf://{REPO}"
@@ -171,7 +171,7 @@ def test_a_failed_first_fetch_does_not_hold_a_revision(hub: HubFiles, server: Se
     hub.lies["model.safetensors"] = "0" * 64
     with pytest.raises(IntegrityError):
         get(cache, SOURCE, "model.safetensors")
-    assert leftovers(cache) == []
+    assert visible(cache) == []
     hub.lies.clear()
     hub.commits["main"] = NEXT
     fetch(cache, SOURCE, "model.safetensors")
@@ -282,7 +282,7 @@ def test_a_missing_revision_is_named(server: Server, cache: Path) -> None:
     with pytest.raises(DownloadError, match=rf"revision 'v9' of {REPO} is expected to exist, but does not") as caught:
         get(cache, f"{SOURCE}@v9", "config.json")
     assert caught.value.status == 404
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 def test_a_missing_file_is_missing(server: Server, cache: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_pin_that_the_hub_contradicts_fails_before_content_is_sent(pin: FilePi
     with pytest.raises(IntegrityError):
         get(cache, SOURCE, "model.safetensors", {"model.safetensors": pin})
     assert [method for method, _ in asked(server)] == ["HEAD"]
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_a_hub_that_lies_about_a_hash_is_found_out(
     hub.lies[name] = lie
     with pytest.raises(IntegrityError, match=says):
         get(cache, SOURCE, name, {name: pin})
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 def test_a_store_that_sends_other_bytes_than_the_hub_says_is_found_out(hub: HubFiles, server: Server, cache: Path) -> None:
@@ -328,13 +328,13 @@ def test_a_store_that_sends_other_bytes_than_the_hub_says_is_found_out(hub: HubF
         hub.cdn = cdn.url
         with pytest.raises(IntegrityError):
             get(cache, SOURCE, "model.safetensors")
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 def test_a_small_file_that_differs_from_its_pin_is_found_out(server: Server, cache: Path) -> None:
     with pytest.raises(IntegrityError):
         get(cache, SOURCE, "config.json", {"config.json": FilePin(sha256="0" * 64)})
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 def test_bytes_that_are_here_already_are_not_sent_again(hub: HubFiles, server: Server, cache: Path) -> None:
@@ -357,7 +357,7 @@ def test_no_endpoint_is_a_download_error(cache: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(DownloadError, match="is expected to answer, but does not"):
         get(cache, SOURCE, "config.json")
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 def test_a_file_that_its_store_has_lost_is_not_a_missing_file(hub: HubFiles, server: Server, cache: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_file_that_its_store_has_lost_is_not_a_missing_file(hub: HubFiles, ser
         with pytest.raises(DownloadError) as caught:
             get(cache, SOURCE, "model.safetensors")
     assert caught.value.status == 404
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 def test_a_mirror_that_helps_out_does_not_hold_the_failed_revision(hub: HubFiles, server: Server, cache: Path) -> None:

@@ -7,7 +7,9 @@ import fcntl
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -87,11 +89,106 @@ def test_a_long_wait_says_what_it_waits_for(
     assert locks._SAY_AFTER == 2.0
     monkeypatch.setattr(locks, "_SAY_AFTER", 0.1)
     monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.3")
-    with held_elsewhere(path), pytest.raises(LockTimeout), file_lock(path):
+    with held_elsewhere(path) as holder, pytest.raises(LockTimeout) as caught, file_lock(path):
         pass
     (record, *_) = caplog.records
     assert record.levelno == logging.WARNING
-    assert f"waiting for another process that holds {path}" in record.getMessage()
+    assert f"waiting for process {holder.pid} that holds {path}" in record.getMessage()
+    assert f"process {holder.pid} holds it" in str(caught.value)
+
+
+def test_a_stopped_holder_is_named_in_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "_SAY_AFTER", 0.1)
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.3")
+    with held_elsewhere(path) as holder:
+        assert holder.pid is not None
+        os.kill(holder.pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(LockTimeout, match=rf"process {holder.pid} holds it.*REGISTRY_LOCK_TIMEOUT"), file_lock(path):
+                pytest.fail("two processes hold one lock")
+        finally:
+            os.kill(holder.pid, signal.SIGCONT)
+
+
+def test_where_the_system_lists_no_locks_the_holder_is_another_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.2")
+
+    def unreadable(self: Path, *args: object, **kwargs: object) -> str:
+        raise FileNotFoundError(str(self))
+
+    with held_elsewhere(path):
+        monkeypatch.setattr(Path, "read_text", unreadable)
+        with pytest.raises(LockTimeout, match="another process holds it"), file_lock(path):
+            pytest.fail("two processes hold one lock")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_every_user_can_open_a_lock_whatever_the_umask_of_who_made_it(umask: int, path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        with file_lock(path):
+            pass
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o666
+
+
+def as_nobody(work: Callable[[], object]) -> int:
+    """Run something as the user `nobody` in a process of its own; return 0 when all went well."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_second_user_waits_for_the_first(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.2")
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o755)
+        path = Path(shared, "locks", "digest.lock")
+        with file_lock(path):
+            pass
+
+        def work() -> None:
+            with pytest.raises(LockTimeout), file_lock(path):
+                pytest.fail("two users hold one lock")
+
+        with held_elsewhere(path):
+            assert as_nobody(work) == 0
+
+
+STRANGERS: dict[str, Callable[[Path], object]] = {
+    "a symbolic link": lambda path: path.symlink_to(path.parents[2] / "victim"),
+    "a folder": lambda path: path.mkdir(),
+}
+
+
+@pytest.mark.parametrize("make", STRANGERS.values(), ids=list(STRANGERS))
+def test_what_stands_in_the_place_of_a_lock_is_an_error_and_is_left_alone(make: Callable[[Path], object], path: Path) -> None:
+    victim = path.parents[2] / "victim"
+    victim.write_text("precious")
+    path.parent.mkdir(parents=True)
+    make(path)
+    with pytest.raises(CacheError, match="expected to be a file that can be written"), file_lock(path):
+        pytest.fail("that is no lock")
+    assert victim.read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_a_lock_does_not_block(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "5")
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    with file_lock(path):
+        pass
 
 
 def test_a_free_lock_says_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -133,11 +230,12 @@ def refusal(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(fcntl, "flock", flock)
     monkeypatch.setattr(locks, "_warned", set())
+    monkeypatch.setattr(locks, "_SAY_AFTER", 0.1)  # EACCES looks like a held lock until then
     return code
 
 
 UNUSABLE = pytest.mark.parametrize(
-    "refusal", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EROFS], indirect=True, ids=errno.errorcode.get
+    "refusal", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EROFS, errno.EACCES], indirect=True, ids=errno.errorcode.get
 )
 
 

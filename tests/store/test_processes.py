@@ -16,7 +16,7 @@ import pytest
 import registry
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers
-from tests.store.helpers import fetch, leftovers, pinned, sha256
+from tests.store.helpers import fetch, leftovers, pinned, sha256, visible
 
 SPAWN = multiprocessing.get_context("spawn")
 MANY = 8
@@ -117,7 +117,7 @@ def test_several_threads_that_fetch_from_a_failing_server_all_get_the_error(cach
 
     with serving(lambda handler, request: handler.reply(request, 200, b"x" * 100, cut=50)) as server:
         assert run_threads(work) == [registry.DownloadError] * MANY
-    assert leftovers(cache) == []
+    assert visible(cache) == []
 
 
 @contextmanager
@@ -155,6 +155,6 @@ def test_a_fetch_that_is_killed_leaves_nothing_visible_and_the_next_one_succeeds
         with killed_while_fetching(cache, server, half_sent) as process:
             killed.set()
             assert process.exitcode == -9
-            assert [path for path in leftovers(cache) if not path.endswith(".partial")] == []
+            assert visible(cache) == []
         for pins in ({}, pinned(NAME, body)):
             assert fetch(cache, server.url, NAME, pins).path.read_bytes() == body

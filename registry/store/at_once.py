@@ -1,0 +1,37 @@
+"""Bring several files of one model at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from registry.errors import OfflineError
+from registry.store.store import Store
+
+__all__ = ["at_once"]
+
+#: Files at once, where the caller does not say. The connections to one host have a limit of their own.
+_JOBS = 4
+
+
+def at_once(store: Store, tasks: Sequence[Callable[[], Any]], jobs: int | None = None) -> list[Any]:
+    """Return what each task returns, in order; they share a store. The first error ends them all.
+
+    Where all files are here, no thread is started.
+    """
+    try:
+        with store.local_only():
+            return [task() for task in tasks]
+    except OfflineError:
+        if store.offline:
+            raise
+    with ThreadPoolExecutor(jobs or _JOBS, thread_name_prefix="registry-file") as pool:
+        futures = [pool.submit(task) for task in tasks]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            store.stop()
+            raise
