@@ -4,6 +4,7 @@
     blobs/sha256/ab/abcd….json     the stamp: size and time of the blob when its hash was last checked
     refs/12/12cd….json             what a URL was found to be (named by the hash of the URL)
     folders/<name>-<hash>/         conventional file names for other programs
+    unpacked/<sha256>/             the content of the archive that has this hash
     locks/…                        only save work; nothing depends on them
 
 No symbolic links. Everything appears by a rename within one folder, so a reader sees all of a file or none of it.
@@ -28,7 +29,7 @@ from registry.errors import CacheError
 from registry.store.files import sync_folder, write_atomically
 from registry.store.source import redact
 
-__all__ = ["CHUNK", "Cache", "Ref", "file_sha256"]
+__all__ = ["CHUNK", "Cache", "Ref", "cache_error", "file_sha256"]
 
 #: Bytes read, hashed and written at a time.
 CHUNK = 4 << 20
@@ -120,7 +121,7 @@ class Cache:
             folder.mkdir(parents=True, exist_ok=True)
             return path, path.open("xb")
         except OSError as error:
-            raise _cache_error(path, error) from error
+            raise cache_error(path, error) from error
 
     def publish(self, partial: Path, digest: str) -> Path:
         """Give a complete, synced, verified private file its name. The last step of every download."""
@@ -132,7 +133,7 @@ class Cache:
             partial.replace(path)
             sync_folder(path.parent)
         except OSError as error:
-            raise _cache_error(path, error) from error
+            raise cache_error(path, error) from error
         self._write_stamp(path, stat)
         return path
 
@@ -179,7 +180,7 @@ class Cache:
                     (stage / name).replace(folder / name)
             sync_folder(folder.parent)
         except OSError as error:
-            raise _cache_error(folder, error) from error
+            raise cache_error(folder, error) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         return folder
@@ -192,7 +193,7 @@ class Cache:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, json.dumps(data))
         except OSError as error:
-            raise _cache_error(path, error) from error
+            raise cache_error(path, error) from error
 
 
 def _stamp(blob: Path) -> Path:
@@ -246,7 +247,8 @@ def _link_or_copy(blob: Path, target: Path) -> None:
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
 
 
-def _cache_error(path: Path, error: OSError) -> CacheError:
+def cache_error(path: Path, error: OSError) -> CacheError:
+    """Return what to raise when something in the cache cannot be written."""
     return CacheError(
         f"cache file {path} is expected to be writable, but is not ({error.strerror or error}); "
         "free space, mend its permissions, or set REGISTRY_CACHE to another folder",
