@@ -68,7 +68,6 @@ class Stage:
         self._limits = limits
         self._packed = packed
         self._declared = 0
-        self._written = 0
         #: Folded path to the path as it is written, and whether it is a folder.
         self._held: dict[str, tuple[str, bool]] = {}
 
@@ -122,10 +121,8 @@ class Stage:
             count = 0
             for piece in member.read():
                 count += len(piece)
-                self._written += len(piece)
                 if count > member.size:
                     raise Refused(f"member {member.name!r}", f"{member.size} bytes long", "is longer")
-                self.check_size(self._written)
                 file.write(piece)
             if count != member.size:
                 raise Refused(f"member {member.name!r}", f"{member.size} bytes long", f"has only {count}")

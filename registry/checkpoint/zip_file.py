@@ -88,8 +88,8 @@ def _damage() -> Iterator[None]:
 def _refuse_overlap(file: BinaryIO, infos: list[zipfile.ZipInfo], directory: int) -> None:
     """Refuse members that share bytes, of which a small file can be unpacked to any size."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
-    ends = [*(info.header_offset for info in ordered[1:]), directory]
-    for info, end in zip(ordered, ends, strict=True):
+    starts = [*(info.header_offset for info in ordered), directory]
+    for info, end in zip(ordered, starts[1:], strict=True):
         with _damage():
             file.seek(info.header_offset)
             magic, name, extra = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
