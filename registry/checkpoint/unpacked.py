@@ -120,7 +120,7 @@ def _model_folder(target: Target, folder: Path) -> Path:
             names = " and ".join(path.name for path in found)
             raise CheckpointError(
                 f"archive {target.label!r} is expected to hold one model, but holds {names}; unpack it and load one of them",
-                path=target.label,
+                path=str(folder),
             )
         if found:
             return found[0]
