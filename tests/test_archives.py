@@ -219,6 +219,23 @@ def test_a_local_archive_is_hashed_once_until_it_changes(
     assert hashed == [archive] * 2 and len(unpacks) == 2
 
 
+def test_an_archive_that_changes_under_our_hands_is_not_kept_under_the_old_hash(
+    model_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = pack(model_folder, "zip")
+    real = registry.checkpoint.unpacked.extract_archive
+
+    def changed_first(path: Path, folder: Path, **options: Any) -> None:
+        build(CLASS, num_labels=5).save_pretrained(model_folder)
+        pack(model_folder, "zip")
+        real(path, folder, **options)
+
+    monkeypatch.setattr(registry.checkpoint.unpacked, "extract_archive", changed_first)
+    with pytest.raises(CheckpointError, match="has changed"):
+        registry.load(archive)
+    assert list((cache / "unpacked").iterdir()) == []
+
+
 def test_the_name_of_the_configuration_tells_the_family(model_folder: Path, tmp_path: Path) -> None:
     config = json.loads((model_folder / "config.json").read_text())
     (model_folder / "config.json").unlink()
