@@ -192,7 +192,7 @@ class ModelRegistry:
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, refresh) as store:
             parts = self._parts(target, store)
-            files = parts.all_files(self._family_files(target, parts, family), jobs)
+            files = parts.all_files(self._family_files(parts, family), jobs)
             folder = store.folder(target.label, files)
         self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
         return folder
@@ -222,13 +222,22 @@ class ModelRegistry:
             return self._parts(target, store).need((file,), "file").path
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
-        """Return those files of a model that are on this machine, by name; never touches the network."""
+        """Return those files of a model that are on this machine, by name; never touches the network.
+
+        Of an archive that was not unpacked yet it is the archive.
+        """
+        from registry.checkpoint.unpacked import maybe_unpacked
+
         target = self._locate(name_or_path)
         with self._store(cache_dir, True, False) as store:
-            names = self._family_files(target, self._parts(target, store), None)
-            wanted = dict.fromkeys((*target.place.pins, *(name for listed in names.values() for name in listed)))
-            found = ((name, store.is_cached(target.place, name)) for name in wanted)
-            return {name: file for name, file in found if file is not None}
+            found = {}
+            if target.archive is not None:
+                found[target.archive] = store.is_cached(target.place, target.archive)
+            if (here := maybe_unpacked(target, store)) is not None:
+                names = self._family_files(self._parts(here, store), None)
+                wanted = dict.fromkeys((*here.place.pins, *(name for listed in names.values() for name in listed)))
+                found |= {name: store.is_cached(here.place, name) for name in wanted}
+            return {name: file for name, file in found.items() if file is not None}
 
     # -- models --------------------------------------------------------------------------------------------------------
 
@@ -282,6 +291,7 @@ class ModelRegistry:
             described.head_path(head)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
+            described = described or self._family_of(parts.target, family)
             loaded = parts.config(described, self._given(config, described, store), overrides)
             described = described or self.families.get(loaded.model_type)
             chosen = head or (target.entry.head if target.entry else _head_of(loaded, described)) or described.default_head
@@ -315,7 +325,7 @@ class ModelRegistry:
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
-            return parts.config(self._family_of(target, family), None, overrides, is_config=True)
+            return parts.config(self._family_of(parts.target, family), None, overrides, is_config=True)
 
     @_survives_pruning
     def load_tokenizer(
@@ -335,7 +345,7 @@ class ModelRegistry:
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
-            described = self._family_of(target, family)
+            described = self._family_of(parts.target, family)
             if described is None:
                 described = self.families.get(parts.config(None, None, {}).model_type)
             if described.tokenizer is None:
@@ -466,15 +476,21 @@ class ModelRegistry:
         )
 
     def _parts(self, target: Target, store: Store) -> Assembly:
-        from registry.pretrained.assembly import Assembly  # not needed to resolve or to list names
+        """Return what can be put together from a target; an archive is fetched and unpacked first."""
+        from registry.checkpoint.unpacked import unpacked  # not needed to resolve or to list names
+        from registry.pretrained.assembly import Assembly
 
-        return Assembly(target, store, self.families)
+        return Assembly(unpacked(target, store), store, self.families)
 
     def _locate(self, name_or_path: PathLike) -> Target:
         """Tell a name from a path from a URL. A word is a name first; `./word` is always a path."""
         if not isinstance(name_or_path, str | os.PathLike) or not (text := str(os.fspath(name_or_path))):
             raise ConfigError(f"a model is expected to be a name, path or URL, but is {name_or_path!r}")
         target = self._meant(text, is_path=not isinstance(name_or_path, str))
+        if target.file is not None:
+            from registry.checkpoint.unpacked import find_archive
+
+            target = find_archive(target)
         if target.folder is not None:
             from registry.checkpoint.writer import refuse_unfinished
 
@@ -552,8 +568,8 @@ class ModelRegistry:
                 f"{target.entry.family!r}; use registry.load, or a class of that family"
             )
 
-    def _family_files(self, target: Target, parts: Assembly, family: str | None) -> Mapping[str, tuple[str, ...]]:
-        described = self._family_of(target, family)
+    def _family_files(self, parts: Assembly, family: str | None) -> Mapping[str, tuple[str, ...]]:
+        described = self._family_of(parts.target, family)
         if described is None:
             described = self.families.get(parts.config(None, None, {}).model_type)
         return described.files

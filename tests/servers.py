@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         *,
         length: int | None = None,
         cut: int | None = None,
+        pace: Callable[[int], None] | None = None,
     ) -> None:
         """Send an answer; `length` is what is claimed (-1 for nothing), `cut` is where the connection breaks off."""
         self.send_response(status)
@@ -62,8 +64,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
-        for start in range(0, len(body[:cut]), 1 << 16):
-            piece = body[:cut][start : start + (1 << 16)]
+        whole = memoryview(body)[:cut]
+        for start in range(0, len(whole), 1 << 16):
+            piece = whole[start : start + (1 << 16)]
+            if pace is not None:
+                pace(len(piece))
             try:
                 self.wfile.write(piece)
             except OSError:  # the client had enough
@@ -76,6 +81,32 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Stay quiet."""
+
+    def reply_part(
+        self,
+        request: Request,
+        body: bytes,
+        *,
+        etag: str = "",
+        changed: str = "",
+        cut: int | None = None,
+        pace: Callable[[int], None] | None = None,
+    ) -> None:
+        """Send a file, or the part of it that is asked for, as a good server does; `pace` is told of each piece before it."""
+        headers = {"Accept-Ranges": "bytes"}
+        headers |= {"ETag": etag} if etag else {}
+        headers |= {"Last-Modified": changed} if changed else {}
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", ""))
+        if wanted and request.headers.get("if-range", etag or changed) == (etag or changed):
+            start = int(wanted[1])
+            stop = min(int(wanted[2] or len(body)) + 1, len(body)) if wanted[2] else len(body)
+            if start >= len(body):
+                self.reply(request, 416, b"", {"Content-Range": f"bytes */{len(body)}"})
+                return
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
+            self.reply(request, 206, body[start:stop], headers, cut=None if cut is None else max(cut - start, 0), pace=pace)
+        else:
+            self.reply(request, 200, body, headers, cut=cut, pace=pace)
 
 
 class Server(ThreadingHTTPServer):

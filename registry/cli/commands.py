@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import logging
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -129,15 +131,26 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
 @_CACHE
 @_OFFLINE
 @click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @_JSON
-def fetch(names: Sequence[str], cache_dir: str | None, offline: bool | None, refresh: bool, as_json: bool) -> None:
+def fetch(
+    names: Sequence[str],
+    cache_dir: str | None,
+    offline: bool | None,
+    refresh: bool,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
     """Bring the files of each NAME here, verify them, and print their folder."""
     registry = default_registry()
     folders = {}
-    for name in names:
-        folders[name] = str(registry.fetch(name, cache_dir=cache_dir, offline=offline, refresh=refresh))
-        if not as_json:
-            click.echo(folders[name])
+    with _progress_lines(quiet):
+        for name in names:
+            folders[name] = str(registry.fetch(name, cache_dir=cache_dir, offline=offline, refresh=refresh, jobs=jobs))
+            if not as_json:
+                click.echo(folders[name])
     if as_json:
         click.echo(json.dumps(folders, indent=2))
 
@@ -169,6 +182,25 @@ def try_command(
     write = None if as_json else functools.partial(click.echo, nl=False)
     result = run_trial(default_registry(), name, list(texts), head=head, cache_dir=cache_dir, offline=offline, write=write)
     click.echo(json.dumps(result.data, indent=2) if as_json else "\n".join(result.lines))
+
+
+@contextlib.contextmanager
+def _progress_lines(quiet: bool) -> Iterator[None]:
+    """Print, where there is no terminal for bars, the lines that stand for them; standard output is for results."""
+    from registry.store import progress
+
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            stack.enter_context(progress.silenced())
+        else:
+            handler = logging.StreamHandler()
+            handler.setFormatter(logging.Formatter("%(message)s"))
+            level = progress.logger.level
+            progress.logger.addHandler(handler)
+            progress.logger.setLevel(logging.INFO)
+            stack.callback(progress.logger.setLevel, level)
+            stack.callback(progress.logger.removeHandler, handler)
+        yield
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:

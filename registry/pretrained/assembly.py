@@ -30,7 +30,8 @@ class Assembly:
     """What can be put together from the files of one target, while its store is open."""
 
     def __init__(self, target: Target, store: Store, families: PluginHost) -> None:
-        self._target = target
+        #: The target, unpacked where it was an archive.
+        self.target = target
         self._store = store
         self._families = families
 
@@ -40,11 +41,11 @@ class Assembly:
         Raises:
             DownloadError: when it has none of them.
         """
-        if (found := self._store.first(self._target.place, candidates)) is not None:
+        if (found := self._store.first(self.target.place, candidates)) is not None:
             return found
-        where = " or ".join(redact(source) for source in self._target.place.sources)
+        where = " or ".join(redact(source) for source in self.target.place.sources)
         raise DownloadError(
-            f"{what} of {self._target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
+            f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
             url=where,
             status=404,
         )
@@ -53,7 +54,7 @@ class Assembly:
         """Return every file of a model, several of them fetched at once; `names` are those of the family, by role."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
-        place, first = self._target.place, self._store.first
+        place, first = self.target.place, self._store.first
         # Alone at first: its answer fixes the commit that a moving revision stands for.
         config = self.need(names["config"], "configuration")
         weights = partial(self.weights_files, names["weights"], jobs)
@@ -66,7 +67,7 @@ class Assembly:
         """Return the files that may lie beside a vocabulary."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
-        found = ((name, self._store.get(self._target.place, name)) for name in TOKENIZER_FILES)
+        found = ((name, self._store.get(self.target.place, name)) for name in TOKENIZER_FILES)
         return {name: file for name, file in found if file is not None}
 
     def config(
@@ -85,24 +86,24 @@ class Assembly:
         if given is not None:
             return given.replace(**overrides) if overrides else given
         candidates = described.files["config"] if described else ("config.json",)
-        if self._target.file is not None and (is_config or _names_config(self._target.file)):
-            candidates = (self._target.file,)
+        if self.target.file is not None and (is_config or _names_config(self.target.file)):
+            candidates = (self.target.file,)
         file = self.need(candidates, "configuration")
         if cls is None:
-            described = described or self._families.get(_model_type(file, self._target))
+            described = described or self._families.get(_model_type(file, self.target))
             cls = described.load_class(described.config)
         assert cls is not None
         loaded = cls.from_json_file(file.path)
-        changes = {**self._target.config, **overrides}
+        changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
     def weights_files(self, names: Sequence[str], jobs: int | None = None) -> list[StoredFile]:
         """Return the weights file, or an index and its shards, several of them fetched at once."""
         candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
-        if self._target.file is not None and not _names_config(self._target.file):
-            candidates = (self._target.file,)
-        elif self._target.folder is not None:
-            candidates = newest_first(self._target.folder, candidates)
+        if self.target.file is not None and not _names_config(self.target.file):
+            candidates = (self.target.file,)
+        elif self.target.folder is not None:
+            candidates = newest_first(self.target.folder, candidates)
         first = self.need(candidates, "weights")
         if not first.name.endswith(INDEX_SUFFIX):
             return [first]
@@ -135,7 +136,7 @@ class Assembly:
             files = {file.name: file.path for file in self.weights_files(weights)}
             first = next(iter(files.values()))
             checkpoint = open_checkpoint(first, files.__getitem__ if len(files) > 1 else None)
-            source = f"{self._target.label} ({next(iter(files))})"
+            source = f"{self.target.label} ({next(iter(files))})"
         with torch.device("meta"):
             model = cls(config, *args, **kwargs)
         fill(
@@ -157,7 +158,7 @@ class Assembly:
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
         vocabulary: dict[str, Path] = {}
-        alone = self._target.file
+        alone = self.target.file
         if alone is not None and (alone.endswith((".safetensors", INDEX_SUFFIX)) or alone in files.get("weights", ())):
             alone = None  # weights: the vocabulary lies beside them
         for role in (role for role in files if role not in ("weights", "config")):
@@ -165,10 +166,10 @@ class Assembly:
                 vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
             elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
                 vocabulary[f"{role}_file"] = self.need((alone,), "vocabulary").path
-            elif found := self._store.first(self._target.place, files[role]):
+            elif found := self._store.first(self.target.place, files[role]):
                 vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
         side_files = {name: file.path for name, file in self.side_files().items()}
-        return cls.from_files(vocabulary, side_files, *inputs, **{**self._target.tokenizer, **settings})
+        return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
 
 
 def _model_type(file: StoredFile, target: Target) -> str:

@@ -8,11 +8,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from registry.store.events import FileEvent, Observer
 
-__all__ = ["ProgressBars", "ProgressLines", "default_observers", "show_size"]
+__all__ = ["ProgressBars", "ProgressLines", "default_observers", "show_size", "silenced"]
 
 #: Where lines go, at level INFO: `registry fetch` prints them, a program sees them when it configures logging so.
 logger = logging.getLogger("registry.progress")
@@ -22,6 +23,7 @@ _LINE_EVERY = 10.0
 #: Where launchers of many processes write which of them this is.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 _TRUE = {"1", "true", "yes", "on"}
+_silent = False
 
 
 def default_observers() -> tuple[Observer, ...]:
@@ -31,6 +33,17 @@ def default_observers() -> tuple[Observer, ...]:
     ):
         return ()
     return (ProgressBars() if _is_terminal() else ProgressLines(),)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Show no progress of what begins inside."""
+    global _silent
+    before, _silent = _silent, True
+    try:
+        yield
+    finally:
+        _silent = before
 
 
 def _is_terminal() -> bool:

@@ -183,6 +183,24 @@ class Store:
                     return found
         return None
 
+    def sha256_of(self, file: StoredFile) -> str:
+        """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
+        return file.sha256 or self._hashed(file.path).sha256
+
+    def known_sha256(self, place: Place, name: str) -> str | None:
+        """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
+        pin = place.pins.get(name, FilePin())
+        if pin.sha256 is not None:
+            return pin.sha256
+        for source in self._sources(place, pin):
+            with contextlib.suppress(DownloadError, IntegrityError):  # told when the file is got
+                transport = self._transports.for_source(source)
+                if not transport.remote:
+                    return None
+                if (ref := self._ref(self._url(transport, source, name, pin), pin)) is not None:
+                    return ref.sha256
+        return None
+
     # ------------------------------------------------------------------------------------------------------------------
 
     def _give(self, file: StoredFile) -> bool:
@@ -241,6 +259,12 @@ class Store:
         return None
 
     def _cached_by_ref(self, url: str, name: str, pin: FilePin) -> StoredFile | None:
+        """Return the file that a URL without a pinned hash was found to be, when it is here."""
+        ref = self._ref(url, pin)
+        path = self.cache.lookup(ref.sha256) if ref else None
+        return StoredFile(name, path, ref.sha256, ref.trust) if ref and path else None
+
+    def _ref(self, url: str, pin: FilePin) -> Ref | None:
         """Return what a URL without a pinned hash was found to be."""
         ref = None if self._refresh or pin.sha256 else self.cache.read_ref(url)
         if ref is None:
@@ -249,10 +273,7 @@ class Store:
             raise FileMissing(f"{redact(url)} was not there when it was last asked for", url=redact(url), status=404)
         if ref.trust == "first-use":
             _refuse_unpinned(url)
-        if not ref.sha256 or pin.size not in (None, ref.size):
-            return None
-        path = self.cache.lookup(ref.sha256)
-        return StoredFile(name, path, ref.sha256, ref.trust) if path else None
+        return ref if ref.sha256 and pin.size in (None, ref.size) else None
 
     def _get_from(self, source: str, label: str, name: str, pin: FilePin, *, more_sources: bool) -> StoredFile:
         transport = self._transports.for_source(source)
@@ -365,16 +386,21 @@ class Store:
         if pin.sha256 is None:
             check_claims(resource, None, pin.size)
             return StoredFile(name, resource.path)
-        stat = resource.path.stat()
-        key = f"file://{resource.path.absolute()}"
-        ref = self.cache.read_ref(key)
-        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-            ref = Ref(key, file_sha256(resource.path), stat.st_size, "catalog", mtime_ns=stat.st_mtime_ns)
-            with contextlib.suppress(CacheError):  # without a writable cache it is hashed at each use
-                self.cache.write_ref(ref)
-        seen = Resource(resource.url, resource.address, size=stat.st_size, sha256=ref.sha256)
+        ref = self._hashed(resource.path)
+        seen = Resource(resource.url, resource.address, size=ref.size, sha256=ref.sha256)
         check_claims(seen, pin.sha256, pin.size)
         return StoredFile(name, resource.path, pin.sha256, "catalog")
+
+    def _hashed(self, path: Path) -> Ref:
+        """Return size and hash of a local file, as they are or, where size and time are the same, were."""
+        stat = path.stat()
+        key = f"file://{path.absolute()}"
+        ref = self.cache.read_ref(key)
+        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            ref = Ref(key, file_sha256(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
+            with contextlib.suppress(CacheError):  # without a writable cache it is hashed at each use
+                self.cache.write_ref(ref)
+        return ref
 
     def _record_commit(self, source: str) -> None:
         with self._lock:

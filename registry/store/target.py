@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from registry.catalog.entry import ModelEntry
-from registry.errors import DownloadError, RegistryWarning
-from registry.store.source import redact, scheme_of
+from registry.errors import CatalogError, DownloadError, RegistryWarning
+from registry.store.source import is_url, redact, scheme_of
 from registry.store.store import Place
 from registry.store.transports.local import local_path
 
-__all__ = ["Target", "entry_target", "newest_first", "path_target", "url_target"]
+__all__ = ["Target", "entry_target", "names_archive", "newest_first", "path_target", "url_target"]
 
 #: A URL or source that ends so is one file; anything else is a folder.
 _FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
+_ARCHIVE = re.compile(r"\.(tar|gz|tgz|zip)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Target:
     folder: Path | None = None
     #: The name of the single file that was given instead of a folder.
     file: str | None = None
+    #: The name of the archive that holds everything else; it is opened before anything is looked for.
+    archive: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
 
@@ -44,12 +47,31 @@ def path_target(path: Path, label: str) -> Target:
 
 
 def entry_target(entry: ModelEntry) -> Target:
-    """Return the target of a catalog's entry."""
+    """Return the target of a catalog's entry.
+
+    Raises:
+        CatalogError: when its source is an archive and a mirror is one of another name.
+    """
+    source, file = _split(entry.source, _ARCHIVE)
+    mirrors = []
+    for mirror in entry.mirrors:
+        folder, name = _split(mirror, _ARCHIVE) if file else (mirror, None)
+        if name not in (None, file):
+            place = entry.origins["mirrors"]
+            raise CatalogError(
+                f"mirror {redact(mirror)} of model {entry.name!r} is expected to be named {file!r}, as the source is, but is "
+                f"not; give the folder that holds it under that name",
+                file=place.file,
+                line=place.line,
+                column=place.column,
+            )
+        mirrors.append(folder)
     return Target(
         entry.name,
-        Place((entry.source, *entry.mirrors), entry.files, entry.name),
+        Place((source, *mirrors), entry.files, entry.name),
         entry,
-        folder=_local_folder(entry.source),
+        folder=_local_folder(source),
+        file=file,
         config=entry.config,
         tokenizer=entry.tokenizer,
     )
@@ -57,11 +79,22 @@ def entry_target(entry: ModelEntry) -> Target:
 
 def url_target(url: str) -> Target:
     """Return the target of a URL or source; one that ends like a file's name is that file."""
-    path = url.partition("?")[0]
-    single = _FILE.search(path.rpartition("/")[2]) is not None
-    folder, _, name = path.rpartition("/") if single else (path, "", "")
-    source = folder + url[len(path) :] if single else url
-    return Target(redact(url), Place((source,), label=redact(url)), folder=_local_folder(folder), file=name or None)
+    source, name = _split(url, _FILE)
+    return Target(redact(url), Place((source,), label=redact(url)), folder=_local_folder(source.partition("?")[0]), file=name)
+
+
+def names_archive(name: str) -> bool:
+    """Whether a file's name is one that archives have; its content decides."""
+    return _ARCHIVE.search(name) is not None
+
+
+def _split(source: str, file: re.Pattern[str]) -> tuple[str, str | None]:
+    """Return the folder and the name of a source that ends as `file` says, else the source itself and None."""
+    path, mark, query = source.partition("?") if is_url(source) else (source, "", "")
+    folder, _, name = path.rpartition("/") if is_url(source) else (str(Path(path).parent), "", Path(path).name)
+    if not file.search(name) or ((local := _local_folder(path)) is not None and local.is_dir()):
+        return source, None
+    return folder + mark + query, name
 
 
 def _local_folder(source: str) -> Path | None:

@@ -18,7 +18,7 @@ from registry.errors import CacheError, DownloadError, IntegrityError, OfflineEr
 from registry.store.cache import Cache, Ref, file_sha256
 from registry.store.store import Place, Store, is_offline
 from tests.servers import Handler, Request, file_server, serving
-from tests.store.helpers import BODY, OTHER, evict, fetch, get, leftovers, listing, pinned, sha256, visible
+from tests.store.helpers import BODY, OTHER, evict, fetch, get, listing, pinned, sha256, visible
 
 NAME = "model.safetensors"
 DIGEST = sha256(BODY)
@@ -137,7 +137,7 @@ def test_what_was_trusted_on_first_use_is_held_to(cache: Path) -> None:
         with pytest.raises(IntegrityError) as caught:
             get(cache, server.url, NAME)
         assert (caught.value.expected, caught.value.actual) == (DIGEST, sha256(OTHER))
-        assert [name for name in leftovers(cache) if not name.startswith("refs/")] == []
+        assert [name for name in visible(cache) if not name.startswith("refs/")] == []
         files[f"/{NAME}"] = BODY
         assert fetch(cache, server.url, NAME).trust == "first-use"
 

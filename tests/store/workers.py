@@ -47,3 +47,17 @@ def count_up(path: Path, counter: Path, times: int) -> None:
     for _ in range(times):
         with file_lock(path):
             counter.write_text(str(int(counter.read_text()) + 1))
+
+
+def die_while_publishing(cache: Path, source: str, name: str, moment: str) -> None:
+    """Get one file, and be killed at a moment after its last byte."""
+    import os
+    import signal
+
+    def die(*args: object, **kwargs: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    target = {"before the rename": "publish", "before the stamp": "_write_stamp", "before the record": "write_ref"}[moment]
+    setattr(Cache, target, die)
+    with Store(Cache((cache,)), offline=False) as store:
+        store.get(Place((source,)), name)

@@ -1,0 +1,136 @@
+"""Targets that are archives: fetched as one file, unpacked once into the cache, and from then on a folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from registry.catalog.entry import FilePin
+from registry.checkpoint.archive import archive_format, extract_archive
+from registry.checkpoint.reader import checkpoint_format
+from registry.checkpoint.writer import refuse_unfinished
+from registry.errors import CheckpointError, DownloadError
+from registry.store.cache import Cache, cache_error
+from registry.store.locks import file_lock
+from registry.store.source import redact
+from registry.store.store import Place, Store, StoredFile
+from registry.store.target import Target, names_archive
+
+__all__ = ["find_archive", "maybe_unpacked", "unpacked"]
+
+logger = logging.getLogger(__name__)
+
+
+def find_archive(target: Target) -> Target:
+    """Return the target of an archive for that of a single file which is one: by its content here, by its name elsewhere."""
+    if target.file is None:
+        return target
+    own_place = target.place.pins.get(target.file, FilePin()).url
+    here = target.folder / target.file if target.folder is not None and not own_place else None
+    if here is not None and here.is_file():
+        is_archive = archive_format(here) is not None or (names_archive(here.name) and not _is_checkpoint(here))
+    else:
+        is_archive = names_archive(target.file)
+    return replace(target, archive=target.file, file=None, folder=None) if is_archive else target
+
+
+def unpacked(target: Target, store: Store) -> Target:
+    """Return the target of the folder that an archive holds; any other target as it is.
+
+    Raises:
+        DownloadError, IntegrityError, OfflineError: when the archive cannot be got; nothing was unpacked.
+        CheckpointError: when it must not be unpacked, or does not hold one model.
+        CacheError: when the cache cannot take it.
+    """
+    if target.archive is None:
+        return target
+    if (here := maybe_unpacked(target, store)) is not None:
+        return here
+    file = store.get(target.place, target.archive)
+    if file is None:
+        where = " or ".join(redact(source) for source in target.place.sources)
+        raise DownloadError(
+            f"archive of {target.label!r} is expected to be {target.archive} at {where}, but there is none",
+            url=where,
+            status=404,
+        )
+    if archive_format(file.path) is None and _is_checkpoint(file.path):  # torch files were often named `.tar`
+        return replace(target, archive=None, file=target.archive)
+    return _folder_target(target, _unpack(file, store))
+
+
+def maybe_unpacked(target: Target, store: Store) -> Target | None:
+    """Return the target of the folder of an archive that is unpacked already, else None; nothing is fetched or written.
+
+    The archive itself need not be here any more.
+    """
+    if target.archive is None:
+        return target
+    digest = store.known_sha256(target.place, target.archive)
+    if digest is None and (file := store.is_cached(target.place, target.archive)) is not None and not file.sha256:
+        digest = store.sha256_of(file)  # an archive in place
+    found = next(_folders(store.cache, digest), None) if digest else None
+    return _folder_target(target, found) if found else None
+
+
+def _folders(cache: Cache, digest: str) -> Iterator[Path]:
+    """Yield where an archive is unpacked, the folder that is written first."""
+    return (folder for root in cache.folders if (folder := root / "unpacked" / digest).is_dir())
+
+
+def _unpack(file: StoredFile, store: Store) -> Path:
+    """Return the folder of an archive's content; it is made when there is none."""
+    digest = store.sha256_of(file)
+    folder = store.cache.root / "unpacked" / digest
+    with file_lock(store.cache.root / "locks" / f"{digest}.lock"):
+        for found in _folders(store.cache, digest):  # of whoever held the lock before
+            return found
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cache_error(folder, error) from error
+        logger.info("unpacking %s into %s", file.name, folder)
+        extract_archive(file.path, folder, confirm=lambda: store.sha256_of(file) == digest)
+    return folder
+
+
+def _folder_target(target: Target, folder: Path) -> Target:
+    """Return the target of an unpacked archive, held to what the catalog says of the files in it."""
+    model = _model_folder(target, folder)
+    refuse_unfinished(model)
+    pins = {name: pin for name, pin in target.place.pins.items() if name != target.archive}
+    return replace(target, place=Place((str(model),), pins, target.label), folder=model, archive=None)
+
+
+def _model_folder(target: Target, folder: Path) -> Path:
+    """Return the folder with the model: the archive's root, or the one below it.
+
+    Raises:
+        CheckpointError: when several could be meant.
+    """
+    # What macOS adds to archives stands in hidden files and a folder of its own.
+    inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith((".", "__MACOSX")))
+    for pattern in ("config.json", "*_config.json"):
+        if _holds(folder, pattern):
+            return folder
+        found = [path for path in inner if _holds(path, pattern)]
+        if len(found) > 1:
+            names = " and ".join(path.name for path in found)
+            raise CheckpointError(
+                f"archive {target.label!r} is expected to hold one model, but holds {names}; unpack it and load one of them",
+                path=str(folder),
+            )
+        if found:
+            return found[0]
+    return inner[0] if len(inner) == 1 and not _holds(folder, "*") else folder
+
+
+def _holds(folder: Path, pattern: str) -> bool:
+    """Whether a folder has a file that is not hidden and so named."""
+    return any(path.is_file() and not path.name.startswith(".") for path in folder.glob(pattern))
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return checkpoint_format(path) in ("safetensors", "torch")
