@@ -184,6 +184,12 @@ class HubFiles:
     commits: dict[str, str] = field(default_factory=lambda: {"main": COMMIT})
     #: Repositories whose small files are sent at once, without a redirect within the hub.
     direct: set[str] = field(default_factory=set)
+    #: How many requests to where large files lie are refused, as if their signature had expired.
+    expired: int = 0
+    #: Where the connections of such requests are cut, one after the other.
+    cut: list[int] = field(default_factory=list)
+    #: Whether answers say the commit, as those of the hub do and those of some mirrors do not.
+    names_commit: bool = True
 
 
 @contextmanager
@@ -194,14 +200,18 @@ def hub_server(hub: HubFiles) -> Iterator[Server]:
         path = request.path.partition("?")[0]
         if path.startswith("/cdn/"):
             digest = path.removeprefix("/cdn/")
+            if hub.expired:
+                hub.expired -= 1
+                handler.reply(request, 403, b"")
+                return
             blobs = {hashlib.sha256(body).hexdigest(): body for files in hub.files.values() for body in files.values()}
-            handler.reply(request, 200, blobs[digest])
+            handler.reply_part(request, blobs[digest], etag=f'"{digest[:32]}"', cut=hub.cut.pop(0) if hub.cut else None)
             return
         if path.startswith("/api/resolve-cache/models/"):
             org, name, commit, *rest = path.removeprefix("/api/resolve-cache/models/").split("/")
             body = hub.files[f"{org}/{name}"]["/".join(rest)]
             etag = hub.lies.get("/".join(rest)) or hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
-            handler.reply(request, 200, body, {"ETag": f'"{etag}"', "X-Repo-Commit": commit})
+            handler.reply(request, 200, body, {"ETag": f'"{etag}"', **({"X-Repo-Commit": commit} if hub.names_commit else {})})
             return
         repo, _, rest_of_path = path.lstrip("/").partition("/resolve/")
         revision, _, file = rest_of_path.partition("/")
@@ -223,13 +233,15 @@ def hub_server(hub: HubFiles) -> Iterator[Server]:
                 "X-Xet-Hash": "f" * 64,
                 "Location": f"{hub.cdn or handler.server.url}/cdn/{digest}?signature=secret",
             }
+            if not hub.names_commit:
+                del headers["X-Repo-Commit"]
             handler.reply(request, 302, b"", headers)
         elif repo in hub.direct:
             etag = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
             handler.reply(request, 200, body, {"ETag": f'W/"{etag}"', "X-Repo-Commit": commit})
         else:
             location = f"/api/resolve-cache/models/{repo}/{commit}/{file}?etag=x"
-            handler.reply(request, 307, b"", {"Location": location, "X-Repo-Commit": commit})
+            handler.reply(request, 307, b"", {"Location": location, **({"X-Repo-Commit": commit} if hub.names_commit else {})})
 
     with serving(answer) as server:
         yield server

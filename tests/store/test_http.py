@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import registry
-from registry.catalog.entry import FilePin
+from registry.catalog.entry import FilePin, Origin
+from registry.catalog.schema import Host
 from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
 from registry.store.transports import http
 from registry.store.transports.credentials import Credentials
@@ -582,3 +583,83 @@ def test_an_unknown_name_asks_no_network(tmp_path: Path, monkeypatch: pytest.Mon
     unplug()
     with pytest.raises(UnknownModel, match="acme-support"):
         registry.load("acme-suport")
+
+
+# -- private hosts -----------------------------------------------------------------------------------------------------
+
+
+def private(server: Server, **fields: object) -> dict[str, Host]:
+    name = origin(server)
+    return {name: Host(name=name, origin=Origin("models.yaml", 1, 1), **fields)}  # type: ignore[arg-type]
+
+
+def test_a_token_may_have_a_header_of_its_own_which_no_other_origin_gets(cache: Path, token: str) -> None:
+    with (
+        file_server({"/moved": BODY}) as other,
+        replying(status=302, headers={"Location": f"{other.url}/moved"}) as first,
+    ):
+        fetch(cache, first.url, NAME, hosts=private(first, token_env="ACME_TOKEN", header="X-Private-Token"))
+    assert [request.headers.get("x-private-token") for request in first.requests] == [token]
+    assert authorizations(first) == [None]
+    assert "x-private-token" not in other.requests[0].headers
+
+
+def test_the_mirrors_of_a_host_are_asked_after_it_for_the_same_path(cache: Path) -> None:
+    files = {f"/pool/bert/{NAME}": BODY}
+    with replying(status=503) as down, file_server({}) as empty, file_server(files) as mirror, file_server(files) as spare:
+        hosts = private(down, mirrors=(f"{empty.url}/", f"{mirror.url}/pool/", spare.url))
+        assert fetch(cache, f"{down.url}/bert", NAME, hosts=hosts).path.read_bytes() == BODY
+    assert [request.path for request in (*empty.requests, *mirror.requests)] == [f"/bert/{NAME}", f"/pool/bert/{NAME}"]
+    assert spare.requests == []
+
+
+def test_a_mirror_of_a_host_gets_no_token_but_its_own(cache: Path, token: str) -> None:
+    with replying(status=503) as down, file_server({f"/{NAME}": BODY}) as mirror:
+        fetch(cache, down.url, NAME, hosts=private(down, token_env="ACME_TOKEN", mirrors=(mirror.url,)))
+        assert authorizations(mirror) == [None]
+        assert set(authorizations(down)) == {f"Bearer {token}"}
+
+
+def test_a_mirror_of_a_host_is_held_to_the_pin(cache: Path) -> None:
+    with replying(status=503) as down, file_server({f"/{NAME}": OTHER}) as mirror, pytest.raises(DownloadError, match="503"):
+        get(cache, down.url, NAME, HASHED, hosts=private(down, mirrors=(mirror.url,)))
+
+
+def test_netrc_is_not_sent_in_the_clear_to_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "netrc"
+    path.write_text("machine models.acme.internal login me password hunter2\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+
+    def signed(url: str) -> str | None:
+        request = requests.Request("GET", url).prepare()
+        return Credentials({}).for_url(url)(request).headers.get("Authorization")
+
+    assert signed("https://models.acme.internal/a") == requests.auth._basic_auth_str("me", "hunter2")
+    assert signed("http://models.acme.internal/a") is None
+
+
+# -- proxies -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_proxy_of_the_environment_is_used_and_its_failure_is_said_to_be_its(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", closed_port().replace("//", "//me:hunter2@"))
+    monkeypatch.delenv("NO_PROXY")
+    with file_server({f"/{NAME}": BODY}) as server:
+        with pytest.raises(DownloadError, match=r"the proxy for .* is expected to answer, but does not") as caught:
+            get(cache, server.url, NAME)
+        assert "hunter2" not in everything_shown(caught.value)
+        assert server.requests == []
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+
+
+def test_a_request_goes_through_the_proxy_that_is_set(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    with replying(body=BODY) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert fetch(cache, "http://models.acme.internal/bert", NAME).path.read_bytes() == BODY
+        (request,) = proxy.requests
+        assert request.path == f"http://models.acme.internal/bert/{NAME}"

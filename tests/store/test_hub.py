@@ -374,3 +374,56 @@ def test_a_mirror_that_helps_out_does_not_hold_the_failed_revision(hub: HubFiles
     with file_server({"/model.safetensors": LARGE}) as mirror:
         fetch(cache, (SOURCE, mirror.url), "model.safetensors")
     assert Cache((cache,)).read_ref(SOURCE) is None
+
+
+# -- the hub's oddities ------------------------------------------------------------------------------------------------
+
+
+def test_an_address_whose_signature_has_expired_is_asked_for_anew(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.expired = 1
+    assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+    asked = [(request.method, request.path.partition("?")[0].split("/")[1]) for request in server.requests]
+    assert asked == [("HEAD", "acme"), ("GET", "cdn"), ("HEAD", "acme"), ("GET", "cdn")]
+
+
+def test_an_address_that_is_refused_again_is_an_error(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.expired = 99
+    with pytest.raises(DownloadError, match="answers 403"):
+        get(cache, SOURCE, "model.safetensors")
+
+
+def test_a_mirror_without_the_commits_header_still_serves(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.names_commit = False
+    for name, body in hub.files[REPO].items():
+        assert fetch(cache, SOURCE, name).path.read_bytes() == body
+        assert fetch(cache, SOURCE, name).trust == "hub"
+
+
+def test_a_large_file_of_the_hub_is_gone_on_with_where_it_broke_off(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.cut = [len(LARGE) // 2]
+    assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+    assert server.requests[-1].headers["range"].startswith(f"bytes={len(LARGE) // 2}-")
+
+
+@pytest.mark.parametrize("pin", [None, "0" * 64], ids=["no pin", "a wrong pin"])
+def test_an_entry_with_a_commit_and_no_hash_ends_with_the_hubs_own_checked(
+    pin: str | None, hub: HubFiles, server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.files[REPO] |= {"config.json": b'{"model_type": "bert"}', "vocab.txt": b"[UNK]\n"}
+    files = f"\n    files: {{model.safetensors: {{sha256: '{pin}'}}}}" if pin else ""
+    (tmp_path / "models.yaml").write_text(
+        f"registry: 1\nmodels:\n  acme-bert:\n    family: bert\n    source: {SOURCE}@{COMMIT}{files}\n"
+    )
+    monkeypatch.setenv("REGISTRY_MODELS", str(tmp_path / "models.yaml"))
+    if pin:
+        with pytest.raises(IntegrityError, match="sha256"):
+            registry.fetch("acme-bert")
+        assert not [name for name in visible(cache) if sha256(LARGE) in name or name.startswith("folders")]
+        return
+    folder = registry.fetch("acme-bert")
+    assert (folder / "model.safetensors").read_bytes() == LARGE
+    held = registry.default_registry().cached_files("acme-bert")
+    assert (held["model.safetensors"].sha256, held["model.safetensors"].trust) == (sha256(LARGE), "hub")
+    hub.lies["model.safetensors"] = "1" * 64
+    with pytest.raises(IntegrityError, match=f"expected to be {'1' * 64}, but is {sha256(LARGE)}"):
+        registry.fetch("acme-bert", cache_dir=tmp_path / "other")

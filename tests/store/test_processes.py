@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -14,6 +17,8 @@ import numpy as np
 import pytest
 
 import registry
+from registry.catalog.entry import Origin
+from registry.catalog.schema import Host
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers
 from tests.store.helpers import fetch, leftovers, pinned, sha256, visible
@@ -27,16 +32,16 @@ def random_bytes(size: int) -> bytes:
     return np.random.default_rng(7).bytes(size)
 
 
-def run_many(target: Callable[..., None], *args: object) -> list[Any]:
-    """Run eight processes that start their work at the same moment; return what each reports."""
-    barrier = SPAWN.Barrier(MANY)
-    pipes = [SPAWN.Pipe(duplex=False) for _ in range(MANY)]
+def run_many(target: Callable[..., None], *args: object, many: int = MANY) -> list[Any]:
+    """Run processes that start their work at the same moment; return what each reports."""
+    barrier = SPAWN.Barrier(many)
+    pipes = [SPAWN.Pipe(duplex=False) for _ in range(many)]
     processes = [SPAWN.Process(target=target, args=(barrier, sender, *args)) for _, sender in pipes]
     for process in processes:
         process.start()
     for process in processes:
         process.join(300)
-    assert [process.exitcode for process in processes] == [0] * MANY
+    assert [process.exitcode for process in processes] == [0] * many
     results = [receiver.recv() for receiver, _ in pipes]
     for ends in pipes:
         for end in ends:
@@ -69,6 +74,102 @@ def test_eight_processes_fetch_a_model_by_the_front_door_and_each_byte_is_sent_o
         path.removeprefix("/bert/"): sha256(body) for path, body in files.items()
     }
     assert (folder / NAME).stat().st_nlink == 2
+
+
+class Shaped:
+    """A server that sends at most so many bytes a second on each connection."""
+
+    def __init__(self, body: bytes, rate: float) -> None:
+        self._body, self._rate = body, rate
+
+    def __call__(self, handler: Handler, request: Request) -> None:
+        began, sent = time.monotonic(), 0
+
+        def pace(count: int) -> None:
+            nonlocal sent
+            sent += count
+            time.sleep(max(0.0, began + sent / self._rate - time.monotonic()))
+
+        handler.reply_part(request, self._body, etag='"one"', pace=pace)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["1", ""], ids=["one stream", "parts"])
+def test_sixteen_processes_fetch_200_mb_at_a_limited_rate_and_each_byte_is_sent_once(
+    parallel: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_PARALLEL", parallel)
+    body = random_bytes(200_000_000)
+    with serving(Shaped(body, 100e6 if parallel else 20e6)) as server:
+        results = run_many(workers.get_file, cache, server.url, NAME, many=16)
+        assert server.sent(f"/{NAME}") == len(body)
+        assert len(server.requests) == (1 if parallel else 12)
+    assert {digest for digest, _ in results} == {sha256(body)}
+    assert len({inode for _, inode in results}) == 1
+    assert not [path for path in leftovers(cache) if "partial" in path]
+
+
+@pytest.mark.parametrize(
+    ("many", "size"), [(4, 20_000_000), pytest.param(16, 200_000_000, marks=pytest.mark.slow)], ids=["4 × 20 MB", "16 × 200 MB"]
+)
+def test_where_locks_hold_nobody_all_end_with_the_right_bytes(many: int, size: int, cache: Path) -> None:
+    body = random_bytes(size)
+    with serving(lambda handler, request: handler.reply_part(request, body, etag='"one"')) as server:
+        results = run_many(workers.get_file_without_locks, cache, server.url, NAME, many=many)
+        assert len(body) <= server.sent(f"/{NAME}") <= many * len(body)
+    assert {digest for digest, _ in results} == {sha256(body)}
+    assert not [path for path in leftovers(cache) if "partial" in path]
+
+
+def test_a_forked_process_fetches_after_its_parent_did(cache: Path) -> None:
+    """Neither connections nor locks nor the count of connections of a parent's other threads may come along."""
+    body = random_bytes(3_000_000)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/held/model.safetensors":
+            begun.set()
+            go_on.wait(60)
+        handler.reply_part(request, body, etag='"one"')
+
+    with serving(answer) as server:
+        hosts = {server.url.removeprefix("http://"): Host(name="x", origin=Origin("x", 1, 1), parallelism=1)}
+        fetch(cache, f"{server.url}/a", NAME, hosts=hosts)
+        held = threading.Thread(target=fetch, args=(cache, f"{server.url}/held", NAME), kwargs={"hosts": hosts})
+        held.start()
+        assert begun.wait(60)
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                signal.alarm(60)
+                status = 0 if fetch(cache, f"{server.url}/b", NAME, hosts=hosts).path.read_bytes() == body else 1
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        go_on.set()
+        held.join(60)
+        assert fetch(cache, f"{server.url}/held", NAME, hosts=hosts).path.read_bytes() == body
+
+
+def test_no_more_connections_are_open_to_a_host_than_its_entry_says(cache: Path) -> None:
+    now, most = [0], [0]
+    guard = threading.Lock()
+
+    def answer(handler: Handler, request: Request) -> None:
+        with guard:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.02)
+        with guard:
+            now[0] -= 1
+        handler.reply(request, 200, request.path.encode())
+
+    with serving(answer) as server:
+        hosts = {server.url.removeprefix("http://"): Host(name="x", origin=Origin("x", 1, 1), parallelism=2)}
+        names = iter([f"{number}.txt" for number in range(MANY)])
+        run_threads(lambda: fetch(cache, server.url, next(names), hosts=hosts))
+    assert most[0] == 2
 
 
 def run_threads(work: Callable[[], object]) -> list[object]:

@@ -72,8 +72,8 @@ class HubTransport:
 
     def describe(self, url: str) -> Resource:
         """Ask the hub for size, hash and commit of a file."""
-        repo, revision, path = split_hub_url(url)
-        address = f"{self.endpoint}/{quote(repo)}/resolve/{quote(revision, safe='')}/{quote(path)}"
+        repo, revision, _ = split_hub_url(url)
+        address = self._address(url)
         commit = None
         for _ in range(5):
             with self._http.request("HEAD", address, follow=False) as response:
@@ -112,7 +112,7 @@ class HubTransport:
         except FileMissing as error:  # the hub has the file, and the place that it keeps it at has not
             raise DownloadError(error.message, url=error.url, status=error.status) from None
         except DownloadError as error:
-            if error.status not in (400, 401, 403) or origin_of(current.address) == origin_of(self.endpoint):
+            if error.status not in (400, 401, 403) or current.address == self._address(resource.url):
                 raise
             with self._lock:  # of several threads one asks
                 if self._moved.get(resource.url, resource.address) == current.address:
@@ -127,6 +127,11 @@ class HubTransport:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def _address(self, url: str) -> str:
+        """Return where the hub is asked for a file."""
+        repo, revision, path = split_hub_url(url)
+        return f"{self.endpoint}/{quote(repo)}/resolve/{quote(revision, safe='')}/{quote(path)}"
 
     def _check(self, response: requests.Response, repo: str, revision: str, url: str) -> None:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
