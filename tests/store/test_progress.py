@@ -100,9 +100,10 @@ def test_sizes_are_shown_as_people_write_them(count: int, shown: str) -> None:
 CLOSED = "import os, sys, registry; os.close(2); sys.stderr = {stderr}; print(registry.fetch(sys.argv[1]))"
 
 
-@pytest.mark.parametrize(
-    "stderr", ["None", "sys.stderr", "type('T', (), {'isatty': lambda s: True, 'write': sys.stderr.write})()"]
-)
+TERMINAL = "type('T', (), {'isatty': lambda s: True, 'write': lambda s, text: os.write(2, text.encode())})()"
+
+
+@pytest.mark.parametrize("stderr", ["None", "sys.stderr", TERMINAL], ids=["none", "closed", "a terminal that is gone"])
 def test_a_closed_error_output_stops_nothing(stderr: str) -> None:
     with file_server(FILES) as server:
         done = subprocess.run(

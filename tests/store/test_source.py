@@ -37,6 +37,7 @@ def test_the_scheme_of_a_source(source: str, scheme: str) -> None:
         ("HTTP://me:p@ss@host/a", "http://host/a"),
         ("hf://org/repo@main/config.json", "hf://org/repo@main/config.json"),
         ("s3://bucket/key?secret=x", "s3://bucket/key"),
+        ("s3://AKIA:hunter2@bucket/key", "s3://bucket/key"),
         ("/a/plain path?x", "/a/plain path?x"),
     ],
 )
