@@ -100,7 +100,8 @@ def test_sizes_are_shown_as_people_write_them(count: int, shown: str) -> None:
 CLOSED = "import os, sys, registry; os.close(2); sys.stderr = {stderr}; print(registry.fetch(sys.argv[1]))"
 
 
-TERMINAL = "type('T', (), {'isatty': lambda s: True, 'write': lambda s, text: os.write(2, text.encode())})()"
+TERMINAL = """type('T', (), {'isatty': lambda s: True, 'flush': lambda s: None,
+                     'write': lambda s, text: os.write(2, text.encode())})()"""
 
 
 @pytest.mark.parametrize("stderr", ["None", "sys.stderr", TERMINAL], ids=["none", "closed", "a terminal that is gone"])
