@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 #: Bytes: files from this size on may come in parts, of which each has this size.
 _PARTS_FROM = 64 << 20
 _PART = 16 << 20
+#: Bytes of a first request, which tells how large the file is and how fast one connection.
+_PROBE = 4 << 20
 #: Parts at once, where neither `REGISTRY_PARALLEL` nor the catalog's `hosts:` says.
 _PARALLEL = 8
 #: Bytes a second: a single connection that is faster is not helped by others.
@@ -137,7 +139,7 @@ class Download:
             self._begin(None, None)
             start, stop = 0, None
         if self._probes():
-            stop = start + _PART if stop is None else min(stop, start + _PART)
+            stop = start + _PROBE if stop is None else min(stop, start + _PROBE)
         span = None if start == 0 and stop in (None, self._partial.size) else Span(start, stop, self._partial.validator)
         began = time.monotonic()
         with self._transport.open(self._resource, span) as body:

@@ -62,6 +62,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_PARALLEL", "4")
     monkeypatch.setattr(registry.store.download, "_PARTS_FROM", 1 << 20)
     monkeypatch.setattr(registry.store.download, "_PART", 1 << 19)
+    monkeypatch.setattr(registry.store.download, "_PROBE", 1 << 19)
 
 
 # -- bytes -------------------------------------------------------------------------------------------------------------

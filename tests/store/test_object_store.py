@@ -202,6 +202,7 @@ def test_parts_come_at_once(s3: S3, proxy: Proxy, cache: Path, monkeypatch: pyte
     monkeypatch.setenv("REGISTRY_PARALLEL", "4")
     monkeypatch.setattr(registry.store.download, "_PARTS_FROM", 1 << 20)
     monkeypatch.setattr(registry.store.download, "_PART", 1 << 18)
+    monkeypatch.setattr(registry.store.download, "_PROBE", 1 << 18)
     s3.put(f"bert/{NAME}", BIG)
     proxy.rate = 4e6
     proxy.cut_after = 2 << 20

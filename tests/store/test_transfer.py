@@ -532,6 +532,7 @@ def in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_PARALLEL", "4")
     monkeypatch.setattr(download, "_PARTS_FROM", 200_000)
     monkeypatch.setattr(download, "_PART", 100_000)
+    monkeypatch.setattr(download, "_PROBE", 100_000)
 
 
 @pytest.mark.parametrize("pins", [{}, pinned(NAME, DATA), pinned(NAME, DATA, SIZE)], ids=["unpinned", "hash", "hash and size"])
