@@ -189,6 +189,16 @@ def test_an_authority_that_is_named_is_trusted(
     assert fetch(cache, f"https://localhost:{port}/small", "config.json", hosts=hosts).path.read_bytes() == BODY
 
 
+def test_what_requests_itself_reads_goes_before_what_openssl_reads(
+    nginx: Nginx, ca_file: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.pem"
+    trustme.CA().cert_pem.write_to_path(other)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(ca_file))
+    monkeypatch.setenv("SSL_CERT_FILE", str(other))
+    assert fetch(cache, f"https://localhost:{nginx.tls_ports['good']}/bert", NAME).path.read_bytes() == BIG
+
+
 @pytest.mark.parametrize(
     ("certificate", "named", "says"),
     [

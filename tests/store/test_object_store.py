@@ -228,6 +228,7 @@ def test_a_store_that_knows_no_conditions_is_noticed(monkeypatch: pytest.MonkeyP
         resource = transport.describe("s3://models/a")
         with transport.open(resource, Span(10, 20, '"one"')) as body:
             assert b"".join(body.pieces) == BODY[10:20]
+        assert [request.headers.get("if-match") for request in server.requests] == [None, '"one"']
         with pytest.raises(RangeRefused, match="changed"), transport.open(resource, Span(10, 20, '"two"')):
             pass
         with pytest.raises(RangeRefused), transport.open(resource, Span(11, 20, '"one"')):
@@ -367,7 +368,11 @@ NO: dict[str, tuple[Callable[[Handler, Request], None], type[RegistryError] | No
     "forbidden": (says_no(403), DownloadError, "answers 403.*set AWS_ACCESS_KEY_ID"),
     "no credentials": (says_no(401), DownloadError, "answers 401"),
     "wrong region": (says_no(301), DownloadError, "set AWS_REGION"),
-    "wrong region, said otherwise": (says_no(400, "AuthorizationHeaderMalformed"), DownloadError, "answers 400|AWS_REGION"),
+    "wrong region, said otherwise": (
+        says_no(400, "AuthorizationHeaderMalformed"),
+        DownloadError,
+        "answers 400.*set AWS_REGION",
+    ),
     "too many requests": (says_no(429), DownloadError, r"answers 429; try again later \(after 5 tries\)"),
     "busy": (says_no(503, Retry_After="0"), DownloadError, r"answers 503.*\(after 5 tries\)"),
     "a loop": (says_no(307, Location="/?hunter2"), DownloadError, "redirects on and on"),
@@ -408,6 +413,22 @@ def test_a_missing_object_is_missing_and_a_missing_bucket_is_an_error(s3: S3, ca
     assert not leftovers(cache / "blobs")
 
 
+def test_credentials_that_the_store_does_not_know_are_refused(s3: S3, cache: Path) -> None:
+    s3.put(f"bert/{NAME}", BODY)
+
+    def check_from(request: bytes) -> None:
+        headers = {"Content-Type": "text/plain"}
+        urlopen(UrlRequest(f"http://127.0.0.1:{s3.port}/moto-api/reset-auth", request, headers, method="POST")).close()
+
+    check_from(b"0")
+    try:
+        with pytest.raises(DownloadError, match=r"with the credentials that are set.*answers 403") as caught:
+            get(cache, SOURCE, NAME)
+    finally:
+        check_from(b"inf")
+    assert not [secret for secret in SECRETS if secret in everything_shown(caught.value)]
+
+
 def test_a_bucket_that_is_there_is_asked_once_for_each_missing_object(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(says_no(404, "NoSuchKey")) as server:
         transport = at(server, monkeypatch)
@@ -415,6 +436,15 @@ def test_a_bucket_that_is_there_is_asked_once_for_each_missing_object(monkeypatc
             with pytest.raises(FileMissing):
                 transport.describe(f"s3://models/{name}")
     assert [request.method for request in server.requests] == ["HEAD", "GET", "HEAD", "HEAD"]
+
+
+def test_all_tries_are_ours(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_RETRIES", "2")
+    with serving(says_no(503)) as server:
+        at(server, monkeypatch)
+        with pytest.raises(DownloadError):
+            get(cache, SOURCE, NAME)
+        assert len(server.requests) == 3
 
 
 def test_nobody_who_answers_is_told_after_our_own_tries(

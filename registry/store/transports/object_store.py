@@ -12,18 +12,17 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
-from registry.catalog.hosts import is_loopback
 from registry.errors import DownloadError
 from registry.store.source import redact
 from registry.store.transports.failures import stalled
-from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span, Transient
+from registry.store.transports.object_environment import ADVICE, authorities_of, has_credentials, is_plain, setting
+from registry.store.transports.object_failures import object_failure
+from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span
 from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
@@ -44,63 +43,8 @@ _WHOLE = timedelta(days=3650)
 #: In the time that a read may take at least so many bytes must come, or the store has stalled.
 _LEAST = 1 << 10
 
-_ENDPOINTS = {
-    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
-    "gs": ("GOOGLE_BASE_URL",),
-    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
-}
-#: Variables of which one at least is set when requests are to be signed.
-_CREDENTIALS = {
-    "s3": (
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_SKIP_SIGNATURE",
-    ),
-    "gs": (
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "GOOGLE_SERVICE_ACCOUNT",
-        "GOOGLE_SERVICE_ACCOUNT_PATH",
-        "GOOGLE_SERVICE_ACCOUNT_KEY",
-        "GOOGLE_BEARER_TOKEN",
-        "GOOGLE_SKIP_SIGNATURE",
-    ),
-    "az": (
-        "AZURE_STORAGE_ACCOUNT_KEY",
-        "AZURE_STORAGE_ACCESS_KEY",
-        "AZURE_STORAGE_MASTER_KEY",
-        "AZURE_STORAGE_SAS_KEY",
-        "AZURE_STORAGE_SAS_TOKEN",
-        "AZURE_STORAGE_TOKEN",
-        "AZURE_STORAGE_CLIENT_ID",
-        "AZURE_CLIENT_ID",
-        "AZURE_FEDERATED_TOKEN_FILE",
-        "AZURE_IDENTITY_ENDPOINT",
-        "AZURE_MSI_ENDPOINT",
-        "AZURE_USE_AZURE_CLI",
-        "AZURE_STORAGE_USE_EMULATOR",
-        "AZURE_SKIP_SIGNATURE",
-    ),
-}
-#: How to get access, by scheme.
-_ADVICE = {
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profile files are not read), or AWS_SKIP_SIGNATURE=false on a machine "
-    "that has a role",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or GOOGLE_SKIP_SIGNATURE=false on a machine that has a role",
-    "az": "AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or AZURE_SKIP_SIGNATURE=false on a machine that has a role",
-}
-_CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-
 #: Every character that a bucket or container may have; anything else, such as a password, is not even asked about.
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
-_STATUS = re.compile(r"inner: Status \{\s+status: (\d{3})")
-_PASSING = {"408", "425", "429", "500", "502", "503", "504"}
-#: Of the services that tell a machine its role.
-_METADATA = ("/latest/api/token", "/latest/meta-data/", "/computeMetadata/", "/metadata/identity/")
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist")
-
 #: Set in a process that was forked after obstore had started its threads: it would wait for them forever.
 _started = False
 _forked = False
@@ -205,7 +149,7 @@ class ObjectStoreTransport:
         if not _BUCKET.fullmatch(name):
             raise DownloadError(
                 f"a {place[0]} source is expected to be {place[0]}://bucket/path, but its bucket is no name of one; "
-                f"credentials stand in the environment: {_ADVICE[place[0]]}",
+                f"credentials stand in the environment: {ADVICE[place[0]]}",
                 url=f"{place[0]}://…",
             )
         if any(part in ("", ".", "..") for part in key.split("/")):
@@ -237,21 +181,21 @@ def _bucket(scheme: str, name: str, url: str) -> _Bucket:
             "object store; fetch before forking, or start processes with 'spawn'",
             url=shown,
         )
-    if scheme == "az" and not (_set("AZURE_STORAGE_ACCOUNT_NAME") or _set("AZURE_STORAGE_USE_EMULATOR")):
+    if scheme == "az" and not (setting("AZURE_STORAGE_ACCOUNT_NAME") or setting("AZURE_STORAGE_USE_EMULATOR")):
         raise DownloadError(
             f"{shown} is expected to belong to an account, but none is set; set AZURE_STORAGE_ACCOUNT_NAME", url=shown
         )
     options: ClientConfig = {
-        "allow_http": _is_plain(scheme, shown),
+        "allow_http": is_plain(scheme, shown),
         "allow_invalid_certificates": False,
         "connect_timeout": _CONNECT,
         "read_timeout": _READ,
         "timeout": _WHOLE,
         "user_agent": "pretrained-registry",
     }
-    if (authorities := _authorities(scheme, shown)) is not None:
+    if (authorities := authorities_of(scheme, shown)) is not None:
         options["root_certificate"] = authorities
-    anonymous = not _has_credentials(scheme)
+    anonymous = not has_credentials(scheme)
     _started = True
 
     def make() -> _Bucket:
@@ -275,62 +219,6 @@ def _bucket(scheme: str, name: str, url: str) -> _Bucket:
         )
 
     return _ask(url, make)
-
-
-def _set(variable: str) -> str:
-    return os.environ.get(variable, "")
-
-
-def _has_credentials(scheme: str) -> bool:
-    """Whether requests are to be signed; else they go unsigned, and no metadata service is waited for."""
-    if any(map(_set, _CREDENTIALS[scheme])):
-        return True
-    # Written by `gcloud auth application-default login`.
-    return scheme == "gs" and Path("~/.config/gcloud/application_default_credentials.json").expanduser().is_file()
-
-
-def _is_plain(scheme: str, shown: str) -> bool:
-    """Whether the endpoint that is set is http, which only this machine may be.
-
-    Raises:
-        DownloadError: when it is no URL, on which obstore would panic, or would send secrets in the clear.
-    """
-    for variable in _ENDPOINTS[scheme]:
-        if not (endpoint := _set(variable)):
-            continue
-        try:
-            parts = urlsplit(endpoint)
-            host, _ = parts.hostname or "", parts.port
-        except ValueError:
-            parts, host = urlsplit(""), ""
-        fits = (
-            parts.scheme in ("http", "https") and host and re.fullmatch(r"[\x21-\x7e]+", endpoint) and "@" not in parts.netloc
-        )
-        if not fits or parts.query or parts.fragment:
-            raise DownloadError(f"{variable} for {shown} is expected to be an https:// address, but is not one", url=shown)
-        if parts.scheme == "http" and not is_loopback(host):
-            raise DownloadError(
-                f"{variable} for {shown} is expected to be an https:// address, but is an http:// one of another machine",
-                url=shown,
-            )
-        return parts.scheme == "http"
-    return False
-
-
-def _authorities(scheme: str, shown: str) -> bytes | None:
-    """Return the certificates to trust beside the system's, where the environment names a file of them."""
-    variables = ("AWS_CA_BUNDLE", *_CA_FILES) if scheme == "s3" else _CA_FILES
-    for variable in variables:
-        path = Path(_set(variable))
-        if _set(variable) and not path.is_dir():
-            try:
-                return path.read_bytes()
-            except OSError as error:
-                raise DownloadError(
-                    f"file that {variable} names is expected to be readable, but is not ({error.strerror}); needed for {shown}",
-                    url=shown,
-                ) from None
-    return None
 
 
 def _validator(etag: str | None) -> str | None:
@@ -359,77 +247,5 @@ def _ask(url: str, call: Callable[[], _Result], *, part: bool = False, reading: 
     try:
         return call()
     except (BaseError, OSError, ValueError, RuntimeError) as error:
-        failure = _failure(url, f"{type(error).__name__} {error}", part=part, reading=reading)
+        failure = object_failure(url, f"{type(error).__name__} {error}", part=part, reading=reading)
     raise failure  # not while the other is handled: it would hang on to this one, and show what it says
-
-
-def _failure(url: str, said: str, *, part: bool, reading: bool) -> DownloadError:
-    shown = redact(url)
-    scheme = url.partition("://")[0].lower()
-    # Classes, numbers and words are looked for where neither an address nor a key, which may be any words, can stand.
-    words = "\n".join(line for line in said.splitlines() if "://" not in line and not line.strip().startswith("path:"))
-    found = _STATUS.search(words)
-    status = int(found[1]) if found else None
-    answers = f"the store answers {status}" if status else "the store refuses"
-    if status == 404 and _NO_BUCKET.search(said):
-        return DownloadError(f"bucket of {shown} is expected to exist, but does not", url=shown, status=status)
-    if said.startswith("FileNotFoundError"):
-        return FileMissing(f"{shown} is expected to be there, but {answers}", url=shown, status=status)
-    if said.startswith("PreconditionError"):
-        return RangeRefused(f"{shown} changed while it was read", url=shown, status=status)
-    if part and (status == 416 or "NotPartial" in words or "UnexpectedRange" in words):
-        return RangeRefused(f"{shown} has not the part that was asked for", url=shown, status=status)
-    if any(path in said for path in _METADATA):
-        return DownloadError(
-            f"{shown} is expected to be asked for by the role of this machine, but it has none; set {_ADVICE[scheme]}",
-            url=shown,
-        )
-    if status in (401, 403):
-        how = "without credentials" if not _has_credentials(scheme) else "with the credentials that are set"
-        return DownloadError(
-            f"{shown} is expected to be readable {how}, but {answers}, as some stores do for what is not there; "
-            f"set {_ADVICE[scheme]}",
-            url=shown,
-            status=status,
-        )
-    if status in (301, 307, 308) or "BareRedirect" in said or "AuthorizationHeaderMalformed" in said:
-        return DownloadError(
-            f"{shown} is expected to be in the region that is set, but {answers}; set AWS_REGION to the bucket's",
-            url=shown,
-            status=status,
-        )
-    if found and found[1] in _PASSING:
-        return Transient(f"{shown} is expected to be readable, but {answers}; try again later", url=shown, status=status)
-    if status:
-        return DownloadError(f"{shown} is expected to be readable, but {answers}", url=shown, status=status)
-    if reading:
-        why = "nothing came in time" if "Timeout" in words else "the connection ended"
-        return Transient(f"content of {shown} is expected to arrive whole, but broke off ({why}); try again", url=shown)
-    for sign, why in _FOR_GOOD.items():
-        if sign in words:
-            return DownloadError(f"{shown} is expected to be answered for, but is not ({why})", url=shown)
-    for sign, why in _FOR_NOW.items():
-        if sign in words:
-            return Transient(
-                f"{shown} is expected to be answered for, but is not ({why}); check the network and the endpoint, "
-                "or set REGISTRY_OFFLINE=1 to use only what is cached",
-                url=shown,
-            )
-    return DownloadError(
-        f"{shown} is expected to be read with the settings of the environment, but they do not fit; check {_ADVICE[scheme]}",
-        url=shown,
-    )
-
-
-#: What obstore's words for a failure before an answer mean.
-_FOR_GOOD: Mapping[str, str] = {
-    "InvalidCertificate": "its certificate is not trusted; set SSL_CERT_FILE to that of your authority",
-    "BadScheme": "it redirects to http",
-    "TooManyRedirects": "it redirects on and on",
-    "MissingContentLength": "its answer has no length",
-}
-_FOR_NOW: Mapping[str, str] = {
-    "dns error": "the host's address is not found",
-    "Timeout": "nothing came in time",
-    "HttpError": "the connection fails",
-}
