@@ -19,7 +19,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format soak bench-fetch clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -37,6 +37,14 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Processes that fetch, verify, prune, damage and are killed at random; `make soak SECONDS=60 SEED=1` for a run again.
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.store.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED),)
+
+# Fetching beside curl and huggingface_hub; figures go to benchmarks/results.
+bench-fetch: $(VENV)/.dev
+	$(BIN)/python benchmarks/fetch.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
