@@ -6,14 +6,15 @@ import contextlib
 import functools
 import json
 import logging
-import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from registry.catalog.entry import FilePin
+from registry.cli.cache_commands import cache, verify
+from registry.cli.layout import CACHE, JSON, table
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -29,8 +30,6 @@ Examples:
   registry try minilm 'A man eats.' 'Someone is eating.' 'Stocks fell.'
 """
 
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
-_CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
 _OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
 
 
@@ -40,9 +39,13 @@ def cli() -> None:
     """Turn a model name into a verified, running PyTorch model."""
 
 
+cli.add_command(cache)
+cli.add_command(verify)
+
+
 @cli.command("list", epilog="\b\nExamples:\n  registry list\n  registry list 'bert-large-*' --json")
 @click.argument("pattern", default="*")
-@_JSON
+@JSON
 def list_command(pattern: str, as_json: bool) -> None:
     """List the names that match PATTERN (a shell pattern, by default all)."""
     registry = default_registry()
@@ -60,8 +63,8 @@ def list_command(pattern: str, as_json: bool) -> None:
 
 @cli.command(epilog="\b\nExamples:\n  registry info bert-base-uncased\n  registry info minilm --json")
 @click.argument("name")
-@_CACHE
-@_JSON
+@CACHE
+@JSON
 def info(name: str, cache_dir: str | None, as_json: bool) -> None:
     """Show what NAME means: every field with the file and line that says it, its files, and what is cached."""
     registry = default_registry()
@@ -128,12 +131,12 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
 
 @cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch minilm bert-base-cased --json")
 @click.argument("names", nargs=-1, required=True)
-@_CACHE
+@CACHE
 @_OFFLINE
 @click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
-@_JSON
+@JSON
 def fetch(
     names: Sequence[str],
     cache_dir: str | None,
@@ -165,9 +168,9 @@ def fetch(
 @click.argument("name")
 @click.argument("texts", nargs=-1)
 @click.option("--head", help="Use this head instead of the model's own.")
-@_CACHE
+@CACHE
 @_OFFLINE
-@_JSON
+@JSON
 def try_command(
     name: str, texts: Sequence[str], head: str | None, cache_dir: str | None, offline: bool | None, as_json: bool
 ) -> None:
@@ -201,21 +204,6 @@ def _progress_lines(quiet: bool) -> Iterator[None]:
             stack.callback(progress.logger.setLevel, level)
             stack.callback(progress.logger.removeHandler, handler)
         yield
-
-
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows as lines with aligned columns, the first in bold on a terminal that wants it."""
-    rows = [list(row) for row in rows]
-    if not rows:
-        return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        if not os.environ.get("NO_COLOR"):
-            cells[0] = click.style(cells[0], bold=True)  # click drops it where the output is no terminal
-        lines.append("  ".join(cells).rstrip())
-    return lines
 
 
 def _parameters(cached: Mapping[str, StoredFile]) -> int | None:

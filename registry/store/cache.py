@@ -168,6 +168,14 @@ class Cache:
         self._write_stamp(path, stat, about)
         return path
 
+    def restamp(self, blob: Path, hashed: os.stat_result) -> None:
+        """Write the stamp of a blob that was hashed and is right; what was said of it stays.
+
+        Raises:
+            CacheError: when the cache cannot be written.
+        """
+        self._write_stamp(blob, hashed, _about(read_json(stamp_path(blob))))
+
     def quarantine(self, path: Path, digest: str) -> Path:
         """Put a file away that was to have this digest and has not; the last one of each digest is kept.
 
@@ -246,6 +254,8 @@ class Cache:
             raise cache_error(folder, error) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
+        if not all((folder / name).exists() for name in files):  # it was pruned while it was completed
+            return self.folder(label, files)
         held = {name: digest for name, (_, digest) in files.items()}
         self.write_json(folder.with_name(f"{folder.name}.json"), {"version": VERSION, "model": label, "files": held})
         return folder

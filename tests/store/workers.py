@@ -8,7 +8,10 @@ from pathlib import Path
 
 from registry.store.cache import Cache
 from registry.store.locks import file_lock
+from registry.store.owner import owner_token
+from registry.store.partial import Partial
 from registry.store.store import Place, Store
+from registry.store.upkeep import prune
 from tests.store.helpers import sha256
 
 
@@ -69,3 +72,28 @@ def die_while_publishing(cache: Path, source: str, name: str, moment: str) -> No
     setattr(Cache, target, die)
     with Store(Cache((cache,)), offline=False) as store:
         store.get(Place((source,)), name)
+
+
+def hold_partial(cache: Path, key: str, url: str, ready: Connection) -> None:
+    """Bring half of a file, with a folder and a record half written, say how much that is, and wait to be killed."""
+    store = Cache((cache,))
+    partial = Partial.claim(store, key, url)
+    partial.begin('"v1"', 2000)
+    with partial.writer(0) as writer:
+        writer.write(b"x" * 1000)
+    (stage := cache / "folders" / f".bert-{'0' * 16}.{owner_token()}" / "sub").mkdir(parents=True)
+    (stage / "vocab.txt").write_bytes(b"y" * 500)
+    (cache / "blobs" / "sha256" / key[:2] / f".{key}.json.{owner_token()}.tmp").write_bytes(b"z")
+    ready.send(1501)
+    ready.recv()
+
+
+def prune_all_the_time(cache: Path, control: Connection, older_than: float | None = None) -> None:
+    """Prune a cache, of everything or of what is older, until told to stop; report how often, and how much was removed."""
+    rounds = removed = 0
+    control.send("ready")
+    while not control.poll():
+        done = prune(Cache((cache,)), max_size=0 if older_than is None else None, older_than=older_than)
+        rounds, removed = rounds + 1, removed + len(done.removed)
+    control.recv()
+    control.send((rounds, removed))

@@ -1,0 +1,38 @@
+"""What the commands have in common: options, tables, sizes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import click
+
+__all__ = ["CACHE", "JSON", "size_text", "table"]
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
+
+
+def table(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows as lines with aligned columns, the first in bold on a terminal that wants it."""
+    rows = [list(row) for row in rows]
+    if not rows:
+        return []
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if not os.environ.get("NO_COLOR"):
+            cells[0] = click.style(cells[0], bold=True)  # click drops it where the output is no terminal
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes for people, in powers of 1000: `440.4 MB`."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 999.95:
+            break
+        size, unit = size / 1000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
