@@ -91,6 +91,15 @@ def test_what_only_load_brought_is_verified_and_repaired_by_name(
     assert not (cache / "folders").exists()
 
 
+def test_a_name_finds_what_was_brought_by_its_url(run: Run, server: Server, cache: Path, tiny_bert: Path) -> None:
+    registry.load(f"{server.url}/far/", family="bert")
+    assert run("verify", "near").out.startswith("0 of 0")
+    overwrite(blob(cache, tiny_bert, "config.json"), 0, b"?")
+    assert run("verify", "far").code == 1
+    run("cache", "rm", "far")
+    assert [name for name in leftovers(cache) if name.startswith("blobs/")] == []
+
+
 def test_damage_that_cannot_be_fetched_anew_is_put_away_and_said(
     run: Run, server: Server, cache: Path, tiny_bert: Path
 ) -> None:

@@ -16,7 +16,9 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+import registry.store.cache
 import registry.store.check
+import registry.store.removal
 import registry.store.upkeep
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError
@@ -24,7 +26,7 @@ from registry.store.cache import About, Cache, Ref, stamp_path
 from registry.store.check import FileCheck, verify
 from registry.store.contents import contents
 from registry.store.locks import file_lock
-from registry.store.owner import OwnerState, nobodys_token, owner_token
+from registry.store.owner import OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.partial import Partial
 from registry.store.upkeep import prune, remove
 from tests.servers import file_server
@@ -230,25 +232,38 @@ def test_only_what_is_asked_for_is_verified(cache: Path) -> None:
     assert list(states(cache, digests=[sha256(BODY)])) == [str(wanted.relative_to(cache))]
 
 
-def test_a_blob_that_vanishes_or_is_replaced_while_it_is_hashed_is_no_damage(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    gone, replaced = put(cache, OTHER), put(cache, BODY)
-    overwrite(replaced, 0, b"!")
+def test_a_blob_that_is_replaced_while_it_is_hashed_is_no_damage(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    overwrite(blob := put(cache, BODY), 0, b"!")
     hashed = registry.store.check._hash
 
     def meanwhile(path: Path) -> tuple[os.stat_result, str]:
         result = hashed(path)
         monkeypatch.setattr(registry.store.check, "_hash", hashed)
-        gone.unlink(missing_ok=True)
         put(cache, BODY)
         return result
 
     monkeypatch.setattr(registry.store.check, "_hash", meanwhile)
-    found = [(check.path, check.state) for check in verify(Cache((cache,)), [sha256(BODY)], repair=True)]
-    assert found == [(replaced, "ok")]
-    assert replaced.read_bytes() == BODY
+    assert [(check.path, check.state) for check in verify(Cache((cache,)), repair=True)] == [(blob, "ok")]
+    assert blob.read_bytes() == BODY
     assert not (cache / "quarantine").exists()
+
+
+def test_what_vanishes_while_it_is_verified_is_no_damage(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    build(cache, "bert", {"model.safetensors": WEIGHTS, "vocab.txt": BODY})
+    put(cache, OTHER)
+    checks = verify(Cache((cache,)), repair=True)
+    assert next(checks).state == "ok"
+    prune(Cache((cache,)), max_size=0)
+    assert list(checks) == [] and caplog.text == ""
+
+
+def test_where_the_stamp_is_lost_a_folder_tells_what_a_damaged_blob_is(cache: Path) -> None:
+    build(cache, "bert", {"vocab.txt": BODY})
+    blob = Cache((cache,)).blob(sha256(BODY))
+    stamp_path(blob).unlink()
+    overwrite(blob, 0, b"!")
+    (check,) = (check for check in verify(Cache((cache,))) if check.state != "ok")
+    assert (check.model, check.name, check.path) == ("bert", "vocab.txt", blob)
 
 
 def test_a_tier_is_not_written(cache: Path, tmp_path: Path) -> None:
@@ -334,7 +349,7 @@ def test_an_absent_cache_is_not_made(cache: Path) -> None:
 
 def test_a_killed_process_leaves_nothing_after_a_prune_and_a_living_one_loses_nothing(cache: Path) -> None:
     receiver, sender = SPAWN.Pipe()
-    process = SPAWN.Process(target=workers.hold_partial, args=(cache, "a" * 64, URL, sender))
+    process = SPAWN.Process(target=workers.hold_partial, args=(cache, "a" * 64, URL, sender), daemon=True)
     process.start()
     theirs = receiver.recv()
     everything = listing(cache)
@@ -352,7 +367,10 @@ def test_a_killed_process_leaves_nothing_after_a_prune_and_a_living_one_loses_no
 
 
 @pytest.mark.parametrize(("days", "stays"), [(0.9, True), (-1, True), (-400, True), (1.1, False), (400, False)])
-def test_what_a_process_elsewhere_left_goes_a_day_after_it_was_last_written(days: float, stays: bool, cache: Path) -> None:
+@pytest.mark.parametrize("idle", [".partial", ".journal"])
+def test_what_a_process_elsewhere_left_goes_a_day_after_it_was_last_written(
+    idle: str, days: float, stays: bool, cache: Path
+) -> None:
     token = owner_token().replace(owner_token()[:12], "0" * 12)
     folder = cache / "blobs" / "sha256" / "aa"
     folder.mkdir(parents=True)
@@ -364,7 +382,7 @@ def test_what_a_process_elsewhere_left_goes_a_day_after_it_was_last_written(days
         aged(path, days)
     aged(stage, days)
     aged(archive, days)
-    aged(partial, 300)  # the journal tells that it is still written to
+    aged(partial if partial.suffix == idle else journal, 300)  # the other tells that it is still written to
     prune(Cache((cache,)))
     assert len(leftovers(cache)) == (5 if stays else 0)
     assert stage.exists() == archive.exists() == stays
@@ -628,7 +646,9 @@ def test_folders_of_blobs_stay_because_a_writer_may_be_between_making_and_using_
     assert folder.is_dir() and not list(folder.iterdir())
 
 
-def test_what_vanishes_while_it_is_pruned_is_fine(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_vanishes_while_it_is_pruned_is_fine(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     build(cache, "bert", {"model.safetensors": WEIGHTS, "vocab.txt": BODY})
     put(cache, OTHER)
     look = registry.store.upkeep.take_inventory
@@ -641,7 +661,45 @@ def test_what_vanishes_while_it_is_pruned_is_fine(cache: Path, monkeypatch: pyte
 
     monkeypatch.setattr(registry.store.upkeep, "take_inventory", then_another_prunes)
     assert prune(Cache((cache,)), max_size=0).left == 0
-    assert leftovers(cache) == []
+    assert leftovers(cache) == [] and caplog.text == ""
+
+
+def test_the_blobs_of_a_folder_that_cannot_be_removed_stay(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build(cache, "bert", {"model.safetensors": WEIGHTS, "vocab.txt": BODY})
+
+    def refuse(path: Path, manifest: Path | None) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(registry.store.removal, "remove_folder", refuse)
+    done = prune(Cache((cache,)), max_size=0)
+    assert (done.removed, done.freed, done.left) == ((), 0, len(WEIGHTS) + 2 * len(BODY))
+    assert folder.exists() and set(states(cache).values()) == {"ok"}
+
+
+def test_nobody_sees_half_of_a_folder_that_goes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = build(cache, "bert", {"vocab.txt": BODY})
+    monkeypatch.setattr(registry.store.removal.shutil, "rmtree", lambda *args, **kwargs: None)  # killed before that
+    prune(Cache((cache,)), max_size=0)
+    assert not folder.exists()
+    (left,) = (cache / "folders").iterdir()
+    assert owner_state(left.name) is OwnerState.ALIVE  # once this process is dead, the next prune removes it
+
+
+def test_a_folder_that_is_pruned_while_it_is_completed_is_whole(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"config.json": OTHER, "vocab.txt": BODY}
+    folder = build(cache, "bert", files)
+    (folder / "vocab.txt").unlink()
+    sync = registry.store.cache.sync_folder
+
+    def then_another_removes_it(path: Path) -> None:
+        sync(path)
+        if path.name == "folders":
+            monkeypatch.setattr(registry.store.cache, "sync_folder", sync)
+            (folder / "config.json").unlink()
+
+    monkeypatch.setattr(registry.store.cache, "sync_folder", then_another_removes_it)
+    assert build(cache, "bert", files) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
 def test_a_blob_that_was_brought_anew_since_it_was_looked_at_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
