@@ -346,17 +346,19 @@ class ModelRegistry:
 
     def _fetched_anew(self, model: str, file: str | None, cache_dir: PathLike | None) -> bool:
         """Fetch a file of a model, or None for its folder; return whether it is here now."""
-        if not model:
-            return False
         try:
             if file is None:
                 return self.fetch(model, cache_dir=cache_dir).is_dir()
             target = self._locate(model)
             with self._store(cache_dir, None, False) as store:
-                return store.get(target.place, file) is not None
+                if store.get(target.place, file) is not None:
+                    return True
+            why = "no source has it"
         except RegistryError as error:
-            warnings.warn(f"{file or 'the folder'} of {model!r} cannot be fetched anew: {error}", RegistryWarning, stacklevel=3)
-            return False
+            why = str(error)
+        what = f"{file or 'the folder'} of {model!r}" if model else "a file of no known model"
+        warnings.warn(f"{what} was put away and cannot be fetched anew: {why}", RegistryWarning, stacklevel=3)
+        return False
 
     # -- models --------------------------------------------------------------------------------------------------------
 

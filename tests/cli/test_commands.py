@@ -252,6 +252,9 @@ def test_a_broken_catalog_ends_with_1_and_its_place(run: Run) -> None:
         ["try"],
         ["try", "name", "--head"],
         ["--no-such-option"],
+        ["verify", "--no-such-option"],
+        ["cache", "no-such-command"],
+        ["cache", "rm"],
     ],
 )
 def test_wrong_usage_ends_with_2(run: Run, arguments: list[str]) -> None:
@@ -297,7 +300,10 @@ def test_a_reader_that_stops_early_causes_no_traceback() -> None:
 def test_the_help_is_that_of_the_snapshot() -> None:
     assert isinstance(cli, click.Group)
     pages = []
-    for command in ([], *([name] for name in sorted(cli.commands))):
+    groups = [
+        [name, inner] for name, group in cli.commands.items() if isinstance(group, click.Group) for inner in group.commands
+    ]
+    for command in ([], *sorted([*([name] for name in cli.commands), *groups])):
         arguments = [*command, "--help"]
         done = CliRunner().invoke(cli, arguments, prog_name="registry", terminal_width=100)
         assert done.exit_code == 0
@@ -306,7 +312,7 @@ def test_the_help_is_that_of_the_snapshot() -> None:
     assert_snapshot("cli_help.txt", "\n".join(pages))
 
 
-@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["fetch"], ["try"]])
+@pytest.mark.parametrize("command", [[], ["list"], ["info"], ["fetch"], ["try"], ["verify"], ["cache"], ["cache", "list"]])
 def test_help_comes_without_arguments_of_its_own(run: Run, command: list[str]) -> None:
     short, long = run(*command, "-h"), run(*command, "--help")
     assert short.code == 0 and short.out == long.out and short.out.startswith("Usage: registry")

@@ -88,12 +88,18 @@ def hold_partial(cache: Path, key: str, url: str, ready: Connection) -> None:
     ready.recv()
 
 
-def prune_all_the_time(cache: Path, control: Connection, older_than: float | None = None) -> None:
-    """Prune a cache, of everything or of what is older, until told to stop; report how often, and how much was removed."""
+def prune_all_the_time(
+    cache: Path,
+    control: Connection,
+    max_size: int | None = None,
+    older_than: float | None = None,
+    pauses: tuple[float, ...] = (0,),
+) -> None:
+    """Prune a cache until told to stop, with these pauses in turn; report how often, and how much was removed."""
     rounds = removed = 0
     control.send("ready")
-    while not control.poll():
-        done = prune(Cache((cache,)), max_size=0 if older_than is None else None, older_than=older_than)
+    while not control.poll(pauses[rounds % len(pauses)]):
+        done = prune(Cache((cache,)), max_size=max_size, older_than=older_than)
         rounds, removed = rounds + 1, removed + len(done.removed)
     control.recv()
     control.send((rounds, removed))
