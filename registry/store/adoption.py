@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry.catalog.entry import FilePin
+from registry.catalog.names import unsafe_file_name
 from registry.errors import CacheError
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.hashing import git_blob_sha1
@@ -166,7 +167,7 @@ class Adoption:
             try:
                 self._cache.adopt(found.path, found.sha256, replace(about, url=found.path.as_uri()), found.stat)
             except CacheError:
-                if found.path.exists():
+                if _unchanged(found.path, found.stat):
                     raise
                 return None
             path = self._cache.lookup(found.sha256)
@@ -193,9 +194,8 @@ class Adoption:
         addresses = [file.address for file in hub_files] + [url for url in urls if scheme_of(url) != "hf"]
         for address in addresses:
             for path in self._old.files(address) if address else ():
-                recorded = self._old.recorded(path)
-                told = _QUOTED_SHA256.fullmatch(recorded.etag) if recorded else None
-                if (recorded is None or recorded.fits) and (told is None or len(wanted) != 64 or told[1] == wanted):
+                told = _QUOTED_SHA256.fullmatch(self._old.etag(path) or "")
+                if told is None or len(wanted) != 64 or told[1] == wanted:
                     yield path
 
     def _at_commit(self, url: str, size: int | None) -> Found | None:
@@ -237,8 +237,7 @@ class Adoption:
 
     def _by_md5(self, address: str, size: int | None) -> Found | None:
         for path in self._old.files(address):
-            recorded = self._old.recorded(path)
-            md5 = _QUOTED_MD5.fullmatch(recorded.etag) if recorded and recorded.fits and recorded.url == address else None
+            md5 = _QUOTED_MD5.fullmatch(self._old.etag(path) or "")
             proven = _proven(path, "md5", _file_md5, md5[1], size) if md5 else None
             if proven and (found := _found(*proven, "first-use", address, None)):
                 return found
@@ -277,11 +276,17 @@ def _found(path: Path, stat: os.stat_result, trust: str, url: str, sha256: str |
     """Return the finding, with the file's sha256 where that is not known yet; None when it changes under our eyes."""
     try:
         digest = sha256 or file_sha256(path)
-        now = path.stat()
     except OSError:
         return None
-    same = (now.st_ino, now.st_size, now.st_mtime_ns) == (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-    return Found(path, stat, digest, trust, url) if same else None
+    return Found(path, stat, digest, trust, url) if _unchanged(path, stat) else None
+
+
+def _unchanged(path: Path, before: os.stat_result) -> bool:
+    try:
+        now = path.stat()
+    except OSError:
+        return False
+    return (now.st_ino, now.st_size, now.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
 
 
 def _file_md5(path: Path) -> str:
@@ -304,4 +309,5 @@ def _hub_file(url: str) -> _HubFile | None:
         return None
     from registry.store.transports.hub import split_hub_url
 
-    return _HubFile(*split_hub_url(url))
+    file = _HubFile(*split_hub_url(url))
+    return None if unsafe_file_name(file.path) or unsafe_file_name(file.revision) else file

@@ -20,15 +20,13 @@ import os
 import re
 import stat as mode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from registry.catalog.names import unsafe_file_name, user_path
+from registry.catalog.names import user_path
 
 __all__ = [
     "TWO_FACED",
     "HubCache",
-    "Recorded",
     "UrlCaches",
     "blob_name",
     "hub_folders",
@@ -105,15 +103,6 @@ def _text(path: Path) -> str | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What an old library wrote down of a file; `fits` says whether the file's own name agrees."""
-
-    url: str
-    etag: str
-    fits: bool
-
-
 class UrlCaches:
     """The old libraries' caches, as one operation sees them."""
 
@@ -131,17 +120,17 @@ class UrlCaches:
             found += sorted(times, key=lambda path: times[path], reverse=True)
         return found
 
-    def recorded(self, file: Path) -> Recorded | None:
-        """Return what the record beside a file says; None when there is none that can be read."""
+    def etag(self, file: Path) -> str | None:
+        """Return the ETag that is recorded beside a file; None when there is none, or the record is not this file's."""
         try:
             data = json.loads(_text(file.with_name(f"{file.name}.json")) or "")
         except (ValueError, RecursionError):
             return None
-        if not isinstance(data, dict) or not isinstance(data.get("url"), str):
+        url, etag = (data.get("url"), data.get("etag")) if isinstance(data, dict) else (None, None)
+        if not isinstance(url, str) or not isinstance(etag, str):
             return None
-        url, etag = data["url"], data["etag"] if isinstance(data.get("etag"), str) else ""
-        parts = [hashlib.sha256(part.encode("utf-8", "replace")).hexdigest() for part in (url, etag) if part]
-        return Recorded(url, etag, fits=file.name == ".".join(parts))
+        named = ".".join(hashlib.sha256(each.encode("utf-8", "replace")).hexdigest() for each in (url, etag))
+        return etag if file.name == named else None
 
     def _names(self, folder: Path, key: str) -> list[str]:
         if folder not in self._listed:
@@ -174,8 +163,6 @@ class HubCache:
 
     def pointers(self, repo: str, commit: str, path: str) -> Iterator[Path]:
         """Yield where a repository's file may be, at a commit first, then at any other."""
-        if unsafe_file_name(path):
-            return
         for place in self._repositories(repo):
             snapshots = place / "snapshots"
             if _COMMIT.fullmatch(commit):
@@ -184,8 +171,6 @@ class HubCache:
 
     def named(self, repo: str, commit: str, path: str) -> Iterator[tuple[Path, str]]:
         """Yield a repository's file at a commit, with the name of the blob that it is linked to."""
-        if unsafe_file_name(path):
-            return
         for place in self._repositories(repo):
             pointer = place / "snapshots" / commit / path
             if name := blob_name(pointer):
@@ -194,7 +179,7 @@ class HubCache:
     def commit(self, repo: str, revision: str) -> str | None:
         """Return the commit that a revision was when the hub was last asked; the same answer for the whole operation."""
         if (repo, revision) not in self._commits:
-            texts = [_text(place / "refs" / revision) for place in self._repositories(repo) if not unsafe_file_name(revision)]
+            texts = [_text(place / "refs" / revision) for place in self._repositories(repo)]
             commits = [text.strip() for text in texts if text and _COMMIT.fullmatch(text.strip())]
             self._commits[repo, revision] = commits[0] if commits else None
         return self._commits[repo, revision]
