@@ -15,7 +15,16 @@ from tests.real_data import minilm
 # Models here are tiny: a second thread only waits for the first, and on a busy machine it waits long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-_OURS = ("REGISTRY_", "HF_", "PYTORCH_PRETRAINED_BERT_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "TORCH_HOME", "XDG_")
+_OURS = (
+    "REGISTRY_",
+    "HF_",
+    "HUGGINGFACE_",
+    "PYTORCH_PRETRAINED_",
+    "PYTORCH_TRANSFORMERS_",
+    "TRANSFORMERS_",
+    "TORCH_HOME",
+    "XDG_",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -137,11 +137,17 @@ class Cache:
         self._write_stamp(path, stat, about)
         return path
 
-    def adopt(self, found: Path, digest: str, about: About) -> Path:
+    def adopt(self, found: Path, digest: str, about: About, hashed: os.stat_result) -> Path:
         """Take over a verified file of another program's cache: as a hard link, or as a copy where a link fails.
 
         A link shares its bytes with that program's file. When those are changed, the stamp no longer fits, and the blob is
         hashed again before it is used.
+
+        Args:
+            found: the file.
+            digest: its sha256.
+            about: what it is, for people.
+            hashed: its stat when it was hashed.
         """
         path = self.blob(digest)
         stage = path.with_name(f"{digest}.{owner_token()}.partial")
@@ -157,7 +163,6 @@ class Cache:
                 if file_sha256(stage) != digest:
                     raise OSError(f"{found} changed while it was copied") from None
                 return self.publish(stage, digest, about)
-            stat = stage.stat()
             stage.replace(path)
             sync_folder(path.parent)
         except OSError as error:
@@ -165,7 +170,7 @@ class Cache:
         finally:
             with contextlib.suppress(OSError):
                 stage.unlink(missing_ok=True)
-        self._write_stamp(path, stat, about)
+        self._write_stamp(path, hashed, about)  # if it was changed since, the stamp does not fit
         return path
 
     def restamp(self, blob: Path, hashed: os.stat_result) -> None:

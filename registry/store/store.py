@@ -16,11 +16,12 @@ from typing import Self
 from registry.catalog.entry import FilePin
 from registry.catalog.schema import Host
 from registry.errors import CacheError, DownloadError, IntegrityError, OfflineError, RegistryError
+from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
-from registry.store.source import redact
+from registry.store.source import redact, scheme_of
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
@@ -29,6 +30,8 @@ __all__ = ["Place", "Store", "StoredFile", "Vanished", "is_offline"]
 logger = logging.getLogger(__name__)
 
 _TRUE = {"1", "true", "yes", "on"}
+#: Schemes of what is on this machine, and is used where it lies.
+_LOCAL = ("file", "package")
 
 
 def is_offline(offline: bool | None = None) -> bool:
@@ -88,8 +91,11 @@ class Store:
         self.cache = cache
         #: Whether the network is off.
         self.offline = offline
+        #: Whether it is off for the whole operation, so that nobody can be asked later.
+        self._unplugged = offline
         self._refresh = refresh
         self._transports = Transports(hosts or {}, proxies or {})
+        self._adoption = Adoption(cache)
         self._commits: dict[str, str] = {}
         self._new_commits: set[str] = set()
         self._absent: dict[str, str] = {}
@@ -112,12 +118,14 @@ class Store:
             ) from error
 
     def first(self, place: Place, candidates: Sequence[str]) -> StoredFile | None:
-        """Return the first of `candidates` that the place has, or None.
+        """Return the first of `candidates` that the place has, or None; before one is fetched, another that is here is used.
 
-        When the catalog lists some of them, only those are considered.
+        When the catalog lists some of them, only those are considered. `refresh` asks for them in order.
         """
-        listed = [name for name in candidates if name in place.pins]
-        for name in listed or candidates:
+        candidates = [name for name in candidates if name in place.pins] or candidates
+        if not self._refresh and len(candidates) > 1 and (found := self._any_here(place, candidates)) is not None:
+            return found
+        for name in candidates:
             if (found := self.get(place, name)) is not None:
                 return found
         return None
@@ -131,7 +139,7 @@ class Store:
             IntegrityError: when the bytes are not those that are pinned, recorded or promised.
         """
         pin = place.pins.get(name, FilePin())
-        if found := self._cached_by_pin(name, pin) or self._cached_by_url(place, name, pin):
+        if found := self._cached_by_pin(name, pin) or self._cached_by_url(place, name, pin) or self._adopted(place, name, pin):
             return self._reused(place, found)
         failures: list[RegistryError] = []
         sources = self._sources(place, pin)
@@ -215,6 +223,44 @@ class Store:
         """Return a file that was given out and is gone: somebody pruned the cache, and it can be had anew."""
         with self._lock:
             return next((path for path in self._given if not path.exists()), None)
+
+    def _any_here(self, place: Place, names: Sequence[str]) -> StoredFile | None:
+        """Return the first of several files of a remote place that is on this machine: in the cache, or else in another's."""
+        pins = [(name, place.pins.get(name, FilePin())) for name in names]
+        pins = [(name, pin) for name, pin in pins if scheme_of(pin.url or (*place.sources, "")[0]) not in _LOCAL]
+        for name, pin in pins:
+            if found := self._cached_by_pin(name, pin) if pin.sha256 else self._cached_by_url(place, name, pin):
+                return self._reused(place, found)
+        for name, pin in pins:
+            if found := self._adopted(place, name, pin):
+                return self._reused(place, found)
+        return None
+
+    def _adopted(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
+        """Take a file over from another library's cache by what is known of it, asking nobody."""
+        found = self._adoption.find(
+            self._urls(place, name, pin),
+            pin,
+            refresh=self._refresh,
+            offline=self._unplugged,
+            first_use=not _pins_required(),
+        )
+        return self._take(found, About(place.label, name)) if found else None
+
+    def _take(self, found: Found, about: About) -> StoredFile | None:
+        path = self._adoption.take(found, about)
+        return StoredFile(about.name, path, found.sha256, found.trust) if path else None
+
+    def _urls(self, place: Place, name: str, pin: FilePin) -> list[str]:
+        """Return the URLs of a file, up to the first source that is on this machine and is looked at in its turn."""
+        urls = []
+        for source in self._sources(place, pin):
+            with contextlib.suppress(DownloadError):  # told when the source has its turn
+                transport = self._transports.for_source(source)
+                if not transport.remote:
+                    break
+                urls.append(self._url(transport, source, name, pin))
+        return urls
 
     def _sources(self, place: Place, pin: FilePin) -> tuple[str, ...]:
         """Return where a file may come from, in order: its own address alone, when it has one; then mirrors of each."""
@@ -345,6 +391,9 @@ class Store:
         place = Place((), label=label)
         if sha256 and (found := self._already_here(url, name, sha256, size, trust)):
             return self._reused(place, found)
+        word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
+        if word and (found := self._take(word, About(label, name))):
+            return self._reused(place, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         about = About(label, name, redact(url))
         with file_lock(self.cache.root / "locks" / f"{key}.lock"):
@@ -418,9 +467,13 @@ class Store:
                 self.cache.write_ref(Ref(url, absent=True))
 
 
+def _pins_required() -> bool:
+    return os.environ.get("REGISTRY_REQUIRE_PINS", "").lower() in _TRUE
+
+
 def _refuse_unpinned(url: str) -> None:
     """Refuse a file that nobody vouches for, where pins are required."""
-    if os.environ.get("REGISTRY_REQUIRE_PINS", "").lower() in _TRUE:
+    if _pins_required():
         raise IntegrityError(
             f"sha256 of {redact(url)} is expected to be pinned, because REGISTRY_REQUIRE_PINS is set, but is not; "
             "add it to models.yaml",

@@ -1,0 +1,213 @@
+"""Where other libraries keep files on this machine, and how each of them names what it keeps.
+
+The old libraries (`pytorch_pretrained_bert`, `pytorch_transformers`, `transformers` until 4.21): one flat folder; a file is
+named `sha256(url)`, or `sha256(url).sha256(etag)` where the server sent an ETag, and `<name>.json` beside it says both.
+The archives that `pytorch_pretrained_bert` kept of BERT (`<name>.tar.gz`) are not looked for: nothing published says what
+their bytes, or those of the files inside, are to be.
+
+The hub's library: `models--<org>--<name>/` with `blobs/` (named by the ETag of the hub: sha256 of large files, git's blob
+sha1 of small ones), `snapshots/<commit>/<file>` (links to blobs) and `refs/<revision>` (text: a commit).
+A blob may itself be a link, into a part that repositories share, where names are of another kind.
+
+Everything here only reads. A folder is listed at most once by each object, and no folder is walked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat as mode
+from collections.abc import Iterator
+from pathlib import Path
+
+from registry.catalog.names import user_path
+
+__all__ = [
+    "TWO_FACED",
+    "HubCache",
+    "UrlCaches",
+    "blob_name",
+    "hub_folders",
+    "old_address",
+    "regular",
+    "url_folders",
+]
+
+_OLD = "https://s3.amazonaws.com/models.huggingface.co/bert/"
+#: Those under which the hub keeps what the old libraries knew by a shortcut: the last part of the repository's name.
+_OLD_OWNERS = ("google-bert", "openai-community", "transfo-xl")
+#: Files that the old libraries had from elsewhere.
+_OLD_EXCEPTIONS = {
+    ("bert-base-german-cased", "vocab.txt"): (
+        "https://int-deepset-models-bert.s3.eu-central-1.amazonaws.com/pytorch/bert-base-german-cased-vocab.txt"
+    ),
+}
+#: Addresses that are known to have sent one file first and another one later: a copy may be either.
+TWO_FACED = frozenset(_OLD_EXCEPTIONS.values())
+
+_URL_FILE = re.compile(r"([0-9a-f]{64})(\.[0-9a-f]{64})?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+#: A record or a ref is some hundred bytes; what is longer is something else.
+_SMALL = 1 << 16
+
+
+def url_folders() -> tuple[Path, ...]:
+    """Return the folders in which the old libraries name files by their URL, as the environment is now."""
+    cache = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    torch_home = user_path(os.environ.get("TORCH_HOME") or cache / "torch")
+    named = ("PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE", "TRANSFORMERS_CACHE")
+    folders = [
+        *(user_path(value) for name in named if (value := os.environ.get(name))),
+        *(torch_home / leaf for leaf in ("pytorch_transformers", "transformers", "pytorch_pretrained_bert")),
+        user_path("~/.pytorch_pretrained_bert"),
+    ]
+    return tuple(dict.fromkeys(folder.absolute() for folder in folders))
+
+
+def hub_folders() -> tuple[Path, ...]:
+    """Return the folders that the hub's library uses, as the environment is now; `TRANSFORMERS_CACHE` was one for a time."""
+    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    named = (own, os.environ.get("TRANSFORMERS_CACHE"))
+    return tuple(dict.fromkeys(user_path(os.path.expandvars(name)).absolute() for name in named if name))
+
+
+def old_address(repo: str, path: str) -> str | None:
+    """Return where the old libraries had a file of a hub repository from, when it is one that they knew by a shortcut."""
+    owner, _, name = repo.rpartition("/")
+    if owner not in _OLD_OWNERS or "/" in path:
+        return None
+    return _OLD_EXCEPTIONS.get((name, path), f"{_OLD}{name}-{path}")
+
+
+def regular(path: Path) -> tuple[Path, os.stat_result] | None:
+    """Return the file that a path leads to through any links; None when it leads nowhere, or to something else."""
+    try:
+        real = path.resolve(strict=True)
+        stat = real.stat()
+    except (OSError, RuntimeError):  # RuntimeError: links in a circle, before Python 3.13
+        return None
+    return (real, stat) if mode.S_ISREG(stat.st_mode) else None
+
+
+def _text(path: Path) -> str | None:
+    """Return the content of a small file, or None."""
+    found = regular(path)
+    if found is None or found[1].st_size > _SMALL:
+        return None
+    try:
+        return found[0].read_text("utf-8")
+    except (OSError, ValueError):
+        return None
+
+
+class UrlCaches:
+    """The old libraries' caches, as one operation sees them."""
+
+    def __init__(self) -> None:
+        self._folders = url_folders()
+        self._listed: dict[Path, dict[str, list[str]]] = {}
+
+    def files(self, url: str) -> list[Path]:
+        """Return what is kept of a URL, whichever ETag it had; in a folder the newest first."""
+        key = hashlib.sha256(url.encode()).hexdigest()
+        found = []
+        for folder in self._folders:
+            paths = [folder / name for name in self._names(folder, key)]
+            times = {path: there[1].st_mtime_ns for path in paths if (there := regular(path))}
+            found += sorted(times, key=lambda path: times[path], reverse=True)
+        return found
+
+    def etag(self, file: Path) -> str | None:
+        """Return the ETag that is recorded beside a file; None when there is none, or the record is not this file's."""
+        try:
+            data = json.loads(_text(file.with_name(f"{file.name}.json")) or "")
+        except (ValueError, RecursionError):
+            return None
+        url, etag = (data.get("url"), data.get("etag")) if isinstance(data, dict) else (None, None)
+        if not isinstance(url, str) or not isinstance(etag, str):
+            return None
+        named = ".".join(hashlib.sha256(each.encode("utf-8", "replace")).hexdigest() for each in (url, etag))
+        return etag if file.name == named else None
+
+    def _names(self, folder: Path, key: str) -> list[str]:
+        if folder not in self._listed:
+            names: dict[str, list[str]] = {}
+            try:
+                for path in folder.iterdir():
+                    if found := _URL_FILE.fullmatch(path.name):
+                        names.setdefault(found[1], []).append(path.name)
+            except OSError:  # it is not there, or not ours to read
+                pass
+            self._listed[folder] = names
+        return self._listed[folder].get(key, [])
+
+
+class HubCache:
+    """The hub library's cache, as one operation sees it."""
+
+    def __init__(self) -> None:
+        self._folders = hub_folders()
+        self._listed: dict[Path, list[str]] = {}
+        self._commits: dict[tuple[str, str], str | None] = {}
+
+    def blobs(self, name: str, repos: tuple[str, ...]) -> Iterator[Path]:
+        """Yield where a blob of this name may be: in the folders of these repositories first, then in all others."""
+        own = [place for repo in repos for place in self._repositories(repo)]
+        yield from (place / "blobs" / name for place in own)
+        for folder in self._folders:
+            places = (folder / entry for entry in self._names(folder) if entry.startswith("models--"))
+            yield from (place / "blobs" / name for place in places if place not in own)
+
+    def pointers(self, repo: str, commit: str, path: str) -> Iterator[Path]:
+        """Yield where a repository's file may be, at a commit first, then at any other."""
+        for place in self._repositories(repo):
+            snapshots = place / "snapshots"
+            if _COMMIT.fullmatch(commit):
+                yield snapshots / commit / path
+            yield from (snapshots / other / path for other in self._names(snapshots) if other != commit)
+
+    def named(self, repo: str, commit: str, path: str) -> Iterator[tuple[Path, str]]:
+        """Yield a repository's file at a commit, with the name of the blob that it is linked to."""
+        for place in self._repositories(repo):
+            pointer = place / "snapshots" / commit / path
+            if name := blob_name(pointer):
+                yield pointer, name
+
+    def commit(self, repo: str, revision: str) -> str | None:
+        """Return the commit that a revision was when the hub was last asked; the same answer for the whole operation."""
+        if (repo, revision) not in self._commits:
+            texts = [_text(place / "refs" / revision) for place in self._repositories(repo)]
+            commits = [text.strip() for text in texts if text and _COMMIT.fullmatch(text.strip())]
+            self._commits[repo, revision] = commits[0] if commits else None
+        return self._commits[repo, revision]
+
+    def _repositories(self, repo: str) -> list[Path]:
+        """Return the folders of a repository: under its name, and under the one it had before it got an owner."""
+        owner, _, name = repo.rpartition("/")
+        names = [repo, name] if owner in _OLD_OWNERS else [repo]
+        return [folder / f"models--{each.replace('/', '--')}" for folder in self._folders for each in names]
+
+    def _names(self, folder: Path) -> list[str]:
+        if folder not in self._listed:
+            try:
+                self._listed[folder] = sorted(path.name for path in folder.iterdir())
+            except OSError:  # it is not there, or not ours to read
+                self._listed[folder] = []
+        return self._listed[folder]
+
+
+def blob_name(pointer: Path) -> str | None:
+    """Return the name of the blob that a file of a snapshot is linked to; None when it is no such link.
+
+    Only the first link counts: a blob that repositories share is a link too, to a name that is not the hash of its bytes.
+    """
+    try:
+        target = Path(os.path.normpath(pointer.parent.resolve(strict=True) / pointer.readlink()))
+        snapshots = next(parent for parent in pointer.parents if parent.name == "snapshots")
+        blobs = (snapshots.parent / "blobs").resolve(strict=True)
+    except (OSError, RuntimeError, StopIteration):
+        return None
+    return target.name if target.parent.resolve() == blobs else None
