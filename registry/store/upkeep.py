@@ -114,7 +114,7 @@ def _remove_useless(inventory: Inventory, removal: Removal, now: int) -> None:
     changed: dict[str, int] = {}
     for item in inventory.private:
         key = item.path.name.removesuffix(JOURNAL)
-        changed[key] = item.changed
+        changed[key] = max(item.changed, changed.get(key, item.changed))
 
     def is_left(item: Private) -> bool:
         state = item.owner
