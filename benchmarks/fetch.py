@@ -77,7 +77,8 @@ import sys, time
 from pathlib import Path
 from registry.catalog.entry import FilePin
 from registry.store.cache import Cache
-from registry.store.store import Place, Store
+from registry.store.place import Place
+from registry.store.store import Store
 import requests, filelock
 source, digest, size, cache = sys.argv[1], sys.argv[2], int(sys.argv[3]), Path(sys.argv[4])
 began = time.perf_counter()

@@ -38,9 +38,10 @@ from registry.families.host import PluginHost
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
+from registry.store.place import Place, StoredFile, is_offline
 from registry.store.progress import default_observers
 from registry.store.source import is_url
-from registry.store.store import Place, Store, StoredFile, Vanished, is_offline
+from registry.store.store import Store, Vanished
 from registry.store.target import Target, entry_target, path_target, url_target
 
 if TYPE_CHECKING:

@@ -207,8 +207,8 @@ def test_what_a_shared_cache_has_unpacked_is_used_from_there(
 def test_a_local_archive_is_hashed_once_until_it_changes(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, unpacks: list[Path]
 ) -> None:
-    real, hashed = registry.store.store.file_sha256, []
-    monkeypatch.setattr(registry.store.store, "file_sha256", lambda path: hashed.append(path) or real(path))
+    real, hashed = registry.store.known.file_sha256, []
+    monkeypatch.setattr(registry.store.known, "file_sha256", lambda path: hashed.append(path) or real(path))
     archive = pack(model_folder, "tar")
     for _ in range(3):
         registry.load(archive)

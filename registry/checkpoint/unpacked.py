@@ -14,8 +14,9 @@ from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, DownloadError
 from registry.store.cache import Cache, cache_error
 from registry.store.locks import file_lock
+from registry.store.place import Place, StoredFile
 from registry.store.source import redact
-from registry.store.store import Place, Store, StoredFile
+from registry.store.store import Store
 from registry.store.target import Target, names_archive
 
 __all__ = ["find_archive", "maybe_unpacked", "unpacked"]

@@ -18,7 +18,7 @@ from registry.cli.layout import CACHE, JSON, table
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
-from registry.store.store import StoredFile
+from registry.store.place import StoredFile
 
 __all__ = ["cli"]
 

@@ -12,8 +12,9 @@ from registry.errors import ConfigError, DownloadError
 from registry.families.family import Family
 from registry.families.host import PluginHost
 from registry.store.at_once import at_once
+from registry.store.place import StoredFile
 from registry.store.source import redact
-from registry.store.store import Store, StoredFile
+from registry.store.store import Store
 from registry.store.target import Target, newest_first
 
 if TYPE_CHECKING:

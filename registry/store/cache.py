@@ -67,6 +67,9 @@ class About:
     url: str = ""
 
 
+_BLANK = asdict(Ref(""))
+
+
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as hex digits."""
     with path.open("rb") as file:
@@ -288,9 +291,8 @@ def _ref_name(url: str) -> str:
 
 def _ref(url: str, data: Mapping[str, Any]) -> Ref | None:
     """Return the record of a URL, or None when a value of it cannot be right."""
-    blank = asdict(Ref(url))
-    known = {key: value for key, value in data.items() if key in blank and key != "url"}
-    if any(type(value) is not type(blank[key]) for key, value in known.items()):
+    known = {key: value for key, value in data.items() if key in _BLANK and key != "url"}
+    if any(type(value) is not type(_BLANK[key]) for key, value in known.items()):
         return None
     ref = Ref(url, **known)
     usable = re.fullmatch(r"[0-9a-f]{64}", ref.sha256) if ref.sha256 else ref.absent or ref.commit

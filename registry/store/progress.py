@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from registry.store.events import FileEvent, Observer
+from registry.store.place import is_set
 
 __all__ = ["ProgressBars", "ProgressLines", "default_observers", "show_size", "silenced"]
 
@@ -22,15 +23,13 @@ logger = logging.getLogger("registry.progress")
 _LINE_EVERY = 10.0
 #: Where launchers of many processes write which of them this is.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
-_TRUE = {"1", "true", "yes", "on"}
 _silent = False
 
 
 def default_observers() -> tuple[Observer, ...]:
     """Return what shows progress here: one of many ranks shows it for all, and `REGISTRY_QUIET=1` is for none."""
-    if os.environ.get("REGISTRY_QUIET", "").lower() in _TRUE or any(
-        os.environ.get(name, "0") not in ("", "0") for name in _RANKS
-    ):
+    others = (os.environ.get(name, "0") for name in _RANKS)
+    if is_set("REGISTRY_QUIET") or _silent or any(rank not in ("", "0") for rank in others):
         return ()
     return (ProgressBars() if _is_terminal() else ProgressLines(),)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,46 +17,21 @@ from registry.errors import CacheError, DownloadError, IntegrityError, OfflineEr
 from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, notify
+from registry.store.known import Known, pins_required, refuse_unpinned
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
+from registry.store.place import Place, StoredFile
+from registry.store.revisions import Revisions
 from registry.store.source import redact, scheme_of
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
-__all__ = ["Place", "Store", "StoredFile", "Vanished", "is_offline"]
+__all__ = ["Store", "Vanished"]
 
 logger = logging.getLogger(__name__)
 
-_TRUE = {"1", "true", "yes", "on"}
 #: Schemes of what is on this machine, and is used where it lies.
 _LOCAL = ("file", "package")
-
-
-def is_offline(offline: bool | None = None) -> bool:
-    """Whether the network is off: by argument, else by `REGISTRY_OFFLINE` or `HF_HUB_OFFLINE`."""
-    if offline is not None:
-        return offline
-    return any(os.environ.get(name, "").lower() in _TRUE for name in ("REGISTRY_OFFLINE", "HF_HUB_OFFLINE"))
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a model's files lie: a folder, its mirrors in order, and what is known of single files."""
-
-    sources: tuple[str, ...]
-    pins: Mapping[str, FilePin] = field(default_factory=dict)
-    #: What people call the model.
-    label: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file on this machine. `sha256` and `trust` are empty for a file that is used in place and was never pinned."""
-
-    name: str
-    path: Path
-    sha256: str = ""
-    trust: str = ""
 
 
 class Vanished(CacheError):
@@ -96,8 +69,8 @@ class Store:
         self._refresh = refresh
         self._transports = Transports(hosts or {}, proxies or {})
         self._adoption = Adoption(cache)
-        self._commits: dict[str, str] = {}
-        self._new_commits: set[str] = set()
+        self._revisions = Revisions(cache, refresh=refresh)
+        self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
         self._absent: dict[str, str] = {}
         self._observers = tuple(observers)
         self._lock = threading.Lock()
@@ -139,10 +112,10 @@ class Store:
             IntegrityError: when the bytes are not those that are pinned, recorded or promised.
         """
         pin = place.pins.get(name, FilePin())
-        if found := self._cached_by_pin(name, pin) or self._cached_by_url(place, name, pin) or self._adopted(place, name, pin):
+        if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin) or self._adopted(place, name, pin):
             return self._reused(place, found)
         failures: list[RegistryError] = []
-        sources = self._sources(place, pin)
+        sources = self._known.sources(place, pin)
         for number, source in enumerate(sources, start=1):
             try:
                 return self._get_from(source, place.label, name, pin, more_sources=number < len(sources))
@@ -158,7 +131,7 @@ class Store:
     def folder(self, label: str, files: Iterable[StoredFile]) -> Path:
         """Return a folder with these files under their names: their own, when they lie together in one already."""
         files = list(files)
-        parents = {_parent(file) for file in files}
+        parents = {file.folder for file in files}
         if len(parents) == 1 and (only := parents.pop()) is not None:
             return only
         return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
@@ -179,35 +152,25 @@ class Store:
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""
         pin = place.pins.get(name, FilePin())
-        if found := self._cached_by_pin(name, pin):
+        if found := self._known.by_pin(name, pin):
             return found
-        for source in self._sources(place, pin):
+        for source in self._known.sources(place, pin):
             with contextlib.suppress(DownloadError, IntegrityError):
                 transport = self._transports.for_source(source)
-                url = self._url(transport, source, name, pin)
+                url = self._known.url(transport, source, name, pin)
                 if not transport.remote:
-                    return self._in_place(transport.describe(url), name, pin)
-                if found := self._cached_by_ref(url, name, pin):
+                    return self._known.in_place(transport.describe(url), name, pin)
+                if found := self._known.by_ref(url, name, pin):
                     return found
         return None
 
-    def sha256_of(self, file: StoredFile) -> str:
-        """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
-        return file.sha256 or self._hashed(file.path).sha256
-
     def known_sha256(self, place: Place, name: str) -> str | None:
         """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
-        pin = place.pins.get(name, FilePin())
-        if pin.sha256 is not None:
-            return pin.sha256
-        for source in self._sources(place, pin):
-            with contextlib.suppress(DownloadError, IntegrityError):  # told when the file is got
-                transport = self._transports.for_source(source)
-                if not transport.remote:
-                    return None
-                if (ref := self._ref(self._url(transport, source, name, pin), pin)) is not None:
-                    return ref.sha256
-        return None
+        return self._known.known_sha256(place, name)
+
+    def sha256_of(self, file: StoredFile) -> str:
+        """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
+        return file.sha256 or self._known.hashed(file.path).sha256
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -229,7 +192,7 @@ class Store:
         pins = [(name, place.pins.get(name, FilePin())) for name in names]
         pins = [(name, pin) for name, pin in pins if scheme_of(pin.url or (*place.sources, "")[0]) not in _LOCAL]
         for name, pin in pins:
-            if found := self._cached_by_pin(name, pin) if pin.sha256 else self._cached_by_url(place, name, pin):
+            if found := self._known.by_pin(name, pin) if pin.sha256 else self._known.by_url(place, name, pin):
                 return self._reused(place, found)
         for name, pin in pins:
             if found := self._adopted(place, name, pin):
@@ -239,32 +202,17 @@ class Store:
     def _adopted(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
         """Take a file over from another library's cache by what is known of it, asking nobody."""
         found = self._adoption.find(
-            self._urls(place, name, pin),
+            self._known.urls(place, name, pin),
             pin,
             refresh=self._refresh,
             offline=self._unplugged,
-            first_use=not _pins_required(),
+            first_use=not pins_required(),
         )
         return self._take(found, About(place.label, name)) if found else None
 
     def _take(self, found: Found, about: About) -> StoredFile | None:
         path = self._adoption.take(found, about)
         return StoredFile(about.name, path, found.sha256, found.trust) if path else None
-
-    def _urls(self, place: Place, name: str, pin: FilePin) -> list[str]:
-        """Return the URLs of a file, up to the first source that is on this machine and is looked at in its turn."""
-        urls = []
-        for source in self._sources(place, pin):
-            with contextlib.suppress(DownloadError):  # told when the source has its turn
-                transport = self._transports.for_source(source)
-                if not transport.remote:
-                    break
-                urls.append(self._url(transport, source, name, pin))
-        return urls
-
-    def _sources(self, place: Place, pin: FilePin) -> tuple[str, ...]:
-        """Return where a file may come from, in order: its own address alone, when it has one; then mirrors of each."""
-        return self._transports.with_mirrors((pin.url,) if pin.url else place.sources)
 
     def _reused(self, place: Place, file: StoredFile) -> StoredFile:
         """Tell the observers that a file is here already."""
@@ -274,60 +222,13 @@ class Store:
             notify(self._observers, "reused", event)
         return file
 
-    def _url(self, transport: Transport, source: str, name: str, pin: FilePin) -> str:
-        """Return the URL of a file; with an address of its own that address is the source."""
-        held = self._at_commit(transport, source)
-        return held if pin.url else transport.join(held, name)
-
-    def _at_commit(self, transport: Transport, source: str) -> str:
-        """Replace a moving revision by the commit that it was first seen at."""
-        if transport.remote and source not in self._commits and not self._refresh:
-            ref = self.cache.read_ref(source)
-            self._commits[source] = ref.commit if ref else ""
-        commit = self._commits.get(source)
-        return transport.at(source, commit) if commit else source
-
-    def _cached_by_pin(self, name: str, pin: FilePin) -> StoredFile | None:
-        if pin.sha256 is None:
-            return None
-        path = self.cache.lookup(pin.sha256)
-        return StoredFile(name, path, pin.sha256, "catalog") if path else None
-
-    def _cached_by_url(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
-        """Return the file as any source gave it before, so that one that is down now is not asked."""
-        for source in self._sources(place, pin):
-            with contextlib.suppress(DownloadError, IntegrityError):  # told when the source has its turn
-                transport = self._transports.for_source(source)
-                if not transport.remote:  # what is on this machine is looked at, in its turn
-                    return None
-                if found := self._cached_by_ref(self._url(transport, source, name, pin), name, pin):
-                    return found
-        return None
-
-    def _cached_by_ref(self, url: str, name: str, pin: FilePin) -> StoredFile | None:
-        """Return the file that a URL without a pinned hash was found to be, when it is here."""
-        ref = self._ref(url, pin)
-        path = self.cache.lookup(ref.sha256) if ref else None
-        return StoredFile(name, path, ref.sha256, ref.trust) if ref and path else None
-
-    def _ref(self, url: str, pin: FilePin) -> Ref | None:
-        """Return what a URL without a pinned hash was found to be."""
-        ref = None if self._refresh or pin.sha256 else self.cache.read_ref(url)
-        if ref is None:
-            return None
-        if ref.absent:
-            raise FileMissing(f"{redact(url)} was not there when it was last asked for", url=redact(url), status=404)
-        if ref.trust == "first-use":
-            _refuse_unpinned(url)
-        return ref if ref.sha256 and pin.size in (None, ref.size) else None
-
     def _get_from(self, source: str, label: str, name: str, pin: FilePin, *, more_sources: bool) -> StoredFile:
         transport = self._transports.for_source(source)
         place = Place((source,), label=label)
-        url = self._url(transport, source, name, pin)
+        url = self._known.url(transport, source, name, pin)
         if not transport.remote:
-            return self._reused(place, self._in_place(transport.describe(url), name, pin))
-        if found := self._cached_by_ref(url, name, pin):
+            return self._reused(place, self._known.in_place(transport.describe(url), name, pin))
+        if found := self._known.by_ref(url, name, pin):
             return self._reused(place, found)
         if self.offline:
             raise OfflineError(
@@ -339,18 +240,18 @@ class Store:
         try:
             resource = self._describe(transport, source, name, pin, more_sources)
         except FileMissing as missing:
-            self._hold(transport, source, missing.commit)
+            self._revisions.hold(transport, source, missing.commit)
             with self._lock:
-                self._absent[self._url(transport, source, name, pin)] = source
+                self._absent[self._known.url(transport, source, name, pin)] = source
             raise
-        url = self._url(transport, source, name, pin)
+        url = self._known.url(transport, source, name, pin)
         try:
             file = self._download(transport, resource, url, label, name, pin, more_sources)
         except FileMissing:
             with self._lock:
                 self._absent[url] = source
             raise
-        self._record_commit(source)
+        self._revisions.record(source)
         self._give(file)
         return file
 
@@ -358,19 +259,12 @@ class Store:
         """Ask what a place says of a file, at the commit that this operation holds its revision to."""
         patience = Patience(self._stopped, more_sources=more_sources)
         while True:
-            resource = patience.insist(lambda: transport.describe(self._url(transport, source, name, pin)))
-            self._hold(transport, source, resource.commit)
-            held = self._commits.get(source)
+            resource = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
+            self._revisions.hold(transport, source, resource.commit)
+            held = self._revisions.commit(source)
             if not held or resource.commit in (None, held):
                 return resource
             # Another thread's question was answered first, and the revision has moved since.
-
-    def _hold(self, transport: Transport, source: str, commit: str | None) -> None:
-        """Hold a moving revision to a commit: at once for this operation, for later ones when a file of it is here."""
-        with self._lock:
-            if commit and not self._commits.get(source) and transport.at(source, commit) != source:
-                self._commits[source] = commit
-                self._new_commits.add(source)
 
     def _download(
         self,
@@ -387,9 +281,9 @@ class Store:
         sha256, size = check_claims(resource, known, pin.size)
         trust = "catalog" if pin.sha256 else "hub" if resource.sha256 or resource.git_sha1 else "first-use"
         if trust == "first-use":
-            _refuse_unpinned(url)
+            refuse_unpinned(url)
         place = Place((), label=label)
-        if sha256 and (found := self._already_here(url, name, sha256, size, trust)):
+        if sha256 and (found := self._known.already_here(url, name, sha256, size, trust)):
             return self._reused(place, found)
         word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
         if word and (found := self._take(word, About(label, name))):
@@ -398,7 +292,7 @@ class Store:
         about = About(label, name, redact(url))
         with file_lock(self.cache.root / "locks" / f"{key}.lock"):
             # Whoever held the lock before may have brought the file.
-            found = self._already_here(url, name, sha256, size, trust) if sha256 else self._cached_by_ref(url, name, pin)
+            found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
             if found:
                 return self._reused(place, found)
             path, digest, count = transfer(
@@ -419,75 +313,9 @@ class Store:
         notify(self._observers, "published", event)
         return StoredFile(name, path, digest, trust)
 
-    def _already_here(self, url: str, name: str, sha256: str, size: int | None, trust: str) -> StoredFile | None:
-        """Return the blob of a hash, and record that the URL is that."""
-        if (path := self.cache.lookup(sha256)) is None:
-            return None
-        here = path.stat().st_size
-        check_claims(Resource(url, url, size=here), None, size)
-        with contextlib.suppress(CacheError):  # found in a tier behind a cache that cannot be written: asked again next time
-            self.cache.write_ref(Ref(url, sha256, here, trust))
-        return StoredFile(name, path, sha256, trust)
-
-    def _in_place(self, resource: Resource, name: str, pin: FilePin) -> StoredFile:
-        """Use a local file where it lies, held to its pin; it is hashed again only when its size or time changed."""
-        assert resource.path is not None
-        if pin.sha256 is None:
-            check_claims(resource, None, pin.size)
-            return StoredFile(name, resource.path)
-        ref = self._hashed(resource.path)
-        seen = Resource(resource.url, resource.address, size=ref.size, sha256=ref.sha256)
-        check_claims(seen, pin.sha256, pin.size)
-        return StoredFile(name, resource.path, pin.sha256, "catalog")
-
-    def _hashed(self, path: Path) -> Ref:
-        """Return size and hash of a local file, as they are or, where size and time are the same, were."""
-        stat = path.stat()
-        key = f"file://{path.absolute()}"
-        ref = self.cache.read_ref(key)
-        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-            ref = Ref(key, file_sha256(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
-            with contextlib.suppress(CacheError):  # without a writable cache it is hashed at each use
-                self.cache.write_ref(ref)
-        return ref
-
-    def _record_commit(self, source: str) -> None:
-        with self._lock:
-            new = source in self._new_commits
-            self._new_commits.discard(source)
-        if new:
-            with contextlib.suppress(CacheError):
-                self.cache.write_ref(Ref(source, trust="hub", commit=self._commits[source]))
-
     def _remember_absent(self) -> None:
         """Record which files are not there, so that the next use asks nobody."""
         for url, source in self._absent.items():
-            self._record_commit(source)
+            self._revisions.record(source)
             with contextlib.suppress(CacheError):
                 self.cache.write_ref(Ref(url, absent=True))
-
-
-def _pins_required() -> bool:
-    return os.environ.get("REGISTRY_REQUIRE_PINS", "").lower() in _TRUE
-
-
-def _refuse_unpinned(url: str) -> None:
-    """Refuse a file that nobody vouches for, where pins are required."""
-    if _pins_required():
-        raise IntegrityError(
-            f"sha256 of {redact(url)} is expected to be pinned, because REGISTRY_REQUIRE_PINS is set, but is not; "
-            "add it to models.yaml",
-            url=redact(url),
-            expected="a pin",
-            actual="none",
-        )
-
-
-def _parent(file: StoredFile) -> Path | None:
-    """Return the folder in which a file stands under its own conventional name, or None."""
-    folder = file.path
-    for part in reversed(file.name.split("/")):
-        if folder.name != part:
-            return None
-        folder = folder.parent
-    return folder

@@ -9,7 +9,8 @@ from pathlib import Path
 from registry.catalog.entry import FilePin, Origin
 from registry.catalog.schema import Host
 from registry.store.cache import Cache
-from registry.store.store import Place, Store, StoredFile
+from registry.store.place import Place, StoredFile
+from registry.store.store import Store
 
 #: Stands in for a weights file where its content does not matter.
 BODY = bytes(range(256)) * 40

@@ -30,7 +30,8 @@ from registry.errors import CacheError, DownloadError, IntegrityError
 from registry.store import download, patience
 from registry.store.cache import Cache, file_sha256
 from registry.store.check import verify
-from registry.store.store import Place, Store
+from registry.store.place import Place
+from registry.store.store import Store
 from registry.store.upkeep import prune
 from tests.servers import Handler, Request, serving
 from tests.store.helpers import leftovers, sha256

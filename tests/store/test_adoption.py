@@ -22,7 +22,8 @@ from registry.store import adoption, other_caches
 from registry.store.cache import Cache
 from registry.store.events import FileEvent
 from registry.store.other_caches import old_address
-from registry.store.store import Place, Store, StoredFile
+from registry.store.place import Place, StoredFile
+from registry.store.store import Store
 from tests.oracles import old, quiet
 from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server, serving
 from tests.store.helpers import evict, fetch, get, listing, pinned, sha256
@@ -230,12 +231,19 @@ def test_offline_a_branch_is_what_it_was_when_the_hubs_library_asked(
     assert fetch(cache, MOVING, "config.json").path.read_bytes() == b"{}"  # the branch was not recorded as that commit
 
 
-@pytest.mark.parametrize("text", ["", "main", "a\nb", "\0"])
+@pytest.mark.parametrize("text", ["", "main", "a/b\nc", "\0"])
 def test_a_ref_that_is_no_commit_says_nothing(text: str, server: Server, theirs: Path, cache: Path) -> None:
     download(server, theirs, "config.json", revision="main")
     (theirs / f"models--google-bert--{NAME}" / "refs" / "main").write_text(text)
     with pytest.raises(OfflineError):
         get(cache, MOVING, "config.json", offline=True)
+
+
+def test_a_revision_does_not_lead_out_of_the_refs(server: Server, theirs: Path, cache: Path) -> None:
+    download(server, theirs, "config.json", revision="main")
+    (theirs / f"models--google-bert--{NAME}" / "x").write_text(COMMIT)
+    with pytest.raises(OfflineError):
+        get(cache, f"{MOVING}@..%2Fx", "config.json", offline=True)
 
 
 def test_a_snapshot_that_is_no_commits_says_nothing(server: Server, theirs: Path, cache: Path) -> None:

@@ -12,7 +12,8 @@ import registry
 from registry.catalog.entry import FilePin
 from registry.errors import DownloadError, IntegrityError, OfflineError, UnknownModel
 from registry.store.cache import Cache
-from registry.store.store import Place, Store
+from registry.store.place import Place
+from registry.store.store import Store
 from registry.store.transports.hub import HubTransport, split_hub_url
 from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
 from tests.store.helpers import evict, fetch, get, listing, sha256, visible

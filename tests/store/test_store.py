@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 import registry
-import registry.store.store
+import registry.store.known
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError, OfflineError
 from registry.store.cache import Cache, Ref, file_sha256
-from registry.store.store import Place, Store, is_offline
+from registry.store.place import Place, is_offline
+from registry.store.store import Store
 from tests.servers import Handler, Request, file_server, serving
 from tests.store.helpers import BODY, OTHER, evict, fetch, get, listing, pinned, sha256, visible
 
@@ -320,7 +321,7 @@ def test_a_pinned_local_file_is_hashed_once_until_it_changes(model: Path, cache:
         hashed.append(path)
         return file_sha256(path)
 
-    monkeypatch.setattr(registry.store.store, "file_sha256", counted)
+    monkeypatch.setattr(registry.store.known, "file_sha256", counted)
     pins = pinned(NAME, BODY)
     assert fetch(cache, str(model), NAME, pins).trust == "catalog"
     assert fetch(cache, str(model), NAME, pins).path == model / NAME

@@ -22,7 +22,8 @@ from registry.errors import CacheError, ConfigError, DownloadError, IntegrityErr
 from registry.store import download, patience
 from registry.store.cache import Cache
 from registry.store.events import FileEvent
-from registry.store.store import Place, Store
+from registry.store.place import Place
+from registry.store.store import Store
 from registry.store.transports import Transient, http
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers

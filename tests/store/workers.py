@@ -10,7 +10,8 @@ from registry.store.cache import Cache
 from registry.store.locks import file_lock
 from registry.store.owner import owner_token
 from registry.store.partial import Partial
-from registry.store.store import Place, Store
+from registry.store.place import Place
+from registry.store.store import Store
 from registry.store.upkeep import prune
 from tests.store.helpers import sha256
 

@@ -1,0 +1,150 @@
+"""What is known of files before anybody is asked: pins, records of URLs, blobs, and files that lie on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from registry.catalog.entry import FilePin
+from registry.errors import CacheError, DownloadError, IntegrityError
+from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.place import Place, StoredFile, is_set
+from registry.store.revisions import Revisions
+from registry.store.source import redact
+from registry.store.transfer import check_claims
+from registry.store.transports import FileMissing, Resource, Transport, Transports
+
+__all__ = ["Known", "pins_required", "refuse_unpinned"]
+
+
+class Known:
+    """One operation's knowledge. No method opens a connection."""
+
+    def __init__(self, cache: Cache, transports: Transports, revisions: Revisions, *, refresh: bool) -> None:
+        """With `refresh` it does not count what URLs were found to be before."""
+        self._cache = cache
+        self._transports = transports
+        self._revisions = revisions
+        self._refresh = refresh
+
+    def sources(self, place: Place, pin: FilePin) -> tuple[str, ...]:
+        """Return where a file may come from, in order: its own address alone, when it has one; then mirrors of each."""
+        return self._transports.with_mirrors((pin.url,) if pin.url else place.sources)
+
+    def urls(self, place: Place, name: str, pin: FilePin) -> list[str]:
+        """Return the URLs of a file, up to the first source that is on this machine and is looked at in its turn."""
+        urls = []
+        for source in self.sources(place, pin):
+            with contextlib.suppress(DownloadError):  # told when the source has its turn
+                transport = self._transports.for_source(source)
+                if not transport.remote:
+                    break
+                urls.append(self.url(transport, source, name, pin))
+        return urls
+
+    def url(self, transport: Transport, source: str, name: str, pin: FilePin) -> str:
+        """Return the URL of a file; with an address of its own that address is the source."""
+        held = self._revisions.at_commit(transport, source)
+        return held if pin.url else transport.join(held, name)
+
+    def by_pin(self, name: str, pin: FilePin) -> StoredFile | None:
+        """Return the file that has the pinned hash, when it is here."""
+        if pin.sha256 is None:
+            return None
+        path = self._cache.lookup(pin.sha256)
+        return StoredFile(name, path, pin.sha256, "catalog") if path else None
+
+    def by_url(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
+        """Return the file as any source gave it before, so that one that is down now is not asked."""
+        for source in self.sources(place, pin):
+            with contextlib.suppress(DownloadError, IntegrityError):  # told when the source has its turn
+                transport = self._transports.for_source(source)
+                if not transport.remote:  # what is on this machine is looked at, in its turn
+                    return None
+                if found := self.by_ref(self.url(transport, source, name, pin), name, pin):
+                    return found
+        return None
+
+    def by_ref(self, url: str, name: str, pin: FilePin) -> StoredFile | None:
+        """Return the file that a URL without a pinned hash was found to be, when it is here."""
+        ref = self.ref(url, pin)
+        path = self._cache.lookup(ref.sha256) if ref else None
+        return StoredFile(name, path, ref.sha256, ref.trust) if ref and path else None
+
+    def ref(self, url: str, pin: FilePin) -> Ref | None:
+        """Return what a URL without a pinned hash was found to be."""
+        ref = None if self._refresh or pin.sha256 else self._cache.read_ref(url)
+        if ref is None:
+            return None
+        if ref.absent:
+            raise FileMissing(f"{redact(url)} was not there when it was last asked for", url=redact(url), status=404)
+        if ref.trust == "first-use":
+            refuse_unpinned(url)
+        return ref if ref.sha256 and pin.size in (None, ref.size) else None
+
+    def known_sha256(self, place: Place, name: str) -> str | None:
+        """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
+        pin = place.pins.get(name, FilePin())
+        if pin.sha256 is not None:
+            return pin.sha256
+        for source in self.sources(place, pin):
+            with contextlib.suppress(DownloadError, IntegrityError):  # told when the file is got
+                transport = self._transports.for_source(source)
+                if not transport.remote:
+                    return None
+                if (ref := self.ref(self.url(transport, source, name, pin), pin)) is not None:
+                    return ref.sha256
+        return None
+
+    def already_here(self, url: str, name: str, sha256: str, size: int | None, trust: str) -> StoredFile | None:
+        """Return the blob of a hash, and record that the URL is that."""
+        if (path := self._cache.lookup(sha256)) is None:
+            return None
+        here = path.stat().st_size
+        check_claims(Resource(url, url, size=here), None, size)
+        with contextlib.suppress(CacheError):  # found in a tier behind a cache that cannot be written: asked again next time
+            self._cache.write_ref(Ref(url, sha256, here, trust))
+        return StoredFile(name, path, sha256, trust)
+
+    def in_place(self, resource: Resource, name: str, pin: FilePin) -> StoredFile:
+        """Use a local file where it lies, held to its pin; it is hashed again only when its size or time changed."""
+        assert resource.path is not None
+        if pin.sha256 is None:
+            check_claims(resource, None, pin.size)
+            return StoredFile(name, resource.path)
+        ref = self.hashed(resource.path)
+        seen = Resource(resource.url, resource.address, size=ref.size, sha256=ref.sha256)
+        check_claims(seen, pin.sha256, pin.size)
+        return StoredFile(name, resource.path, pin.sha256, "catalog")
+
+    def hashed(self, path: Path) -> Ref:
+        """Return size and hash of a local file, as they are or, where size and time are the same, were."""
+        stat = path.stat()
+        key = f"file://{path.absolute()}"
+        ref = self._cache.read_ref(key)
+        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            ref = Ref(key, file_sha256(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
+            with contextlib.suppress(CacheError):  # without a writable cache it is hashed at each use
+                self._cache.write_ref(ref)
+        return ref
+
+
+def pins_required() -> bool:
+    """Whether a file must be vouched for by more than its own server."""
+    return is_set("REGISTRY_REQUIRE_PINS")
+
+
+def refuse_unpinned(url: str) -> None:
+    """Refuse a file that nobody vouches for, where pins are required.
+
+    Raises:
+        IntegrityError: when they are.
+    """
+    if pins_required():
+        raise IntegrityError(
+            f"sha256 of {redact(url)} is expected to be pinned, because REGISTRY_REQUIRE_PINS is set, but is not; "
+            "add it to models.yaml",
+            url=redact(url),
+            expected="a pin",
+            actual="none",
+        )

@@ -1,0 +1,54 @@
+"""Places of models' files, and files that are here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from registry.catalog.entry import FilePin
+
+__all__ = ["Place", "StoredFile", "is_offline", "is_set"]
+
+_TRUE = {"1", "true", "yes", "on"}
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(variable, "").lower() in _TRUE
+
+
+def is_offline(offline: bool | None = None) -> bool:
+    """Whether the network is off: by argument, else by `REGISTRY_OFFLINE` or `HF_HUB_OFFLINE`."""
+    return offline if offline is not None else is_set("REGISTRY_OFFLINE") or is_set("HF_HUB_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files lie: a folder, its mirrors in order, and what is known of single files."""
+
+    sources: tuple[str, ...]
+    pins: Mapping[str, FilePin] = field(default_factory=dict)
+    #: What people call the model.
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file on this machine. `sha256` and `trust` are empty for a file that is used in place and was never pinned."""
+
+    name: str
+    path: Path
+    sha256: str = ""
+    trust: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which the file stands under its own conventional name, or None."""
+        folder = self.path
+        for part in reversed(self.name.split("/")):
+            if folder.name != part:
+                return None
+            folder = folder.parent
+        return folder
