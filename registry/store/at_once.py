@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 from registry.errors import OfflineError
@@ -29,6 +29,9 @@ def at_once(store: Store, tasks: Sequence[Callable[[], Any]], jobs: int | None =
     with ThreadPoolExecutor(jobs or _JOBS, thread_name_prefix="registry-file") as pool:
         futures = [pool.submit(task) for task in tasks]
         try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
             return [future.result() for future in futures]
         except BaseException:
             for future in futures:

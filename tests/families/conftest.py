@@ -65,12 +65,13 @@ def install(site: Path) -> Install:
         *,
         version: str = "1.0",
         folder: Path = site,
+        group: str = "registry.families",
     ) -> Path:
         info = folder / f"{distribution.replace('-', '_')}-{version}.dist-info"
         points = "".join(f"{name} = {value}\n" for name, value in entry_points.items())
         written = {
             f"{info.name}/METADATA": f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n",
-            f"{info.name}/entry_points.txt": f"[registry.families]\n{points}",
+            f"{info.name}/entry_points.txt": f"[{group}]\n{points}",
             **(files or {}),
         }
         for name, text in written.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -259,3 +260,59 @@ def test_a_fetch_that_is_killed_leaves_nothing_visible_and_the_next_one_succeeds
             assert visible(cache) == []
         for pins in ({}, pinned(NAME, body)):
             assert fetch(cache, server.url, NAME, pins).path.read_bytes() == body
+
+
+def test_the_files_of_a_model_come_at_once_after_its_configuration(cache: Path) -> None:
+    together = threading.Barrier(3)
+    shards = {f"model-0000{number}-of-00003.safetensors": f"shard {number}".encode() for number in (1, 2, 3)}
+    index = {"metadata": {}, "weight_map": {name: name for name in shards}}
+    files = {
+        "/config.json": b'{"model_type": "bert"}',
+        "/vocab.txt": b"[UNK]\n",
+        "/model.safetensors.index.json": json.dumps(index).encode(),
+        **{f"/{name}": body for name, body in shards.items()},
+    }
+
+    def answer(handler: Handler, request: Request) -> None:
+        if "-of-" in request.path:
+            together.wait(20)  # no shard is sent before all have been asked for
+        body = files.get(request.path)
+        handler.reply(request, 200 if body else 404, body or b"")
+
+    with serving(answer) as server:
+        folder = registry.fetch(server.url)
+        assert server.requests[0].path == "/config.json"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {name[1:]: body for name, body in files.items()}
+
+
+def test_the_first_file_that_fails_ends_the_others_and_what_arrived_of_them_is_kept(cache: Path) -> None:
+    body = random_bytes(3_000_000)
+    begun, failed = threading.Event(), threading.Event()
+    files = {"/config.json": b'{"model_type": "bert"}'}
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/model.safetensors":
+            sent = 0
+
+            def pace(count: int) -> None:
+                nonlocal sent
+                sent += count
+                if sent > len(body) // 2:
+                    begun.set()
+                    failed.wait(20)
+                    time.sleep(0.3)
+
+            handler.reply_part(request, body, etag='"one"', pace=pace)
+        elif request.path == "/vocab.txt":
+            begun.wait(20)
+            handler.reply(request, 403)
+            failed.set()
+        else:
+            handler.reply(request, 200 if request.path in files else 404, files.get(request.path, b""))
+
+    with serving(answer) as server:
+        with pytest.raises(registry.DownloadError, match="answers 403"):
+            registry.fetch(server.url)
+        assert server.sent(f"/{NAME}") < len(body)
+    (partial,) = cache.rglob("*.partial")
+    assert partial.stat().st_size >= len(body) // 4
