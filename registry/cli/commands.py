@@ -19,6 +19,7 @@ from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
 from registry.store.place import StoredFile
+from registry.store.source import redact
 
 __all__ = ["cli"]
 
@@ -96,8 +97,8 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         "family": entry.family,
         "head": entry.head or (family.default_head if family else None),
         "heads": sorted(family.heads) if family else [],
-        "source": entry.source,
-        "mirrors": list(entry.mirrors),
+        "source": redact(entry.source),
+        "mirrors": [redact(mirror) for mirror in entry.mirrors],
         "config": dict(entry.config),
         "tokenizer": dict(entry.tokenizer),
         "description": entry.description,

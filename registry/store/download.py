@@ -122,9 +122,9 @@ class Download:
                 self._refused = True
                 self._begin(None, None)
             except Transient as error:
-                if self._partial.have > best:
-                    best = self._partial.have
+                if self._partial.have > best and not error.stalled:  # drops now and then would keep it waiting for ever
                     patience.progressed()
+                best = max(best, self._partial.have)
                 patience.pause(error)
 
     def close(self) -> None:
@@ -178,7 +178,9 @@ class Download:
 
     def _check_part(self, body: Body, start: int) -> None:
         """Refuse an answer that is not a part of the version that is brought."""
-        other = body.validator is not None and self._partial.validator not in (None, body.validator)
+        # Without a hash nobody else would notice, so that saying nothing is not enough.
+        silent = body.validator is None and self._identified
+        other = not silent and self._partial.validator not in (None, body.validator)
         if body.stop is None or body.start != start or body.size not in (None, self._partial.size) or other:
             raise RangeRefused(f"{self._shown} changed while it was read", url=self._shown)
 

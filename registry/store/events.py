@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-__all__ = ["FileEvent", "Moment", "Observer", "notify"]
+from registry.errors import RegistryError
+
+__all__ = ["FileEvent", "Moment", "Observer", "ObserverFailed", "notify"]
 
 Moment = Literal["started", "progressed", "verified", "published", "reused"]
 
@@ -56,7 +58,18 @@ class Observer(Protocol):
         ...
 
 
+class ObserverFailed(Exception):
+    """Carries what an observer raised past those who would take it for a failure of disk or network."""
+
+
 def notify(observers: Sequence[Observer], moment: Moment, file: FileEvent) -> None:
-    """Tell every observer, in order."""
+    """Tell every observer, in order.
+
+    Raises:
+        ObserverFailed: with what one raised as its cause, where that could be taken for a failure of the download.
+    """
     for observer in observers:
-        getattr(observer, moment)(file)
+        try:
+            getattr(observer, moment)(file)
+        except (OSError, RegistryError) as error:
+            raise ObserverFailed from error

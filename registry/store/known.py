@@ -87,13 +87,18 @@ class Known:
         pin = place.pins.get(name, FilePin())
         if pin.sha256 is not None:
             return pin.sha256
+        ref = self.recorded(place, name, pin)
+        return ref.sha256 if ref else None
+
+    def recorded(self, place: Place, name: str, pin: FilePin) -> Ref | None:
+        """Return what any source of a file without a pinned hash was found to be, up to one on this machine."""
         for source in self.sources(place, pin):
             with contextlib.suppress(DownloadError, IntegrityError):  # told when the file is got
                 transport = self._transports.for_source(source)
                 if not transport.remote:
                     return None
                 if (ref := self.ref(self.url(transport, source, name, pin), pin)) is not None:
-                    return ref.sha256
+                    return ref
         return None
 
     def already_here(self, url: str, name: str, sha256: str, size: int | None, trust: str) -> StoredFile | None:

@@ -7,6 +7,7 @@ import errno
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,14 +24,15 @@ logger = logging.getLogger(__name__)
 
 _DEFAULT_TIMEOUT = 3600.0
 _SAY_AFTER = 2.0
+_LOOK_UP_EVERY = 0.5
 #: What file systems without usable locks answer; downloads are then merely not shared.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS, errno.EACCES, errno.EPERM}
 _warned: set[str] = set()
 
 
 @contextlib.contextmanager
-def file_lock(path: Path) -> Iterator[None]:
-    """Hold the lock at `path`; without a usable lock, warn once for its folder and go on.
+def file_lock(path: Path, stopped: threading.Event | None = None) -> Iterator[None]:
+    """Hold the lock at `path`; without a usable lock, warn once for its folder and go on. Once `stopped` is set, wait no more.
 
     Raises:
         LockTimeout: when another process keeps it for longer than `REGISTRY_LOCK_TIMEOUT` seconds (default 3600).
@@ -45,7 +47,7 @@ def file_lock(path: Path) -> Iterator[None]:
         # A lock by existence, which filelock offers where flock is missing, would outlive a killed process. The mode lets
         # every user of a shared cache open it; it holds nothing.
         lock = FileLock(path, mode=0o666, fallback_to_soft=False)
-        _acquire(lock, path, limit)
+        _acquire(lock, path, limit, stopped or threading.Event())
     except LockTimeout:
         raise
     except OSError as error:
@@ -78,18 +80,25 @@ def _timeout() -> float:
     return seconds
 
 
-def _acquire(lock: BaseFileLock, path: Path, limit: float) -> None:
+def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Event) -> None:
     from filelock import Timeout
 
     start = time.monotonic()
-    wait = min(_SAY_AFTER, limit)
+    say_at = _SAY_AFTER
     while True:
+        waited = time.monotonic() - start
         try:
-            lock.acquire(timeout=wait)
+            lock.acquire(timeout=max(0.0, min(_LOOK_UP_EVERY, limit - waited)))
             return
         except Timeout:
-            _refuse_refusal(path)
             waited = time.monotonic() - start
+            if stopped.is_set():
+                raise LockTimeout(
+                    f"lock {path} is not waited for any longer, because the operation was stopped", path=str(path)
+                ) from None
+            if waited < min(say_at, limit):
+                continue
+            _refuse_refusal(path)
             holder = _holder(path)
             if waited >= limit:
                 raise LockTimeout(
@@ -98,7 +107,7 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float) -> None:
                     path=str(path),
                 ) from None
             logger.warning("waiting for %s that holds %s (%.0f s)", holder, path, waited)
-            wait = min(10.0, limit - waited)
+            say_at = waited + 10.0
 
 
 def _refuse_refusal(path: Path) -> None:

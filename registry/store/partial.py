@@ -53,8 +53,11 @@ class Partial:
         self._lock = threading.Lock()
 
     @classmethod
-    def claim(cls, cache: Cache, key: str, url: str) -> Partial:
+    def claim(cls, cache: Cache, key: str, url: str, *, identified: bool) -> Partial:
         """Return the file for this key: what a dead process left of the same URL, or a new one.
+
+        What a process left that cannot be looked at from here, also one of before the machine was started anew, may lack
+        bytes that its journal tells of. It is gone on with only where a known hash would show that (`identified`).
 
         Raises:
             CacheError: when the cache cannot be written.
@@ -66,8 +69,10 @@ class Partial:
             for left in sorted(folder.glob(f"{key}.*.partial"), key=_size, reverse=True):
                 if owner_state(left.name) is OwnerState.ALIVE:
                     continue
+                if owner_state(left.name) is not OwnerState.DEAD and not identified:
+                    continue
                 mine = cls(path, url)
-                if mine._read(left) and mine._take(left):
+                if mine._read(left) and mine._take(left, identified=identified):
                     return mine
             path.open("xb").close()
         except OSError as error:
@@ -117,8 +122,7 @@ class Partial:
             self._extents = []
             with self.path.open("rb+") as file:
                 file.truncate(0)
-            first = {"version": VERSION, "url": self._version.url, "of": redact(self._url)}
-            self._journal.write_text(json.dumps({**first, "validator": validator, "size": size}) + "\n")
+            self._journal.write_text(self._first_line())
 
     def end(self, size: int) -> None:
         """Note the size of a file whose end came before its size was known."""
@@ -192,7 +196,7 @@ class Partial:
         self._extents = _merged([(start, min(stop, limit)) for start, stop in extents if start < limit])
         return bool(self._extents)
 
-    def _take(self, left: Path) -> bool:
+    def _take(self, left: Path, *, identified: bool) -> bool:
         """Make what was left ours: by a rename when its owner is dead, else by a copy, since it may still be written to."""
         mine = not hasattr(os, "geteuid") or left.stat().st_uid == os.geteuid()
         try:
@@ -200,13 +204,22 @@ class Partial:
                 left.rename(self.path)
                 _journal(left).rename(self._journal)
                 return True
+            if not identified:
+                return False
+            # What the journal told of when it was read is in the copy; what is written meanwhile may be or not.
             shutil.copyfile(left, self.path)
-            shutil.copyfile(_journal(left), self._journal)
+            with self._journal.open("w") as file:
+                file.write(self._first_line())
+                file.writelines(f"[{start}, {stop}]\n" for start, stop in self._extents)
         except OSError:  # another process was faster, or there is no room for a copy
             self.discard()
             return False
-        # What is not in the file yet although its journal says so was written after the copy of the former.
-        return self._read(self.path)
+        return True
+
+    def _first_line(self) -> str:
+        assert self._version is not None
+        said = {"version": VERSION, "url": self._version.url, "of": redact(self._url)}
+        return json.dumps({**said, "validator": self._version.validator, "size": self._version.size}) + "\n"
 
 
 class _Writer:

@@ -61,7 +61,10 @@ class Patience:
                 )
             raise DownloadError(f"{error.message}{why}", url=error.url, status=error.status) from None
         logger.info("%s; trying again in %.1f s", error.message, wait)
-        self._stopped.wait(wait)
+        if self._stopped.wait(wait):
+            raise DownloadError(
+                f"{error.message} (and the operation was stopped)", url=error.url, status=error.status
+            ) from None
 
     def insist(self, call: Callable[[], _Result]) -> _Result:
         """Return what `call` returns, trying again while what it raises may pass."""

@@ -7,16 +7,18 @@ import hashlib
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from registry.catalog.entry import FilePin
+from registry.catalog.names import unsafe_file_name
 from registry.catalog.schema import Host
-from registry.errors import CacheError, DownloadError, IntegrityError, OfflineError, RegistryError
+from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError, RegistryError
 from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
-from registry.store.events import FileEvent, Observer, notify
+from registry.store.events import FileEvent, Observer, ObserverFailed, notify
 from registry.store.known import Known, pins_required, refuse_unpinned
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
@@ -36,6 +38,29 @@ _LOCAL = ("file", "package")
 
 class Vanished(CacheError):
     """A file of the cache was removed while an operation used it: the operation can be done anew."""
+
+
+@dataclass
+class _Claims:
+    """What is said of one file by whoever was asked before, or was believed earlier: its mirrors are held to it."""
+
+    sha256: str | None
+    git_sha1: str | None
+    #: By whose word, as in a `Ref`.
+    trust: str
+
+    def added_to(self, resource: Resource) -> Resource:
+        """Return what a place says of the file together with what others said, and remember the former.
+
+        Raises:
+            IntegrityError: when they differ. The hub's word goes before what was merely believed.
+        """
+        if resource.sha256 or resource.git_sha1:
+            if self.trust == "first-use":
+                self.sha256, self.trust = None, "hub"
+            self.git_sha1 = resource.git_sha1 or self.git_sha1
+        self.sha256, _ = check_claims(resource, self.sha256, None)
+        return replace(resource, sha256=self.sha256, git_sha1=self.git_sha1)
 
 
 class Store:
@@ -82,6 +107,8 @@ class Store:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._transports.close()
+        if isinstance(error, ObserverFailed) and error.__cause__ is not None:
+            raise error.__cause__ from None
         if error is None:
             self._remember_absent()
         elif isinstance(error, Exception) and (gone := self._vanished()):
@@ -111,14 +138,18 @@ class Store:
             DownloadError: when no source can be read.
             IntegrityError: when the bytes are not those that are pinned, recorded or promised.
         """
+        _refuse_unsafe(place, name)
         pin = place.pins.get(name, FilePin())
         if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin) or self._adopted(place, name, pin):
             return self._reused(place, found)
         failures: list[RegistryError] = []
         sources = self._known.sources(place, pin)
+        ref = None if pin.sha256 else self._known.recorded(place, name, pin)
+        trust = "catalog" if pin.sha256 else ref.trust if ref else "first-use"
+        claims = _Claims(pin.sha256 or (ref.sha256 if ref else None), None, trust)
         for number, source in enumerate(sources, start=1):
             try:
-                return self._get_from(source, place.label, name, pin, more_sources=number < len(sources))
+                return self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
             except FileMissing:
                 continue
             except (DownloadError, IntegrityError, OfflineError) as error:
@@ -151,6 +182,7 @@ class Store:
 
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""
+        _refuse_unsafe(place, name)
         pin = place.pins.get(name, FilePin())
         if found := self._known.by_pin(name, pin):
             return found
@@ -222,7 +254,7 @@ class Store:
             notify(self._observers, "reused", event)
         return file
 
-    def _get_from(self, source: str, label: str, name: str, pin: FilePin, *, more_sources: bool) -> StoredFile:
+    def _get_from(self, source: str, label: str, name: str, pin: FilePin, claims: _Claims, *, more_sources: bool) -> StoredFile:
         transport = self._transports.for_source(source)
         place = Place((source,), label=label)
         url = self._known.url(transport, source, name, pin)
@@ -245,8 +277,9 @@ class Store:
                 self._absent[self._known.url(transport, source, name, pin)] = source
             raise
         url = self._known.url(transport, source, name, pin)
+        resource = claims.added_to(resource)
         try:
-            file = self._download(transport, resource, url, label, name, pin, more_sources)
+            file = self._download(transport, resource, url, label, name, pin, claims.trust, more_sources)
         except FileMissing:
             with self._lock:
                 self._absent[url] = source
@@ -274,12 +307,10 @@ class Store:
         label: str,
         name: str,
         pin: FilePin,
+        trust: str,
         more_sources: bool,
     ) -> StoredFile:
-        held = None if self._refresh else self.cache.read_ref(url)
-        known = pin.sha256 or (held.sha256 if held else None)
-        sha256, size = check_claims(resource, known, pin.size)
-        trust = "catalog" if pin.sha256 else "hub" if resource.sha256 or resource.git_sha1 else "first-use"
+        sha256, size = check_claims(resource, pin.sha256, pin.size)
         if trust == "first-use":
             refuse_unpinned(url)
         place = Place((), label=label)
@@ -290,7 +321,7 @@ class Store:
             return self._reused(place, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         about = About(label, name, redact(url))
-        with file_lock(self.cache.root / "locks" / f"{key}.lock"):
+        with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped):
             # Whoever held the lock before may have brought the file.
             found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
             if found:
@@ -307,7 +338,7 @@ class Store:
                 stopped=self._stopped,
             )
             self.cache.write_ref(Ref(url, digest, count, trust))
-        if trust == "first-use" and held is None:
+        if trust == "first-use" and sha256 is None:
             logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
         event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
         notify(self._observers, "published", event)
@@ -319,3 +350,20 @@ class Store:
             self._revisions.record(source)
             with contextlib.suppress(CacheError):
                 self.cache.write_ref(Ref(url, absent=True))
+
+
+def _refuse_unsafe(place: Place, name: str) -> None:
+    """Refuse a file name that must not become a path, before anything is asked for.
+
+    In a folder on this machine files are called what they are called; their names must only stay in it.
+
+    Raises:
+        ConfigError: when it must not.
+    """
+    if place.sources and all(scheme_of(source) in _LOCAL for source in place.sources):
+        parts = name.split("/")
+        reason = "leads out of its folder" if ".." in parts or Path(name).is_absolute() else None
+    else:
+        reason = unsafe_file_name(name)
+    if reason:
+        raise ConfigError(f"a file name is expected to be a plain relative path, but {name!r} {reason}")

@@ -63,7 +63,7 @@ def transfer(
     identified = bool(sha256 or resource.git_sha1)
     wrong: IntegrityError | None = None
     for _ in range(2):
-        partial = Partial.claim(cache, key, resource.url)
+        partial = Partial.claim(cache, key, resource.url, identified=identified)
         download = Download(
             cache,
             partial,

@@ -29,7 +29,7 @@ SPAWN = multiprocessing.get_context("spawn")
 
 def publish(cache: Cache, body: bytes) -> Path:
     """Bring bytes into a cache as a transfer does."""
-    partial = Partial.claim(cache, "key", URL)
+    partial = Partial.claim(cache, "key", URL, identified=True)
     partial.begin(None, len(body))
     with partial.writer(0) as writer:
         writer.write(body)

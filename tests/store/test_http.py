@@ -512,8 +512,13 @@ def with_secrets(url: str) -> str:
     return f"{url.replace('//', f'//me:{SECRETS[0]}@')}/bert?token={SECRETS[1]}"
 
 
-def everything_shown(error: RegistryError) -> str:
-    return "".join([repr(error), str(vars(error)), *traceback.format_exception(error)])
+def everything_shown(error: BaseException | None) -> str:
+    """Return all that an error and what hangs on to it say, as a tool that collects errors would."""
+    shown = []
+    while error is not None:
+        shown += [repr(error), str(vars(error)), *traceback.format_exception(error)]
+        error = error.__cause__ or error.__context__
+    return "".join(shown)
 
 
 MISHAPS: dict[str, tuple[dict[str, object], dict[str, FilePin]]] = {

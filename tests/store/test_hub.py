@@ -10,7 +10,7 @@ import pytest
 
 import registry
 from registry.catalog.entry import FilePin
-from registry.errors import DownloadError, IntegrityError, OfflineError, UnknownModel
+from registry.errors import ConfigError, DownloadError, IntegrityError, OfflineError, UnknownModel
 from registry.store.cache import Cache
 from registry.store.place import Place
 from registry.store.store import Store
@@ -371,10 +371,68 @@ def test_a_file_that_its_store_has_lost_is_not_a_missing_file(hub: HubFiles, ser
 
 
 def test_a_mirror_that_helps_out_does_not_hold_the_failed_revision(hub: HubFiles, server: Server, cache: Path) -> None:
-    hub.lies["model.safetensors"] = "0" * 64
+    hub.expired = 99
     with file_server({"/model.safetensors": LARGE}) as mirror:
         fetch(cache, (SOURCE, mirror.url), "model.safetensors")
     assert Cache((cache,)).read_ref(SOURCE) is None
+
+
+def test_a_mirror_is_held_to_what_the_hub_said_of_the_file(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.expired = 99
+    with file_server({"/model.safetensors": LARGE[::-1]}) as mirror:
+        with pytest.raises(DownloadError, match="answers 403"):
+            get(cache, (SOURCE, mirror.url), "model.safetensors")
+        assert mirror.sent("/model.safetensors") == 2 * len(LARGE)
+    assert visible(cache) == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["hf://me:s3cr3t@acme/bert", "hf://acme/bert?token=s3cr3t", "hf://acme/bert@main?token=s3cr3t", "hf://acme/b#s3cr3t"],
+)
+def test_a_secret_in_a_hub_address_is_refused_and_not_shown(source: str, cache: Path, unplug: Callable[[], None]) -> None:
+    unplug()
+    with pytest.raises(DownloadError, match="has a password or query; set HF_TOKEN") as caught:
+        get(cache, source, "config.json")
+    assert "s3cr3t" not in f"{caught.value!r} {vars(caught.value)}"
+
+
+@pytest.mark.parametrize("endpoint", ["https://h:abc", "127.0.0.1:9", "ftp://hub.example", "https://", "http://[::1"])
+def test_an_endpoint_that_is_no_address_is_a_clear_error(
+    endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch, unplug: Callable[[], None]
+) -> None:
+    unplug()
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(ConfigError, match="HF_ENDPOINT is expected to be an address"):
+        get(cache, SOURCE, "config.json")
+
+
+def test_a_password_of_the_endpoint_is_not_shown(
+    hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.gated.add(REPO)
+    monkeypatch.setenv("HF_ENDPOINT", server.url.replace("//", "//me:s3cr3t@"))
+    with pytest.raises(DownloadError, match="ask for access") as caught:
+        get(cache, SOURCE, "config.json")
+    assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["hf_s3cr3t\nX-Evil: 1", "hf_ſ3cr3t", "hf s3cr3t"])
+def test_a_token_that_no_header_can_carry_names_its_variable(
+    token: str, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", token)
+    with pytest.raises(ConfigError, match="HF_TOKEN is expected to hold a token") as caught:
+        get(cache, SOURCE, "config.json")
+    assert "3cr3t" not in str(caught.value) and server.requests == []
+
+
+def test_blanks_around_a_token_are_no_part_of_it(
+    hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.token = "hf_s3cr3t"
+    monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t\n")
+    assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
 
 
 # -- the hub's oddities ------------------------------------------------------------------------------------------------

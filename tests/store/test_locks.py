@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -87,6 +88,7 @@ def test_a_long_wait_says_what_it_waits_for(
     path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert locks._SAY_AFTER == 2.0
+    monkeypatch.setattr(locks, "_LOOK_UP_EVERY", 0.05)
     monkeypatch.setattr(locks, "_SAY_AFTER", 0.1)
     monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.3")
     with held_elsewhere(path) as holder, pytest.raises(LockTimeout) as caught, file_lock(path):
@@ -189,6 +191,17 @@ def test_a_pipe_in_the_place_of_a_lock_does_not_block(path: Path, monkeypatch: p
     os.mkfifo(path)
     with file_lock(path):
         pass
+
+
+def test_a_wait_ends_when_the_operation_is_stopped(path: Path) -> None:
+    stopped = threading.Event()
+    threading.Timer(0.2, stopped.set).start()
+    with (
+        held_elsewhere(path),
+        pytest.raises(LockTimeout, match="not waited for any longer, because the operation was stopped"),
+        file_lock(path, stopped),
+    ):
+        pytest.fail("two processes hold one lock")
 
 
 def test_a_free_lock_says_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import json
 import mmap
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import registry
 from registry.errors import CacheError
 from registry.pretrained.assembly import Assembly
 from registry.store.cache import Cache
-from registry.store.owner import OwnerState, owner_state, owner_token
+from registry.store.owner import OWNED, OwnerState, owner_state, owner_token
 from registry.store.partial import Partial
 from tests.processes import environment
 from tests.servers import file_server, serving
@@ -90,7 +92,8 @@ def test_the_private_file_is_on_the_disk_of_the_cache_wherever_temporary_files_g
     disk: Callable[[str], Path], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rename between two disks is a copy, which readers could see unfinished."""
-    monkeypatch.setenv("TMPDIR", str(disk("64k")))
+    monkeypatch.setenv("TMPDIR", str(disk("4m")))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # so that the variable counts
     body = bytes(1_000_000)
     with file_server({f"/{NAME}": body}) as server:
         assert fetch(cache, server.url, NAME).path.read_bytes() == body
@@ -279,10 +282,8 @@ def test_what_a_process_of_another_machine_left_is_copied_and_left_alone(cache: 
     """It may still be written to: a container's process has a number that means nothing outside."""
     monkeypatch.setenv("REGISTRY_PARALLEL", "1")
     body = np.random.default_rng(2).bytes(1_000_000)
-    left = Partial.claim(Cache((cache,)), sha256(body), "")  # only to learn the name's form
-    left.discard()
     with serving(lambda handler, request: handler.reply_part(request, body, etag='"one"')) as server:
-        partial = Partial.claim(Cache((cache,)), sha256(body), f"{server.url}/{NAME}")
+        partial = Partial.claim(Cache((cache,)), sha256(body), f"{server.url}/{NAME}", identified=True)
         partial.begin('"one"', len(body))
         with partial.writer(0) as writer:
             writer.write(body[:600_000])
@@ -294,10 +295,29 @@ def test_what_a_process_of_another_machine_left_is_copied_and_left_alone(cache: 
     assert foreign.stat().st_size == 600_000
 
 
+def test_what_a_process_of_another_machine_left_is_not_gone_on_with_where_no_hash_is_known(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that was started anew is another: a power cut may have taken bytes that the journal tells of."""
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    body = np.random.default_rng(2).bytes(100_000)
+    with serving(lambda handler, request: handler.reply_part(request, body, etag='"one"')) as server:
+        url = f"{server.url}/{NAME}"
+        partial = Partial.claim(Cache((cache,)), hashlib.sha256(url.encode()).hexdigest(), url, identified=False)
+        partial.begin('"one"', len(body))
+        with partial.writer(0) as writer:
+            writer.write(bytes(50_000))
+        foreign = partial.path.with_name(OWNED.sub("0123456789ab-1-1-01234567", partial.path.name))
+        partial.path.rename(foreign)
+        partial.path.with_name(f"{partial.path.name}.journal").rename(foreign.with_name(f"{foreign.name}.journal"))
+        assert fetch(cache, server.url, NAME).path.read_bytes() == body
+        assert server.sent(f"/{NAME}") == len(body)
+
+
 def test_what_a_living_process_is_bringing_is_not_touched(cache: Path) -> None:
     body = np.random.default_rng(2).bytes(100_000)
-    with file_server({f"/{NAME}": body}) as server:
-        theirs = Partial.claim(Cache((cache,)), sha256(body), f"{server.url}/{NAME}")
+    with serving(lambda handler, request: handler.reply_part(request, body, etag='"one"')) as server:
+        theirs = Partial.claim(Cache((cache,)), sha256(body), f"{server.url}/{NAME}", identified=True)
         theirs.begin('"one"', len(body))
         with theirs.writer(0) as writer:
             writer.write(body[:50_000])

@@ -14,7 +14,7 @@ import pytest
 import registry
 import registry.store.known
 from registry.catalog.entry import FilePin
-from registry.errors import CacheError, DownloadError, IntegrityError, OfflineError
+from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError
 from registry.store.cache import Cache, Ref, file_sha256
 from registry.store.place import Place, is_offline
 from registry.store.store import Store
@@ -472,3 +472,37 @@ def test_a_broken_record_of_a_url_is_as_if_absent(cache: Path) -> None:
         url = f"{server.url}/{NAME}"
         Cache((cache,)).write_ref(Ref(url, sha256="../../etc/passwd"))
         assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "C:x", "a\\..\\b", "a\0b", "CON", "x" * 300, "a/../../b", ""])
+def test_a_name_that_must_not_become_a_path_is_refused_before_anybody_is_asked(
+    name: str, cache: Path, unplug: Callable[[], None]
+) -> None:
+    unplug()
+    with pytest.raises(ConfigError, match="a file name is expected to be a plain relative path"):
+        get(cache, "https://models.example/bert", name)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../secret"])
+def test_a_name_does_not_lead_out_of_a_folder_on_this_machine(name: str, model: Path, cache: Path) -> None:
+    (model.parent / "secret").write_text("precious")
+    with pytest.raises(ConfigError, match="leads out of its folder"):
+        get(cache, str(model), name)
+
+
+def test_files_on_this_machine_are_called_what_they_are_called(model: Path, cache: Path) -> None:
+    (model / "epoch=3: best?.safetensors").write_bytes(BODY)
+    assert fetch(cache, str(model), "epoch=3: best?.safetensors").path.read_bytes() == BODY
+
+
+def test_mirrors_are_held_to_what_the_source_was_found_to_be(cache: Path) -> None:
+    files = {f"/{NAME}": BODY}
+    with file_server({f"/{NAME}": OTHER}) as evil:
+        with file_server(files) as first:
+            url = first.url
+            fetch(cache, url, NAME)
+        evict(cache)
+        with pytest.raises(DownloadError, match=url):
+            get(cache, (url, evil.url), NAME)
+        assert visible(cache) == [name for name in visible(cache) if name.startswith("refs/")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import email.utils
 import multiprocessing
@@ -208,6 +209,21 @@ def test_an_answer_that_is_not_the_part_starts_over(
     with serving(answer) as server:
         assert fetch(cache, server.url, NAME, pins).path.read_bytes() == DATA
     assert not [path for path in leftovers(cache) if "partial" in path]
+
+
+def test_a_part_that_names_no_version_is_not_put_to_another_when_no_hash_would_tell(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    now: dict[str, Any] = {"body": OLD, "etag": ETAG, "cut": 600_000}
+
+    def answer(handler: Handler, request: Request) -> None:
+        request.headers.pop("if-range", None)
+        handler.reply_part(request, **now)
+        now.update(body=NEW, etag="", cut=None)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == NEW
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["If-Range is kept", "If-Range is ignored"])
@@ -516,6 +532,42 @@ def test_a_body_that_drips_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPa
         done.set()
 
 
+def test_a_body_that_drips_is_no_progress_and_a_mirror_is_asked(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Going on where a drip stopped would keep it waiting for ever."""
+    monkeypatch.setattr(http, "_TIMEOUT", (5.0, 0.2))
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    done = threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        with contextlib.suppress(OSError):
+            handler.reply_part(request, DATA, etag=ETAG, cut=0)
+        start = int((request.headers.get("range") or "bytes=0-")[6:].partition("-")[0])
+        with contextlib.suppress(OSError):
+            while not done.wait(0.05):
+                handler.wfile.write(DATA[start : start + 1])
+                start += 1
+
+    with serving(answer) as dripping, file_server({f"/{NAME}": DATA}) as mirror:
+        assert fetch(cache, (dripping.url, mirror.url), NAME, pinned(NAME, DATA)).path.read_bytes() == DATA
+        assert len(dripping.requests) == 2
+        done.set()
+
+
+def test_a_pause_ends_when_the_operation_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "_FIRST", 100.0)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    (stopped := threading.Event()).set()
+    calls = []
+
+    def call() -> None:
+        calls.append(1)
+        raise SILENCE
+
+    with pytest.raises(DownloadError, match="the operation was stopped"):
+        patience.Patience(stopped).insist(call)
+    assert len(calls) == 1
+
+
 def test_what_is_cached_is_there_while_its_server_hangs(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with file_server({f"/{NAME}": BODY}) as server:
         url = server.url
@@ -798,6 +850,22 @@ def test_observers_are_told_what_happens_to_a_file(cache: Path) -> None:
     assert (first.model, first.name, first.done) == ("acme", NAME, 0)
     assert (last.size, last.done, last.sha256, last.path) == (SIZE, SIZE, sha256(DATA), path)
     assert last.url == f"{server.url}/{NAME}"
+
+
+@pytest.mark.parametrize("raised", [BrokenPipeError("enough"), DownloadError("enough", url="")])
+def test_what_an_observer_raises_is_not_taken_for_a_failure_of_disk_or_network(raised: Exception, cache: Path) -> None:
+    class Enough(Recorder):
+        def __getattr__(self, name: str) -> Callable[[FileEvent], None]:
+            def told(file: FileEvent) -> None:
+                raise raised
+
+            return told
+
+    with serving(cut_first(etag=ETAG)) as server:
+        with pytest.raises(type(raised), match="enough") as caught:
+            observed(cache, server.url, Enough())
+        assert caught.value is raised
+        assert len(server.requests) == 0
 
 
 @pytest.mark.parametrize("moment", ["started", "progressed", "verified"])

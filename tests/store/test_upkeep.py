@@ -61,7 +61,7 @@ def overwrite(path: Path, at: int, body: bytes) -> None:
 def put(cache: Path, body: bytes, model: str = "bert", name: str = "model.safetensors") -> Path:
     """Publish a blob as a transfer does."""
     here = Cache((cache,))
-    partial = Partial.claim(here, sha256(body), URL + name)
+    partial = Partial.claim(here, sha256(body), URL + name, identified=True)
     partial.begin(None, len(body))
     with partial.writer(0) as writer:
         writer.write(body)
@@ -126,7 +126,7 @@ def test_a_blob_that_changed_since_it_was_hashed_is_not_verified(cache: Path) ->
 
 def test_contents_show_what_is_no_model_and_read_no_blob(cache: Path) -> None:
     put(cache, BODY)
-    mine = Partial.claim(Cache((cache,)), "a" * 64, URL)
+    mine = Partial.claim(Cache((cache,)), "a" * 64, URL, identified=True)
     mine.path.write_bytes(b"12345")
     dead = mine.path.with_name(f"{'b' * 64}.{nobodys_token()}.partial")
     dead.write_bytes(b"123")

@@ -78,7 +78,7 @@ def die_while_publishing(cache: Path, source: str, name: str, moment: str) -> No
 def hold_partial(cache: Path, key: str, url: str, ready: Connection) -> None:
     """Bring half of a file, with a folder and a record half written, say how much that is, and wait to be killed."""
     store = Cache((cache,))
-    partial = Partial.claim(store, key, url)
+    partial = Partial.claim(store, key, url, identified=True)
     partial.begin('"v1"', 2000)
     with partial.writer(0) as writer:
         writer.write(b"x" * 1000)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from registry.catalog.hosts import is_loopback
 from registry.catalog.schema import Host
+from registry.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Credentials", "is_secure", "origin_of"]
+__all__ = ["Credentials", "is_secure", "origin_of", "token_of"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -49,7 +51,7 @@ class Credentials:
         host = self._host(url)
         if host is None or host.token_env is None or not is_secure(url):
             return None
-        if not (token := os.environ.get(host.token_env)):
+        if not (token := token_of(host.token_env)):
             return None
         return host.header, f"Bearer {token}" if host.header.lower() == "authorization" else token
 
@@ -89,6 +91,18 @@ class Credentials:
         if host is None and port == _PORTS.get(scheme):  # a host without a port is its scheme's own
             host = self._hosts.get(shown)
         return host
+
+
+def token_of(variable: str) -> str:
+    """Return the token that an environment variable holds; empty where it holds none.
+
+    Raises:
+        ConfigError: when no header can carry it.
+    """
+    token = os.environ.get(variable, "").strip()
+    if not re.fullmatch(r"[\x21-\x7e]*", token):
+        raise ConfigError(f"{variable} is expected to hold a token of plain characters, but has others in it")
+    return token
 
 
 def origin_of(url: str) -> tuple[str, str, int]:

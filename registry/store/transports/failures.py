@@ -62,6 +62,7 @@ def stalled(url: str, seconds: float) -> Transient:
     return Transient(
         f"content of {redact(url)} is expected to arrive, but next to nothing came in {seconds:.0f} s; try again",
         url=redact(url),
+        stalled=True,
     )
 
 

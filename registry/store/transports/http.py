@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
 
 from registry.catalog.schema import Host
-from registry.errors import DownloadError
+from registry.errors import ConfigError, DownloadError
 from registry.store.source import redact
 from registry.store.transports.credentials import Credentials, origin_of
 from registry.store.transports.protocol import Body, RangeRefused, Resource, Span
@@ -136,6 +136,8 @@ class HttpTransport:
             raise failed_status(response.status_code, response.headers, url)
 
     def _send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
+        # Raised below and not where it is caught: what requests says may hold secrets, and would hang on to the error.
+        failure: DownloadError
         try:
             return self._session.request(
                 method,
@@ -148,10 +150,13 @@ class HttpTransport:
                 allow_redirects=False,
                 stream=True,
             )
+        except ConfigError:
+            raise
         except (OSError, ValueError) as error:  # requests' own errors are OSErrors, as is a CA file that is not there
             from registry.store.transports.failures import failed_request
 
-            raise failed_request(url, error) from None
+            failure = failed_request(url, error)
+        raise failure
 
     @property
     def _session(self) -> requests.Session:
@@ -196,20 +201,27 @@ class HttpTransport:
         from urllib3.exceptions import HTTPError
 
         since, count = time.monotonic(), 0
-        try:
-            while piece := response.raw.read1(_PIECE):
-                yield piece
-                count += len(piece)
-                if count >= _LEAST:
-                    since, count = time.monotonic(), 0
-                elif time.monotonic() - since > _TIMEOUT[1]:
-                    from registry.store.transports.failures import stalled
+        failure: DownloadError
+        while True:
+            try:
+                piece = response.raw.read1(_PIECE)
+            except (HTTPError, OSError) as error:
+                from registry.store.transports.failures import torn
 
-                    raise stalled(url, _TIMEOUT[1])
-        except (HTTPError, OSError) as error:
-            from registry.store.transports.failures import torn
+                failure = torn(url, error)
+                break
+            if not piece:
+                return
+            yield piece
+            count += len(piece)
+            if count >= _LEAST:
+                since, count = time.monotonic(), 0
+            elif time.monotonic() - since > _TIMEOUT[1]:
+                from registry.store.transports.failures import stalled
 
-            raise torn(url, error) from None
+                failure = stalled(url, _TIMEOUT[1])
+                break
+        raise failure  # not while the other is handled, as above
 
 
 def content_length(value: str) -> int | None:

@@ -16,8 +16,9 @@ from dataclasses import replace
 from urllib.parse import quote, unquote
 
 from registry.catalog.schema import Host
-from registry.errors import DownloadError
-from registry.store.transports.credentials import Credentials, is_secure, origin_of
+from registry.errors import ConfigError, DownloadError
+from registry.store.source import redact
+from registry.store.transports.credentials import Credentials, is_secure, origin_of, token_of
 from registry.store.transports.http import HttpTransport, content_length
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 
@@ -39,6 +40,11 @@ def split_hub_url(url: str) -> tuple[str, str, str]:
         DownloadError: when the URL has another form.
     """
     # `refs/pr/5` is one revision although it has slashes.
+    if any(mark in url.removeprefix("hf://") for mark in "?#:"):  # whatever it is, it may be a secret
+        raise DownloadError(
+            "an hf source is expected to be hf://org/repo@revision, but has a password or query; set HF_TOKEN instead",
+            url="hf://…",
+        )
     found = _URL.fullmatch(re.sub(r"@refs/([^/]+)/([^/]+)", r"@refs%2F\1%2F\2", url))
     if not found:
         raise DownloadError(f"source {url!r} is expected to be hf://org/repo@revision, but is not", url=url)
@@ -52,7 +58,7 @@ class HubTransport:
 
     def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None = None) -> None:
         """`proxies` as in `HttpTransport`."""
-        self.endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+        self.endpoint = _endpoint()
         self._http = HttpTransport(hosts, proxies)
         self._http.credentials = _HubCredentials(hosts, self.endpoint)
         #: Where files lie now whose signed addresses had expired.
@@ -148,7 +154,7 @@ class HubTransport:
             raise DownloadError(f"revision {revision!r} of {repo} is expected to exist, but does not", url=url, status=status)
         if code == "GatedRepo":
             raise DownloadError(
-                f"repository {repo} is expected to be open, but is gated; ask for access at {self.endpoint}/{repo} "
+                f"repository {repo} is expected to be open, but is gated; ask for access at {redact(self.endpoint)}/{repo} "
                 "and set HF_TOKEN",
                 url=url,
                 status=status,
@@ -171,9 +177,25 @@ class _HubCredentials(Credentials):
         self._origin = origin_of(endpoint)
 
     def token(self, url: str) -> tuple[str, str] | None:
-        if origin_of(url) == self._origin and is_secure(url) and (token := os.environ.get("HF_TOKEN")):
+        if origin_of(url) == self._origin and is_secure(url) and (token := token_of("HF_TOKEN")):
             return "Authorization", f"Bearer {token}"
         return super().token(url)
+
+
+def _endpoint() -> str:
+    """Return the hub's address.
+
+    Raises:
+        ConfigError: when `HF_ENDPOINT` is none.
+    """
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    try:
+        scheme, host, _ = origin_of(endpoint)
+    except ValueError:
+        scheme = host = ""
+    if scheme not in ("http", "https") or not host:
+        raise ConfigError("HF_ENDPOINT is expected to be an address such as https://huggingface.co, but is none")
+    return endpoint
 
 
 def _commit(response: requests.Response) -> str | None:

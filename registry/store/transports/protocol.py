@@ -25,10 +25,14 @@ class FileMissing(DownloadError):
 class Transient(DownloadError):
     """A failure that may be over in a moment: the same may be tried again."""
 
-    def __init__(self, message: str, *, url: str, status: int | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, url: str, status: int | None = None, retry_after: float | None = None, stalled: bool = False
+    ) -> None:
         super().__init__(message, url=url, status=status)
         #: Seconds that the server asks to wait, where it does.
         self.retry_after = retry_after
+        #: Whether content came so slowly that it would never have ended: what came then is no progress.
+        self.stalled = stalled
 
 
 class RangeRefused(DownloadError):
