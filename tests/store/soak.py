@@ -51,7 +51,7 @@ class Server:
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(f"server {seed}")
-        self._bodies = {f"/{number}.bin": content(number) for number in range(len(SIZES))}
+        self._bodies = {f"/{kind}/{n}.bin": content(n) for kind in ("pinned", "plain") for n in range(len(SIZES))}
 
     def __call__(self, handler: Handler, request: Request) -> None:
         body = self._bodies[request.path]
@@ -60,7 +60,7 @@ class Server:
             handler.reply(request, 503, b"", {"Retry-After": "0"})
         elif mishap < 0.15:
             handler.reply_part(request, body, etag='"one"', cut=self._chance.randrange(len(body)))
-        elif mishap < 0.20:
+        elif mishap < 0.20 and request.path.startswith("/pinned/"):  # without a pin nobody could know
             at = self._chance.randrange(len(body))
             handler.reply_part(request, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :], etag='"one"')
         elif mishap < 0.25:
@@ -112,17 +112,17 @@ def fetch(cache: Cache, folder: Path, url: str, chance: random.Random, truth: li
     pinned = chance.random() < 0.7
     pins = {f"{n}.bin": FilePin(sha256=truth[n], size=chance.choice((None, SIZES[n]))) for n in numbers} if pinned else {}
     with gate(folder, fcntl.LOCK_SH), Store(cache, offline=False) as store:
-        files = [(number, store.get(Place((url,), pins, label=f"model-{numbers[0]}"), f"{number}.bin")) for number in numbers]
+        source = f"{url}/{'pinned' if pinned else 'plain'}"
+        files = [
+            (number, store.get(Place((source,), pins, label=f"model-{numbers[0]}"), f"{number}.bin")) for number in numbers
+        ]
         for number, file in files:
             assert file is not None
             if not file.path.exists():  # pruned meanwhile; a load would do it anew
                 raise CacheError("pruned", path=str(file.path))
             with contextlib.suppress(FileNotFoundError):
-                # An unpinned file is trusted on first use: once wrong bytes were, they are what it is.
-                expected = truth[number] if pinned else file.sha256
-                found = file_sha256(file.path)
-                if found != expected or file.sha256 != expected:
-                    raise SystemExit(f"WRONG BYTES: {file} is {found}, and is expected to be {expected}")
+                if (found := file_sha256(file.path)) != truth[number] or file.sha256 != truth[number]:
+                    raise SystemExit(f"WRONG BYTES: {file} is {found}, and is expected to be {truth[number]}")
         place = store.folder(f"model-{numbers[0]}", [file for _, file in files if file is not None])
         for _, file in files:
             assert file is not None

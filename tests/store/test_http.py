@@ -535,7 +535,7 @@ MISHAPS: dict[str, tuple[dict[str, object], dict[str, FilePin]]] = {
 def test_no_secret_is_shown_whatever_goes_wrong(
     how: dict[str, object], pins: dict[str, FilePin], cache: Path, token: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with replying(**how) as server, caplog.at_level(logging.INFO, logger="registry"):
+    with replying(**how) as server, caplog.at_level(logging.DEBUG):
         try:
             assert get(cache, with_secrets(server.url), NAME, pins, hosts=host(origin(server), "ACME_TOKEN")) is None
             shown = ""

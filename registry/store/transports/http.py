@@ -13,6 +13,7 @@ from registry.catalog.schema import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.source import redact
 from registry.store.transports.credentials import Credentials, origin_of
+from registry.store.transports.discretion import discreet
 from registry.store.transports.protocol import Body, RangeRefused, Resource, Span
 from registry.store.transports.slots import host_slot
 
@@ -139,17 +140,18 @@ class HttpTransport:
         # Raised below and not where it is caught: what requests says may hold secrets, and would hang on to the error.
         failure: DownloadError
         try:
-            return self._session.request(
-                method,
-                url,
-                headers={**_HEADERS, **headers},
-                auth=self.credentials.for_url(url),
-                proxies=self._proxies,
-                verify=self.credentials.ca_file(url),
-                timeout=_TIMEOUT,
-                allow_redirects=False,
-                stream=True,
-            )
+            with discreet():
+                return self._session.request(
+                    method,
+                    url,
+                    headers={**_HEADERS, **headers},
+                    auth=self.credentials.for_url(url),
+                    proxies=self._proxies,
+                    verify=self.credentials.ca_file(url),
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                    stream=True,
+                )
         except ConfigError:
             raise
         except (OSError, ValueError) as error:  # requests' own errors are OSErrors, as is a CA file that is not there

@@ -21,6 +21,7 @@ from registry.store.source import redact
 from registry.store.transports.credentials import Credentials, is_secure, origin_of, token_of
 from registry.store.transports.http import HttpTransport, content_length
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
+from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class HubTransport:
         address = self._address(url)
         commit = None
         for _ in range(5):
-            with self._http.request("HEAD", address, follow=False) as response:
+            slot = host_slot(origin_of(address), self._http.credentials.parallelism(address))
+            with slot, self._http.request("HEAD", address, follow=False) as response:
                 headers = response.headers
                 commit = _commit(response) or commit
                 if "X-Linked-ETag" in headers:
