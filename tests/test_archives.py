@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import io
 import json
+import os
 import shutil
 import socket
 import tarfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -97,7 +100,7 @@ def test_an_archive_is_loaded_by_its_path(model_folder: Path, cache: Path, unpac
     assert unpacks == [cache / "unpacked" / sha256(archive)]
     folder = unpacks[0] / "tiny-bert" if below else unpacks[0]
     assert registry.fetch(str(archive)) == folder
-    assert [path.name for path in (cache / "unpacked").iterdir()] == [sha256(archive)]
+    assert {path.name for path in (cache / "unpacked").iterdir()} == {sha256(archive), f"{sha256(archive)}.json"}
     assert archive.exists()
 
 
@@ -342,4 +345,49 @@ def test_processes_that_unpack_at_once_all_get_the_model(model_folder: Path, cac
     with ThreadPoolExecutor(3) as pool:
         printed = {done.stdout.strip() for done in pool.map(lambda _: run_python("-c", code), range(3))}
     assert printed == {str(cache / "unpacked" / sha256(archive))}
-    assert [path.name for path in (cache / "unpacked").iterdir()] == [sha256(archive)]
+    assert {path.name for path in (cache / "unpacked").iterdir()} == {sha256(archive), f"{sha256(archive)}.json"}
+
+
+def damaged(path: Path, *, in_secret: bool) -> None:
+    """Flip a bit of a file; in secret, its size and time stay what they were."""
+    before = path.stat()
+    path.chmod(0o644)
+    with path.open("rb+") as file:
+        file.seek(before.st_size // 2)
+        byte = file.read(1)
+        file.seek(before.st_size // 2)
+        file.write(bytes([byte[0] ^ 1]))
+    if in_secret:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_what_is_unpacked_and_damaged_is_unpacked_anew(model_folder: Path, cache: Path, unpacks: list[Path]) -> None:
+    archive = pack(model_folder, "tar.gz")
+    assert_is_the_model(archive)
+    damaged(cache / "unpacked" / sha256(archive) / "model.safetensors", in_secret=False)
+    assert_is_the_model(archive)
+    assert len(unpacks) == 2
+
+
+def test_verify_finds_what_is_unpacked_and_damaged_in_secret(model_folder: Path, cache: Path) -> None:
+    archive = pack(model_folder, "tar.gz")
+    registry.load_config(archive)
+    damaged(cache / "unpacked" / sha256(archive) / "model.safetensors", in_secret=True)
+    ours = registry.ModelRegistry()
+    assert {check.name for check in ours.verify() if check.state == "damaged"} == {"model.safetensors"}
+    with contextlib.suppress(registry.RegistryError), warnings.catch_warnings():
+        warnings.simplefilter("ignore", registry.RegistryWarning)
+        ours.verify(repair=True)
+    assert_is_the_model(archive)
+    assert {check.state for check in ours.verify()} == {"ok"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"version": 1, "stamps": 5}', b"\xff"])
+def test_without_a_record_of_what_is_unpacked_it_is_unpacked_anew(
+    damage: bytes, model_folder: Path, cache: Path, unpacks: list[Path]
+) -> None:
+    archive = pack(model_folder, "zip")
+    registry.load_config(archive)
+    (cache / "unpacked" / f"{sha256(archive)}.json").write_bytes(damage)
+    assert_is_the_model(archive)
+    assert len(unpacks) == 2

@@ -41,7 +41,7 @@ def archive_format(path: Path) -> str | None:
 
 
 def extract_archive(
-    path: Path, folder: Path, *, limits: Limits | None = None, confirm: Callable[[], bool] = lambda: True
+    path: Path, folder: Path, *, limits: Limits | None = None, confirm: Callable[[Path], bool] = lambda stage: True
 ) -> None:
     """Unpack an archive into a new folder, which appears by one rename when all of it is there and right.
 
@@ -52,7 +52,8 @@ def extract_archive(
         path: the archive.
         folder: the folder to make; the one above it must exist.
         limits: how much it may unpack to.
-        confirm: asked when all was read: whether the archive is still the one that `folder` is to be named after.
+        confirm: asked when all was read, with the folder that it was unpacked into so far: whether the archive is still the
+            one that `folder` is to be named after.
 
     Raises:
         CheckpointError: when the archive is none, damaged, or holds what no archive of a model does.
@@ -62,7 +63,7 @@ def extract_archive(
     try:
         with _refusing(path):
             _fill(path, stage, limits or Limits())
-            if not confirm():
+            if not confirm(stage):
                 raise Refused("content", "the same while it is read", "has changed")
         try:
             stage.rename(folder)

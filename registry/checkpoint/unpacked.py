@@ -12,9 +12,10 @@ from registry.checkpoint.archive import archive_format, extract_archive
 from registry.checkpoint.reader import checkpoint_format
 from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, DownloadError
-from registry.store.cache import Cache, cache_error
+from registry.store.cache import VERSION, Cache, cache_error, file_sha256, read_json
 from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
+from registry.store.removal import remove_folder
 from registry.store.source import redact
 from registry.store.store import Store
 from registry.store.target import Target, names_archive
@@ -59,7 +60,7 @@ def unpacked(target: Target, store: Store) -> Target:
         )
     if archive_format(file.path) is None and _is_checkpoint(file.path):  # torch files were often named `.tar`
         return replace(target, archive=None, file=target.archive)
-    return _folder_target(target, _unpack(file, store))
+    return _folder_target(target, _unpack(file, store, target.label))
 
 
 def maybe_unpacked(target: Target, store: Store) -> Target | None:
@@ -77,11 +78,37 @@ def maybe_unpacked(target: Target, store: Store) -> Target | None:
 
 
 def _folders(cache: Cache, digest: str) -> Iterator[Path]:
-    """Yield where an archive is unpacked, the folder that is written first."""
-    return (folder for root in cache.folders if (folder := root / "unpacked" / digest).is_dir())
+    """Yield where an archive is unpacked and nothing of it was changed since, the folder that is written first."""
+    return (folder for root in cache.folders if _is_intact(folder := root / "unpacked" / digest))
 
 
-def _unpack(file: StoredFile, store: Store) -> Path:
+def _is_intact(folder: Path) -> bool:
+    """Whether size and time of each file are those that were noted when it was hashed."""
+    said = read_json(_manifest(folder))
+    stamps = said.get("stamps") if said else None
+    if not isinstance(stamps, dict):
+        return False
+    try:
+        return all([(stat := (folder / name).stat()).st_size, stat.st_mtime_ns] == stamp for name, stamp in stamps.items())
+    except OSError:
+        return False
+
+
+def _note(cache: Cache, folder: Path, stage: Path, model: str) -> None:
+    """Note what a folder will hold that is unpacked into another so far, so that damage is noticed."""
+    files, stamps = {}, {}
+    for path in sorted(path for path in stage.rglob("*") if path.is_file()):
+        name = path.relative_to(stage).as_posix()
+        stat = path.stat()
+        files[name], stamps[name] = file_sha256(path), [stat.st_size, stat.st_mtime_ns]
+    cache.write_json(_manifest(folder), {"version": VERSION, "model": model, "files": files, "stamps": stamps})
+
+
+def _manifest(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _unpack(file: StoredFile, store: Store, model: str) -> Path:
     """Return the folder of an archive's content; it is made when there is none."""
     digest = store.sha256_of(file)
     folder = store.cache.root / "unpacked" / digest
@@ -92,8 +119,21 @@ def _unpack(file: StoredFile, store: Store) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise cache_error(folder, error) from error
+        if folder.is_dir():
+            logger.warning("what is unpacked in %s is not what it was, and is unpacked anew", folder)
+            try:
+                remove_folder(folder, _manifest(folder))
+            except OSError as error:
+                raise cache_error(folder, error) from error
         logger.info("unpacking %s into %s", file.name, folder)
-        extract_archive(file.path, folder, confirm=lambda: store.sha256_of(file) == digest)
+
+        def confirm(stage: Path) -> bool:
+            if store.sha256_of(file) != digest:
+                return False
+            _note(store.cache, folder, stage, model)  # now, so that nobody sees the folder without
+            return True
+
+        extract_archive(file.path, folder, confirm=confirm)
     return folder
 
 

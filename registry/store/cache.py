@@ -8,6 +8,7 @@
     folders/<name>-<hash>.json     which blobs such a folder holds
     quarantine/abcd…               bytes that were to be abcd… and are not, kept to be looked at
     unpacked/<sha256>/             the content of the archive that has this hash
+    unpacked/<sha256>.json         hash, size and time of each file of it
     locks/…                        only save work; nothing depends on them
 
 No symbolic links. Everything appears by a rename within one folder, so a reader sees all of a file or none of it.

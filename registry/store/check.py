@@ -39,7 +39,8 @@ def verify(cache: Cache, digests: Collection[str] | None = None, *, repair: bool
     """Hash all files of the cache's own folder, or those of some digests, and yield what each is found to be.
 
     A blob that is right gets a stamp that fits; that of one that is wrong is spoiled, so that nobody uses the blob from now
-    on. A file that vanishes meanwhile is passed over. The content of archives has no hashes of its own; the archive has.
+    on. A file that vanishes meanwhile is passed over. The content of an archive is held to what it was
+    when it was unpacked.
 
     Args:
         cache: whose first folder is looked at.

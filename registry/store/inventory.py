@@ -82,16 +82,21 @@ class Folder:
     """A folder with conventional names, or the content of an archive; `files` is name to digest, as its manifest says."""
 
     path: Path
-    #: None for an archive's content, which has no manifest.
+    #: None for an archive's content of which nothing says what it holds; it is unpacked anew at its next use.
     manifest: Path | None
     model: str
     files: Mapping[str, str]
     found: tuple[Seen, ...]
 
     @property
+    def is_unpacked(self) -> bool:
+        """Whether it is the content of an archive, whose digest is its name."""
+        return self.path.parent.name == "unpacked"
+
+    @property
     def digests(self) -> frozenset[str]:
         """The blobs that belong to it."""
-        return frozenset(self.files.values()) if self.manifest else frozenset([self.path.name])
+        return frozenset([self.path.name]) if self.is_unpacked else frozenset(self.files.values())
 
     @property
     def used(self) -> int:
@@ -157,7 +162,7 @@ class Inventory:
     def label_of(self, folder: Folder) -> str:
         """Return the model of a folder; that of an archive's content is what the archive's stamp says."""
         blob = self.blobs.get(folder.path.name)
-        return blob.said("model") if folder.manifest is None and blob is not None else folder.model
+        return blob.said("model") if folder.is_unpacked and blob is not None else folder.model
 
     def sizes(self) -> dict[tuple[int, int], tuple[int, int]]:
         """Return bytes and number of links here for each inode, of all but records; hard links are one."""
@@ -179,9 +184,12 @@ def take_inventory(cache: Cache) -> Inventory:
     for entry in _entries(cache.root / "unpacked"):
         path = Path(entry.path)
         if _DIGEST.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            inventory.folders.append(Folder(path, None, "", {}, tuple(tree(path))))
+            said = _manifest(read_json(manifest := path.with_name(f"{path.name}.json")))
+            inventory.folders.append(Folder(path, manifest if said else None, *(said or ("", {})), tuple(tree(path))))
         elif _is_private(entry):
             inventory.private.append(_private(path))
+        elif _DIGEST.fullmatch(entry.name.removesuffix(".json")) and not path.with_suffix("").is_dir():
+            inventory.manifests.append(path)
     for entry in _entries(cache.root / "quarantine"):
         if _PUT_AWAY.fullmatch(entry.name) and (seen := _seen(Path(entry.path))):
             inventory.quarantine.append(seen)

@@ -82,7 +82,7 @@ class Removal:
 
     def folder(self, folder: Folder, model: str = "") -> bool:
         """Remove a folder and its manifest; return whether it went."""
-        kind = "folder" if folder.manifest else "unpacked"
+        kind = "unpacked" if folder.is_unpacked else "folder"
         return self._tree(kind, folder.path, folder.found, model or folder.model, folder.manifest)
 
     def private(self, item: Private, kind: str) -> bool:

@@ -52,7 +52,7 @@ def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] 
     kept = {digest for label, held in known.items() if label and label not in labels and not held <= wanted for digest in held}
     gone = []
     for folder in inventory.folders:
-        if (label := inventory.label_of(folder)) in labels or (folder.manifest is None and folder.path.name in wanted - kept):
+        if (label := inventory.label_of(folder)) in labels or (folder.is_unpacked and folder.path.name in wanted - kept):
             removal.folder(folder, label)
             gone.append(folder)
     kept |= {digest for folder in inventory.folders if folder not in gone for digest in folder.digests}

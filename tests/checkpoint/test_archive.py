@@ -582,7 +582,7 @@ def test_a_disk_that_fills_up_is_an_error_of_the_cache_and_leaves_nothing(tmp_pa
 
 
 def test_the_folder_of_another_process_that_was_faster_stays(tmp_path: Path) -> None:
-    def meanwhile() -> bool:
+    def meanwhile(stage: Path) -> bool:
         (tmp_path / "out" / "made").mkdir()
         (tmp_path / "out" / "made" / "theirs").touch()
         return True
@@ -592,11 +592,11 @@ def test_the_folder_of_another_process_that_was_faster_stays(tmp_path: Path) -> 
 
 
 def test_an_archive_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
-    assert_refused(tmp_path, packed("zip", FILES), "has changed", confirm=lambda: False)
+    assert_refused(tmp_path, packed("zip", FILES), "has changed", confirm=lambda stage: False)
 
 
 def test_nothing_is_left_when_a_user_interrupts(tmp_path: Path) -> None:
-    def interrupt() -> bool:
+    def interrupt(stage: Path) -> bool:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
