@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from registry.catalog.entry import FilePin, Origin
@@ -72,6 +74,23 @@ def leftovers(cache: Path) -> list[str]:
 def visible(cache: Path) -> list[str]:
     """Return the leftovers without what is kept for the next try, or to be looked at in quarantine."""
     return [name for name in leftovers(cache) if not name.endswith((".partial", ".journal")) and "quarantine" not in name]
+
+
+def arrived(cache: Path) -> int:
+    """Return how many bytes of unfinished downloads are in their files; the holes of a file that comes in parts are not."""
+    count = 0
+    for path in cache.rglob("*.partial"):
+        with contextlib.suppress(FileNotFoundError):  # it was finished meanwhile
+            count += path.stat().st_blocks * 512
+    return count
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, and fail when it is not within a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen within a minute"
+        time.sleep(0.01)
 
 
 def listing(folder: Path) -> dict[str, tuple[int, int, int]]:

@@ -6,7 +6,6 @@ import datetime
 import random
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from registry.errors import DownloadError
 from tests.nginx import Nginx, require_nginx, running_nginx
 from tests.processes import environment
 from tests.proxies import cutting_proxy
-from tests.store.helpers import BODY, fetch, get, pinned
+from tests.store.helpers import BODY, arrived, eventually, fetch, get, pinned
 
 NAME = "model.safetensors"
 BIG = random.Random(3).randbytes(6 << 20)
@@ -110,12 +109,9 @@ def kill_halfway(url: str, cache: Path, pins: dict[str, FilePin]) -> None:
     )
     sha256 = pins[NAME].sha256 if pins else None
     child = subprocess.Popen([sys.executable, "-c", code, str(cache), url, NAME, sha256 or ""], env=environment())
-    deadline = time.monotonic() + 60
     try:
-        while not any(path.stat().st_blocks * 512 > 1 << 20 for path in cache.rglob("*.partial") if path.is_file()):
-            assert child.poll() is None, "the download ended before it could be killed"
-            assert time.monotonic() < deadline, "nothing came"
-            time.sleep(0.02)
+        eventually(lambda: child.poll() is not None or arrived(cache) > 1 << 20)
+        assert child.poll() is None, "the download ended before it could be killed"
     finally:
         child.kill()
         child.wait()

@@ -285,12 +285,12 @@ def read(transport: ObjectStoreTransport) -> int:
 
 
 def test_a_slow_object_is_waited_for_and_a_stalled_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_store, "_READ", timedelta(seconds=0.4))
-    with serving(slowly(0.1, 10, 2000)) as server:
-        assert read(at(server, monkeypatch)) == 20_000
-    with serving(slowly(1.5, 2, 2000)) as server, pytest.raises(Transient, match="nothing came in time"):
+    monkeypatch.setattr(object_store, "_READ", timedelta(seconds=1))
+    with serving(slowly(0.1, 15, 2000)) as server:
+        assert read(at(server, monkeypatch)) == 30_000
+    with serving(slowly(3, 2, 2000)) as server, pytest.raises(Transient, match="nothing came in time"):
         read(at(server, monkeypatch))
-    with serving(slowly(0.1, 20, 1)) as server, pytest.raises(Transient, match="next to nothing"):
+    with serving(slowly(0.1, 40, 1)) as server, pytest.raises(Transient, match="next to nothing"):
         read(at(server, monkeypatch))
 
 

@@ -22,7 +22,7 @@ from registry.catalog.entry import Origin
 from registry.catalog.schema import Host
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers
-from tests.store.helpers import fetch, leftovers, pinned, sha256, visible
+from tests.store.helpers import arrived, eventually, fetch, leftovers, pinned, sha256, visible
 
 SPAWN = multiprocessing.get_context("spawn")
 MANY = 8
@@ -287,7 +287,7 @@ def test_the_files_of_a_model_come_at_once_after_its_configuration(cache: Path) 
 
 def test_the_first_file_that_fails_ends_the_others_and_what_arrived_of_them_is_kept(cache: Path) -> None:
     body = random_bytes(3_000_000)
-    begun, failed = threading.Event(), threading.Event()
+    failed = threading.Event()
     files = {"/config.json": b'{"model_type": "bert"}'}
 
     def answer(handler: Handler, request: Request) -> None:
@@ -298,13 +298,12 @@ def test_the_first_file_that_fails_ends_the_others_and_what_arrived_of_them_is_k
                 nonlocal sent
                 sent += count
                 if sent > len(body) // 2:
-                    begun.set()
                     failed.wait(20)
                     time.sleep(0.3)
 
             handler.reply_part(request, body, etag='"one"', pace=pace)
         elif request.path == "/vocab.txt":
-            begun.wait(20)
+            eventually(lambda: arrived(cache) >= len(body) // 4)
             handler.reply(request, 403)
             failed.set()
         else:

@@ -28,7 +28,7 @@ from registry.store.store import Store
 from registry.store.transports import Transient, http
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers
-from tests.store.helpers import BODY, OTHER, fetch, get, leftovers, pinned, sha256, visible
+from tests.store.helpers import BODY, OTHER, arrived, eventually, fetch, get, leftovers, pinned, sha256, visible
 
 NAME = "model.safetensors"
 SPAWN = multiprocessing.get_context("spawn")
@@ -754,8 +754,8 @@ def killed_at(cache: Path, server: Server, halting: Halting, signum: int = signa
     process = SPAWN.Process(target=workers.get_file, args=(alone, sender, cache, server.url, NAME))
     process.start()
     assert halting.reached.wait(60)
-    time.sleep(0.5)  # what was sent is on its way
     sent = server.sent(f"/{NAME}")
+    eventually(lambda: arrived(cache) >= sent - (4 << 20))  # the rest may be on its way
     assert process.pid is not None
     os.kill(process.pid, signum)
     process.join(60)
