@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,16 +15,40 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INDEX_SUFFIX", "Checkpoint", "StateDict", "checkpoint_format", "open_checkpoint", "shard_names"]
+__all__ = ["INDEX_SUFFIX", "Checkpoint", "StateDict", "TensorInfo", "checkpoint_format", "open_checkpoint", "shard_names"]
 
 INDEX_SUFFIX = ".index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What is known of a tensor before it is read. `dtype` is torch's name of it, such as `bfloat16`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    #: Bytes of its values.
+    nbytes: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> TensorInfo:
+        """Describe a tensor that is there."""
+        return cls(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), tensor.numel() * tensor.element_size())
 
 
 class Checkpoint(Protocol):
     """Named tensors; a tensor is only read when it is asked for."""
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says of itself beside its tensors."""
+        ...
+
     def names(self) -> Iterable[str]:
         """Return the names of the tensors."""
+        ...
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what is known of a tensor, without reading it."""
         ...
 
     def tensor(self, name: str) -> torch.Tensor:
@@ -36,10 +61,15 @@ class StateDict:
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
         self._tensors = tensors
+        self.metadata: Mapping[str, str] = {}
 
     def names(self) -> Iterable[str]:
         """Return the names of the tensors."""
         return self._tensors.keys()
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what a tensor is."""
+        return TensorInfo.of(self._tensors[name])
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a copy of a tensor."""
@@ -52,9 +82,14 @@ class _Shards:
     def __init__(self, files: Mapping[str, Checkpoint], weight_map: Mapping[str, str]) -> None:
         self._files = files
         self._weight_map = weight_map
+        #: As in the first shard: every shard says the same.
+        self.metadata = next(iter(files.values())).metadata
 
     def names(self) -> Iterable[str]:
         return self._weight_map.keys()
+
+    def info(self, name: str) -> TensorInfo:
+        return self._files[self._weight_map[name]].info(name)
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._files[self._weight_map[name]].tensor(name)

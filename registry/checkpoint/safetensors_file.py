@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
+from registry.checkpoint.reader import TensorInfo
 from registry.errors import CheckpointError
 
 __all__ = ["SafetensorsFile"]
+
+#: The format's names of dtypes (https://github.com/huggingface/safetensors, "Format"), and torch's with their bytes.
+_DTYPES = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U64": ("uint64", 8),
+    "U32": ("uint32", 4),
+    "U16": ("uint16", 2),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+    "C64": ("complex64", 8),
+}
 
 
 class SafetensorsFile:
@@ -33,9 +54,21 @@ class SafetensorsFile:
                 path=str(path),
             ) from error
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The header's own metadata."""
+        return self._file.metadata() or {}
+
     def names(self) -> Iterable[str]:
         """Return the names of the tensors."""
         return list(self._file.keys())
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what the header says of a tensor."""
+        part = self._file.get_slice(name)
+        shape = tuple(part.get_shape())
+        dtype, width = _DTYPES.get(part.get_dtype(), (part.get_dtype(), 0))
+        return TensorInfo(dtype, shape, math.prod(shape) * width)
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor over the mapped file."""

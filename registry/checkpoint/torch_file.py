@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
 import torch
 
 from registry.checkpoint.pickle_scan import SAFE_GLOBALS, pickle_globals
+from registry.checkpoint.reader import TensorInfo
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
 __all__ = ["TorchFile", "scan_torch_file"]
@@ -58,10 +59,15 @@ class TorchFile:
                     path=str(path),
                 )
         self._tensors: dict[str, torch.Tensor] = loaded
+        self.metadata: Mapping[str, str] = {}
 
     def names(self) -> Iterable[str]:
         """Return the names of the tensors."""
         return self._tensors.keys()
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what a tensor is."""
+        return TensorInfo.of(self._tensors[name])
 
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor."""
