@@ -87,10 +87,9 @@ class Store:
             observers: who is told what happens to each file.
         """
         self.cache = cache
-        #: Whether the network is off.
-        self.offline = offline
-        #: Whether it is off for the whole operation, so that nobody can be asked later.
+        #: Whether the network is off for the whole operation, so that nobody can be asked later.
         self._unplugged = offline
+        self._local = threading.local()
         self._refresh = refresh
         self._transports = Transports(hosts or {}, proxies or {})
         self._adoption = Adoption(cache)
@@ -171,14 +170,20 @@ class Store:
         """End the downloads of other threads at their next piece; what has arrived is kept."""
         self._stopped.set()
 
+    @property
+    def offline(self) -> bool:
+        """Whether the network is off, for the thread that asks."""
+        return self._unplugged or getattr(self._local, "only", False)
+
     @contextlib.contextmanager
     def local_only(self) -> Iterator[None]:
-        """Raise `OfflineError` for what would have to be fetched, to learn whether all is here. For one thread only."""
-        before, self.offline = self.offline, True
+        """Raise `OfflineError` in this thread for what would have to be fetched, to learn whether all is here."""
+        before = getattr(self._local, "only", False)
+        self._local.only = True
         try:
             yield
         finally:
-            self.offline = before
+            self._local.only = before
 
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""

@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,27 @@ def test_a_hit_opens_no_socket_takes_no_lock_and_writes_nothing(
         assert fetch(cache, server.url, NAME, pins, offline=offline) == first
         assert get(cache, server.url, "absent.json", offline=offline) is None
     assert listing(cache) == before
+
+
+def test_a_thread_that_looks_at_what_is_here_does_not_take_the_network_from_another(cache: Path) -> None:
+    looking, fetched = threading.Event(), threading.Event()
+
+    def look(store: Store) -> None:
+        with store.local_only():
+            looking.set()
+            fetched.wait(30)
+
+    with file_server({f"/{NAME}": BODY}) as server, Store(Cache((cache,)), offline=False) as store:
+        thread = threading.Thread(target=look, args=(store,))
+        thread.start()
+        try:
+            assert looking.wait(30)
+            assert store.get(Place((server.url,)), NAME) is not None
+        finally:
+            fetched.set()
+            thread.join()
+        with store.local_only(), pytest.raises(OfflineError):
+            store.get(Place((server.url,)), "other.json")
 
 
 def test_a_warm_model_opens_no_socket_takes_no_lock_and_writes_nothing(
