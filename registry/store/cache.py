@@ -243,8 +243,14 @@ class Cache:
         listing = "\n".join(f"{digest} {name}" for name, (_, digest) in sorted(files.items()))
         key = hashlib.sha256(listing.encode()).hexdigest()[:16]
         folder = self.root / "folders" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
+        manifest = folder.with_name(f"{folder.name}.json")
+        held = {name: digest for name, (_, digest) in files.items()}
+        said = {"version": VERSION, "model": label, "files": held}
         missing = [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
         if not missing:
+            if not manifest.exists():  # whoever built it was killed before
+                with contextlib.suppress(CacheError):
+                    self.write_json(manifest, said)
             return folder
         stage = folder.with_name(f".{folder.name}.{owner_token()}")
         try:
@@ -265,8 +271,7 @@ class Cache:
             shutil.rmtree(stage, ignore_errors=True)
         if not all((folder / name).exists() for name in files):  # it was pruned while it was completed
             return self.folder(label, files)
-        held = {name: digest for name, (_, digest) in files.items()}
-        self.write_json(folder.with_name(f"{folder.name}.json"), {"version": VERSION, "model": label, "files": held})
+        self.write_json(manifest, said)
         return folder
 
     # -- small files -----------------------------------------------------------------------------------------------

@@ -399,6 +399,25 @@ def test_a_changed_folder_is_repaired(
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.json"}
 
 
+def test_a_folder_whose_builder_was_killed_before_the_manifest_gets_one_at_its_next_use(
+    cache: Path, files: dict[str, tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it would neither be verified nor removed with its model."""
+    folder = Cache((cache,)).folder("model", files)
+    manifest = folder.with_name(f"{folder.name}.json")
+    written = manifest.read_text()
+    manifest.unlink()
+    assert Cache((cache,)).folder("model", files) == folder
+    assert manifest.read_text() == written
+    manifest.unlink()
+
+    def refuse(path: Path, content: str) -> NoReturn:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(registry.store.cache, "write_atomically", refuse)
+    assert Cache((cache,)).folder("model", files) == folder
+
+
 def test_many_processes_build_one_folder(cache: Path, files: dict[str, tuple[Path, str]]) -> None:
     barrier = SPAWN.Barrier(4)
     receiver, sender = SPAWN.Pipe(duplex=False)
