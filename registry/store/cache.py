@@ -242,34 +242,38 @@ class Cache:
         """Return a folder that holds `files`, each a blob and its digest, under their conventional names."""
         listing = "\n".join(f"{digest} {name}" for name, (_, digest) in sorted(files.items()))
         key = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        folder = self.root / "folders" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
-        manifest = folder.with_name(f"{folder.name}.json")
-        held = {name: digest for name, (_, digest) in files.items()}
+        name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
+        folder, *others = (root / "folders" / name for root in self.folders)
+        manifest = folder.with_name(f"{name}.json")
+        held = {file: digest for file, (_, digest) in files.items()}
         said = {"version": VERSION, "model": label, "files": held}
-        missing = [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
+        missing = _missing(folder, files)
         if not missing:
             if not manifest.exists():  # whoever built it was killed before
                 with contextlib.suppress(CacheError):
                     self.write_json(manifest, said)
             return folder
-        stage = folder.with_name(f".{folder.name}.{owner_token()}")
+        for other in others:
+            if not _missing(other, files):
+                return other
+        stage = folder.with_name(f".{name}.{owner_token()}")
         try:
-            for name in missing:
-                target = stage / name
+            for file in missing:
+                target = stage / file
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(files[name][0], target)
+                _link_or_copy(files[file][0], target)
             try:
                 stage.rename(folder)
             except OSError:  # it is there, from another process or from before: put in what is missing
-                for name in missing:
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (stage / name).replace(folder / name)
+                for file in missing:
+                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                    (stage / file).replace(folder / file)
             sync_folder(folder.parent)
         except OSError as error:
             raise cache_error(folder, error) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
-        if not all((folder / name).exists() for name in files):  # it was pruned while it was completed
+        if not all((folder / file).exists() for file in files):  # it was pruned while it was completed
             return self.folder(label, files)
         self.write_json(manifest, said)
         return folder
@@ -317,6 +321,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and data.get("version") == VERSION else None
+
+
+def _missing(folder: Path, files: Mapping[str, tuple[Path, str]]) -> list[str]:
+    """Return the names of those files that the folder does not hold as they are."""
+    return [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
 
 
 def _same(path: Path, blob: Path) -> bool:

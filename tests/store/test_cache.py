@@ -399,6 +399,21 @@ def test_a_changed_folder_is_repaired(
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.json"}
 
 
+def test_a_folder_of_a_tier_is_used_as_long_as_it_is_right(
+    cache: Path, files: dict[str, tuple[Path, str]], tmp_path: Path
+) -> None:
+    """On another disk nothing can be linked, so that a second one would be a copy; and the first cache may be read-only."""
+    theirs = Cache((cache,)).folder("model", files)
+    theirs.with_name(f"{theirs.name}.json").unlink()
+    before = listing(cache)
+    both = Cache((tmp_path / "mine", cache))
+    assert both.folder("model", files) == theirs
+    assert listing(cache) == before and not both.root.exists()
+    (theirs / "config.json").write_text("edited")
+    mine = both.folder("model", files)
+    assert mine.parent == both.root / "folders" and (mine / "config.json").read_text() == "{}"
+
+
 def test_a_folder_whose_builder_was_killed_before_the_manifest_gets_one_at_its_next_use(
     cache: Path, files: dict[str, tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
