@@ -23,7 +23,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,8 @@ class Cache:
                 if file_sha256(stage) != digest:
                     raise OSError(f"{found} changed while it was copied") from None
                 return self.publish(stage, digest, about)
+            with contextlib.suppress(OSError), stage.open("rb") as file:  # not every program does
+                os.fsync(file.fileno())
             stage.replace(path)
             sync_folder(path.parent)
         except OSError as error:
@@ -262,12 +264,14 @@ class Cache:
                 target = stage / file
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(files[file][0], target)
+            _sync_folders(stage, missing)
             try:
                 stage.rename(folder)
             except OSError:  # it is there, from another process or from before: put in what is missing
                 for file in missing:
                     (folder / file).parent.mkdir(parents=True, exist_ok=True)
                     (stage / file).replace(folder / file)
+                _sync_folders(folder, missing)
             sync_folder(folder.parent)
         except OSError as error:
             raise cache_error(folder, error) from error
@@ -349,6 +353,14 @@ def _link_or_copy(blob: Path, target: Path) -> None:
     shutil.copyfile(blob, target)
     stat = blob.stat()
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folders(folder: Path, names: Iterable[str]) -> None:
+    """Make the names of files below a folder survive a power cut."""
+    for parent in {parent for name in names for parent in (folder / name).parents if parent.is_relative_to(folder)}:
+        sync_folder(parent)
 
 
 def cache_error(path: Path, error: OSError) -> CacheError:

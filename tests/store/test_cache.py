@@ -342,6 +342,34 @@ def test_small_files_are_copies_and_large_ones_links(cache: Path, files: dict[st
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
 
 
+def test_what_gets_a_name_is_on_the_disk_before(
+    cache: Path, files: dict[str, tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may take what was not synced, and leave its size and time, by which it would be taken for right."""
+    synced: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add((os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = Cache((cache,)).folder("model", files)
+    (theirs := tmp_path / "theirs").write_bytes(OTHER)
+    adopted = Cache((cache,)).adopt(theirs, sha256(OTHER), About(), theirs.stat())
+    assert adopted.samefile(theirs)
+    named = (
+        folder / "config.json",
+        folder / "onnx/model.onnx",
+        folder / "onnx",
+        folder,
+        folder.parent,
+        adopted,
+        adopted.parent,
+    )
+    assert [path for path in named if (path.stat().st_dev, path.stat().st_ino) not in synced] == []
+
+
 def test_without_hard_links_large_files_are_copies(
     cache: Path, files: dict[str, tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
