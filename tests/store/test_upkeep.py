@@ -608,6 +608,16 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(cache: Path) -> None:
     assert done.left == 0 and leftovers(cache) == []
 
 
+def test_a_prune_that_was_killed_leaves_nothing_that_the_next_one_does_not_remove(cache: Path) -> None:
+    """To learn the file system's time a prune makes a file in the cache's own folder."""
+    (cache / f".now.{nobodys_token()}.tmp").parent.mkdir()
+    (cache / f".now.{nobodys_token()}.tmp").touch()
+    (cache / f".now.{owner_token()}.tmp").touch()
+    (cache / ".notes.tmp").touch()
+    assert kinds(prune(Cache((cache,)))) == ["temporary"]
+    assert len(leftovers(cache)) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_said_to_be(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(cache, BODY)
     before = listing(cache)
