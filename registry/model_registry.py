@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +34,7 @@ from registry.errors import (
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
+from registry.families.locks import ForkSafeLock
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
@@ -111,7 +111,7 @@ class ModelRegistry:
         self._observers = tuple(observers)
         self._hooks = PluginHooks()
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._catalog: tuple[object, Catalog] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -717,7 +717,7 @@ def _refuse_reserved(overrides: dict[str, Any]) -> None:
 
 # -- the default registry ------------------------------------------------------------------------------------------------
 
-_default_lock = threading.Lock()
+_default_lock = ForkSafeLock()
 _default: ModelRegistry | None = None
 
 
