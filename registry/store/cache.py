@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.errors import CacheError
-from registry.store.files import sync_folder, write_atomically
+from registry.store.files import make_folder, share, sync_folder, write_atomically
 from registry.store.owner import owner_token
 from registry.store.source import redact
 
@@ -131,8 +131,9 @@ class Cache:
         """Give a complete, synced, verified private file its name. The last step of every download."""
         path = self.blob(digest)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, self.root)
             partial.chmod(partial.stat().st_mode & 0o444)  # the umask decided who may read when it was created
+            share(partial, self.root)
             stat = partial.stat()
             partial.replace(path)
             sync_folder(path.parent)
@@ -156,7 +157,7 @@ class Cache:
         path = self.blob(digest)
         stage = path.with_name(f"{digest}.{owner_token()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, self.root)
             try:
                 os.link(found.resolve(), stage)
             except OSError:  # another device, or a file system without hard links
@@ -194,7 +195,7 @@ class Cache:
             OSError: when it cannot be moved.
         """
         place = self.root / "quarantine" / digest
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent, self.root)
         path.replace(place)
         with contextlib.suppress(OSError):
             stamp_path(path).unlink()
@@ -262,14 +263,16 @@ class Cache:
         try:
             for file in missing:
                 target = stage / file
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(files[file][0], target)
+                make_folder(target.parent, self.root)
+                if not _linked(files[file][0], target):
+                    _copy(files[file][0], target)
+                    share(target, self.root)
             _sync_folders(stage, missing)
             try:
                 stage.rename(folder)
             except OSError:  # it is there, from another process or from before: put in what is missing
                 for file in missing:
-                    (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                    make_folder((folder / file).parent, self.root)
                     (stage / file).replace(folder / file)
                 _sync_folders(folder, missing)
             sync_folder(folder.parent)
@@ -287,8 +290,8 @@ class Cache:
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
         """Write a small record atomically."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(data))
+            make_folder(path.parent, self.root)
+            write_atomically(path, json.dumps(data), self.root)
         except OSError as error:
             raise cache_error(path, error) from error
 
@@ -343,13 +346,18 @@ def _same(path: Path, blob: Path) -> bool:
     )
 
 
-def _link_or_copy(blob: Path, target: Path) -> None:
-    if blob.stat().st_size >= _LINK_FROM:
-        try:
-            os.link(blob, target)
-            return
-        except OSError:  # another device, or a file system without hard links
-            pass
+def _linked(blob: Path, target: Path) -> bool:
+    """Make a hard link where that pays; return whether it was made."""
+    if blob.stat().st_size < _LINK_FROM:
+        return False
+    try:
+        os.link(blob, target)
+    except OSError:  # another device, or a file system without hard links
+        return False
+    return True
+
+
+def _copy(blob: Path, target: Path) -> None:
     shutil.copyfile(blob, target)
     stat = blob.stat()
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy

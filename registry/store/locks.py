@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry.errors import CacheError, ConfigError, LockTimeout
+from registry.store.files import make_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def file_lock(path: Path, stopped: threading.Event | None = None) -> Iterator[No
     limit = _timeout()
     lock = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, path.parent.parent)
         # A lock by existence, which filelock offers where flock is missing, would outlive a killed process. The mode lets
         # every user of a shared cache open it; it holds nothing.
         lock = FileLock(path, mode=0o666, fallback_to_soft=False)

@@ -454,7 +454,7 @@ def test_a_folder_whose_builder_was_killed_before_the_manifest_gets_one_at_its_n
     assert manifest.read_text() == written
     manifest.unlink()
 
-    def refuse(path: Path, content: str) -> NoReturn:
+    def refuse(*args: object) -> NoReturn:
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(registry.store.cache, "write_atomically", refuse)
