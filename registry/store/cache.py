@@ -111,21 +111,36 @@ class Cache:
                 return path
             own = root == self.root
             try:
-                intact = file_sha256(path) == digest
+                intact = (file_sha256(path) if own else self._tier_sha256(path, stat)) == digest
             except OSError:
                 continue
             if intact:
-                if own:  # a tier is only read, even where it could be written: its next hit hashes again
+                if own:
                     with contextlib.suppress(CacheError):
                         self._write_stamp(path, stat, _about(stamp))
                 return path
-            logger.warning("the cached file %s is damaged and is not used", path)
             if own:
+                logger.warning("the cached file %s is damaged and is not used", path)
                 with contextlib.suppress(OSError):
                     if path.stat().st_ino != stat.st_ino:  # another process has brought it anew meanwhile
                         return self.lookup(digest)
                     self.quarantine(path, digest)
         return None
+
+    def _tier_sha256(self, path: Path, stat: os.stat_result) -> str:
+        """Return the hash of a blob that a tier has no stamp for.
+
+        A tier is only read, even where it could be written, so what is found is noted in the cache's own folder.
+        """
+        url = path.absolute().as_uri()
+        ref = self.read_ref(url)
+        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            ref = Ref(url, file_sha256(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
+            if ref.sha256 != path.name:
+                logger.warning("the cached file %s is damaged and is not used", path)
+            with contextlib.suppress(CacheError):
+                self.write_ref(ref)
+        return ref.sha256
 
     def publish(self, partial: Path, digest: str, about: About) -> Path:
         """Give a complete, synced, verified private file its name. The last step of every download."""

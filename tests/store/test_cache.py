@@ -303,6 +303,27 @@ def test_a_tier_is_never_written(cache: Path, tier: Path) -> None:
     assert both.read_ref(URL) == Ref(URL, sha256(OTHER))
 
 
+@pytest.mark.parametrize("body", [BODY, OTHER], ids=["intact", "damaged"])
+def test_a_blob_of_a_tier_whose_times_are_lost_is_hashed_once(
+    body: bytes, cache: Path, tier: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An image keeps times to the second at best; what was found is noted in front of it, because it is only read."""
+    blob = Cache((tier,)).blob(DIGEST)
+    blob.chmod(0o644)
+    blob.write_bytes(body)
+    os.utime(blob, (1, 1))
+    before = listing(tier)
+    expected = blob if body == BODY else None
+    assert Cache((cache, tier)).lookup(DIGEST) == expected
+    no_hashing(monkeypatch)
+    assert Cache((cache, tier)).lookup(DIGEST) == expected
+    assert listing(tier) == before
+    assert caplog.text.count("damaged") == (body != BODY)
+    os.utime(blob, (2, 2))
+    with pytest.raises(pytest.fail.Exception, match="was hashed"):
+        Cache((cache, tier)).lookup(DIGEST)
+
+
 def test_a_damaged_blob_of_a_tier_is_passed_over_and_left(cache: Path, tier: Path) -> None:
     damaged = Cache((tier,)).blob(DIGEST)
     damaged.chmod(0o644)
