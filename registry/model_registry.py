@@ -299,8 +299,8 @@ class ModelRegistry:
         """
         from registry.store.upkeep import remove
 
-        label, digests = self._held(name, cache_dir)
-        return remove(self._cache(cache_dir), [label], digests)
+        label, digests, urls = self._held(name, cache_dir)
+        return remove(self._cache(cache_dir), [label], digests, urls)
 
     def prune(
         self,
@@ -325,8 +325,9 @@ class ModelRegistry:
 
         return prune(self._cache(cache_dir), max_size, older_than, dry_run=dry_run)
 
-    def _held(self, name: str, cache_dir: PathLike | None) -> tuple[str, set[str]]:
-        """Return what the cache calls a model, and the digests of what it may hold of it; only records are read."""
+    def _held(self, name: str, cache_dir: PathLike | None) -> tuple[str, set[str], set[str]]:
+        """Return what the cache calls a model, digests of what it may hold of it, and URLs; only records are read."""
+        from registry.pretrained.tokenizer import TOKENIZER_FILES
         from registry.store.inventory import take_inventory
 
         labels = take_inventory(self._cache(cache_dir)).labels()
@@ -334,16 +335,18 @@ class ModelRegistry:
             target = self._locate(name)
         except UnknownModel:
             if name in labels:
-                return name, labels[name]
+                return name, labels[name], set()
             raise
         described = None
         with contextlib.suppress(RegistryError):  # the files of a family that is not there any more can be removed, too
             described = self._family_of(target, None)
         listed = (described.files if described else DEFAULT_FILES).values()
-        files = {*target.place.pins, *(file for names in listed for file in names), *filter(None, [target.archive])}
+        files = {*target.place.pins, *(file for names in listed for file in names), *TOKENIZER_FILES}
+        files.update(filter(None, [target.archive]))
         with self._store(cache_dir, True, False) as store:
             known = {store.known_sha256(target.place, file) for file in files}
-        return target.label, labels.get(target.label, set()) | {digest for digest in known if digest}
+            urls = store.addresses(target.place, files)
+        return target.label, labels.get(target.label, set()) | {digest for digest in known if digest}, urls
 
     def _fetched_anew(self, model: str, file: str | None, cache_dir: PathLike | None) -> bool:
         """Fetch a file of a model, or None for its folder; return whether it is here now."""

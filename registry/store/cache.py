@@ -249,10 +249,14 @@ class Cache:
                 return ref
         return None
 
+    def ref_path(self, url: str) -> Path:
+        """Return where the record of a URL is or will be written."""
+        return self.root / _ref_name(url)
+
     def write_ref(self, ref: Ref) -> None:
         """Record what a URL is."""
         # The URL may hold a secret; the name of the record, its hash, tells it from others.
-        self.write_json(self.root / _ref_name(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
+        self.write_json(self.ref_path(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
 
     # -- folders ---------------------------------------------------------------------------------------------------
 

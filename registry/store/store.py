@@ -200,6 +200,11 @@ class Store:
         """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
         return self._known.known_sha256(place, name)
 
+    def addresses(self, place: Place, names: Iterable[str]) -> set[str]:
+        """Return the sources of a place and the URLs of its files: all of which something may be recorded."""
+        urls = {url for name in names for url in self._known.urls(place, name, place.pins.get(name, FilePin()))}
+        return urls.union(self._known.sources(place, FilePin()))
+
     def sha256_of(self, file: StoredFile) -> str:
         """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
         return file.sha256 or self._known.hashed(file.path).sha256

@@ -35,7 +35,7 @@ class Pruned:
     left: int
 
 
-def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] = ()) -> Pruned:
+def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] = (), urls: Collection[str] = ()) -> Pruned:
     """Remove models: their blobs, folders, and what is known of their URLs.
 
     Blobs that another model holds as well stay: those in its folders, and those that were brought for it, unless all that
@@ -45,6 +45,7 @@ def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] 
         cache: whose first folder is changed.
         labels: what people call the models: names, or URLs without their secrets.
         digests: further blobs.
+        urls: of which it is forgotten, too, that there is no file, or what their revision was.
     """
     inventory, removal = take_inventory(cache), Removal()
     known = inventory.labels()
@@ -61,8 +62,9 @@ def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] 
             removal.blob(blob)
         elif (stamp := inventory.stamps.get(digest)) is not None:
             removal.file("record", stamp)
+    named = {cache.ref_path(url) for url in urls}
     for path, said in inventory.refs():
-        if said is not None and said.get("sha256") in wanted - kept:
+        if said is not None and (said.get("sha256") in wanted - kept or (path in named and not said.get("sha256"))):
             removal.file("record", path)
     return _report(cache, removal)
 

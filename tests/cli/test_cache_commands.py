@@ -19,7 +19,7 @@ from registry.cli.cache_commands import duration, size
 from registry.cli.layout import size_text
 from registry.store.cache import Cache
 from tests.cli.conftest import Run
-from tests.servers import Server, file_server
+from tests.servers import HubFiles, Server, file_server, hub_server
 from tests.store import workers
 from tests.store.helpers import leftovers, listing, sha256
 from tests.store.test_upkeep import aged, overwrite
@@ -202,6 +202,25 @@ def test_rm_removes_a_model_by_any_of_its_names_and_keeps_what_others_share(run:
     removed = json.loads(run("cache", "rm", "near", "--json").out)["near"]
     assert {item["kind"] for item in removed["removed"]} == {"blob", "folder", "record"}
     assert not list((cache / "folders").iterdir())
+
+
+def test_rm_forgets_which_files_were_not_there_and_what_a_revision_was(
+    run: Run, cache: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is fetched after it was removed is what it is today."""
+    later = {"tokenizer_config.json", "special_tokens_map.json"}
+    files = {file.name: file.read_bytes() for file in tiny_bert.iterdir()}
+    hub = HubFiles({"acme/bert": {name: body for name, body in files.items() if name not in later}})
+    with hub_server(hub) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        Path("models.yaml").write_text("registry: 1\nmodels: {m: {family: bert, source: 'hf://acme/bert'}}\n")
+        assert not later & {path.name for path in registry.fetch("m").iterdir()}
+        hub.files["acme/bert"] = files
+        hub.commits = {"main": "b" * 40}
+        assert not later & {path.name for path in registry.fetch("m").iterdir()}
+        assert run("cache", "rm", "m").code == 0
+        assert leftovers(cache) == []
+        assert later <= {path.name for path in registry.fetch("m").iterdir()}
 
 
 @pytest.mark.usefixtures("server")
