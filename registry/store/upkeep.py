@@ -33,6 +33,8 @@ class Pruned:
     freed: int
     #: Bytes that the cache still holds; hard links count once.
     left: int
+    #: What could not be removed.
+    failed: tuple[Path, ...] = ()
 
 
 def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] = (), urls: Collection[str] = ()) -> Pruned:
@@ -108,7 +110,7 @@ def prune(cache: Cache, max_size: int | None = None, older_than: float | None = 
 def _report(cache: Cache, removal: Removal) -> Pruned:
     sizes = take_inventory(cache).sizes()
     left = sum(size for size, _ in sizes.values()) - (removal.of(sizes) if removal.dry_run else 0)
-    return Pruned(tuple(removal.removed), removal.freed, left)
+    return Pruned(tuple(removal.removed), removal.freed, left, tuple(removal.failed))
 
 
 def _remove_useless(inventory: Inventory, removal: Removal, now: int) -> None:

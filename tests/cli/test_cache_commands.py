@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -221,6 +222,38 @@ def test_rm_forgets_which_files_were_not_there_and_what_a_revision_was(
         assert run("cache", "rm", "m").code == 0
         assert leftovers(cache) == []
         assert later <= {path.name for path in registry.fetch("m").iterdir()}
+
+
+@pytest.mark.usefixtures("server")
+def test_rm_of_a_name_that_nobody_knows_removes_the_others_and_ends_with_1(run: Run) -> None:
+    run("fetch", "far", "near")
+    done = run("cache", "rm", "far", "nearr", "near", "--json")
+    assert done.code == 1 and "did you mean 'near'" in done.err
+    assert [facts["freed"] > 0 for facts in json.loads(done.out).values()] == [True, True]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("command", [["rm", "far"], ["prune", "--max-size", "0"]], ids=lambda command: command[0])
+def test_what_cannot_be_removed_ends_with_1(
+    command: list[str], run: Run, cache: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fetch", "far")
+    stuck = blob(cache, tiny_bert, "vocab.txt")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    done = run("cache", *command, "--json")
+    facts = json.loads(done.out)
+    assert done.code == 1
+    assert (facts.get("far") or facts)["failed"] == [str(stuck)]
+    assert run("cache", *command).code == 1
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert run("cache", *command).code == 0
 
 
 @pytest.mark.usefixtures("server")
