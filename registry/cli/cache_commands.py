@@ -214,4 +214,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().date().isoformat()
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().date().isoformat()
+    except (ValueError, OverflowError, OSError):  # of a clock that is far off
+        return "at no known time"
