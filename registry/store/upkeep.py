@@ -7,10 +7,12 @@ open or mapped, or finds that they are gone and fetches them anew.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.errors import CacheError
 from registry.store.cache import Cache, cache_error
 from registry.store.inventory import Blob, Folder, Inventory, Private, take_inventory
 from registry.store.owner import OwnerState, owner_token
@@ -89,14 +91,19 @@ def prune(cache: Cache, max_size: int | None = None, older_than: float | None = 
         cache: whose first folder is changed.
         max_size: bytes that may stay; the least recently used goes first.
         older_than: seconds; what was not used for longer goes.
-        dry_run: only report; nothing is written.
+        dry_run: only report, also on a cache that cannot be written; nothing is removed.
 
     Raises:
         CacheError: when the cache cannot be written.
     """
     if not cache.root.is_dir():
         return Pruned((), 0, 0)
-    now = _file_system_time(cache.root)
+    try:
+        now = _file_system_time(cache.root)
+    except CacheError:
+        if not dry_run:
+            raise
+        now = time.time_ns()
     inventory, removal = take_inventory(cache), Removal(dry_run)
     _remove_useless(inventory, removal, now)
     evicted = _evict(inventory, removal, now, max_size, None if older_than is None else int(older_than * _SECOND))

@@ -631,6 +631,16 @@ def test_a_cache_that_cannot_be_written_is_said_to_be(cache: Path, monkeypatch: 
     assert listing(cache) == before
 
 
+def test_a_dry_run_needs_nothing_but_to_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged(put(cache, BODY), 9)
+
+    def refuse(path: Path) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert kinds(prune(Cache((cache,)), older_than=8 * DAY, dry_run=True)) == ["blob"]
+
+
 def test_what_cannot_be_removed_is_warned_of_and_the_rest_goes(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
