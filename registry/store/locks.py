@@ -86,12 +86,16 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Ev
 
     start = time.monotonic()
     say_at = _SAY_AFTER
+    suspected = str(path.parent) in _warned
     while True:
         waited = time.monotonic() - start
         try:
-            lock.acquire(timeout=max(0.0, min(_LOOK_UP_EVERY, limit - waited)))
+            lock.acquire(timeout=0.0 if suspected else max(0.0, min(_LOOK_UP_EVERY, limit - waited)))
             return
         except Timeout:
+            if suspected:
+                _refuse_refusal(path)
+                suspected = False
             waited = time.monotonic() - start
             if stopped.is_set():
                 raise LockTimeout(
@@ -117,7 +121,7 @@ def _refuse_refusal(path: Path) -> None:
     Raises:
         OSError: EACCES.
     """
-    with contextlib.suppress(ImportError), path.open("rb") as file:
+    with contextlib.suppress(ImportError, FileNotFoundError), path.open("rb") as file:
         import fcntl
 
         try:
