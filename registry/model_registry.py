@@ -105,7 +105,7 @@ class ModelRegistry:
         for path in self._catalogs:
             if not path.exists():
                 raise CatalogError("the catalog is expected to exist, but does not", file=str(path))
-        self._cache_dir = None if cache_dir is None else user_path(cache_dir).absolute()
+        self._cache_dir = user_path(cache_dir).absolute() if cache_dir else None
         #: The families of this environment.
         self.families = PluginHost() if plugins is None else plugins
         self._observers = tuple(observers)
@@ -588,7 +588,7 @@ class ModelRegistry:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _cache(self, cache_dir: PathLike | None) -> Cache:
-        return Cache(cache_folders(self._cache_dir if cache_dir is None else cache_dir))
+        return Cache(cache_folders(cache_dir or self._cache_dir))
 
     def _store(
         self, cache_dir: PathLike | None, offline: bool | None, refresh: bool, proxies: Mapping[str, str] | None = None
