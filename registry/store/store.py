@@ -267,6 +267,11 @@ class Store:
             return self._reused(place, self._known.in_place(transport.describe(url), name, pin))
         if found := self._known.by_ref(url, name, pin):
             return self._reused(place, found)
+        unpinned = pin.sha256 is None and not self._refresh
+        if unpinned and (absent := self._adoption.absent(url, offline=self._unplugged)) is not None:
+            with self._lock:
+                self._absent[absent] = source
+            raise FileMissing(f"{redact(url)} was not there when the hub's library asked for it", url=redact(url), status=404)
         if self.offline:
             raise OfflineError(
                 f"file {name!r} is expected to be in the cache, because the network is off, but is not; "
