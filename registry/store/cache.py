@@ -290,10 +290,11 @@ class Cache:
             try:
                 stage.rename(folder)
             except OSError:  # it is there, from another process or from before: put in what is missing
-                for file in missing:
-                    make_folder((folder / file).parent, self.root)
-                    (stage / file).replace(folder / file)
-                _sync_folders(folder, missing)
+                with contextlib.suppress(FileNotFoundError):  # it is pruned at this moment, which is seen below
+                    for file in missing:
+                        make_folder((folder / file).parent, self.root)
+                        (stage / file).replace(folder / file)
+                    _sync_folders(folder, missing)
             sync_folder(folder.parent)
         except OSError as error:
             raise cache_error(folder, error) from error

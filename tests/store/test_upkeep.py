@@ -28,6 +28,7 @@ from registry.store.contents import contents
 from registry.store.locks import file_lock
 from registry.store.owner import OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.partial import Partial
+from registry.store.removal import remove_folder
 from registry.store.upkeep import prune, remove
 from tests.servers import file_server
 from tests.store import workers
@@ -718,6 +719,29 @@ def test_a_folder_that_is_pruned_while_it_is_completed_is_whole(cache: Path, mon
             (folder / "config.json").unlink()
 
     monkeypatch.setattr(registry.store.cache, "sync_folder", then_another_removes_it)
+    assert build(cache, "bert", files) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("moment", ["before a file comes into it", "before it is synced"])
+def test_a_folder_that_goes_while_it_is_completed_is_built_anew(
+    moment: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": OTHER, "vocab.txt": BODY}
+    folder = build(cache, "bert", files)
+    (folder / "vocab.txt").unlink()
+    name = "make_folder" if moment == "before a file comes into it" else "_sync_folders"
+    original = getattr(registry.store.cache, name)
+
+    def prune_then(path: Path, *args: object) -> None:
+        if path == folder and folder.exists():
+            monkeypatch.setattr(registry.store.cache, name, original)
+            remove_folder(folder, folder.with_name(f"{folder.name}.json"))
+            if name == "make_folder":
+                return
+        original(path, *args)
+
+    monkeypatch.setattr(registry.store.cache, name, prune_then)
     assert build(cache, "bert", files) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
