@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +34,7 @@ from registry.errors import (
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
+from registry.families.locks import ForkSafeLock
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
@@ -105,13 +105,13 @@ class ModelRegistry:
         for path in self._catalogs:
             if not path.exists():
                 raise CatalogError("the catalog is expected to exist, but does not", file=str(path))
-        self._cache_dir = None if cache_dir is None else user_path(cache_dir).absolute()
+        self._cache_dir = user_path(cache_dir).absolute() if cache_dir else None
         #: The families of this environment.
         self.families = PluginHost() if plugins is None else plugins
         self._observers = tuple(observers)
         self._hooks = PluginHooks()
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._catalog: tuple[object, Catalog] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -299,8 +299,8 @@ class ModelRegistry:
         """
         from registry.store.upkeep import remove
 
-        label, digests = self._held(name, cache_dir)
-        return remove(self._cache(cache_dir), [label], digests)
+        label, digests, urls = self._held(name, cache_dir)
+        return remove(self._cache(cache_dir), [label], digests, urls)
 
     def prune(
         self,
@@ -325,8 +325,9 @@ class ModelRegistry:
 
         return prune(self._cache(cache_dir), max_size, older_than, dry_run=dry_run)
 
-    def _held(self, name: str, cache_dir: PathLike | None) -> tuple[str, set[str]]:
-        """Return what the cache calls a model, and the digests of what it may hold of it; only records are read."""
+    def _held(self, name: str, cache_dir: PathLike | None) -> tuple[str, set[str], set[str]]:
+        """Return what the cache calls a model, digests of what it may hold of it, and URLs; only records are read."""
+        from registry.pretrained.tokenizer import TOKENIZER_FILES
         from registry.store.inventory import take_inventory
 
         labels = take_inventory(self._cache(cache_dir)).labels()
@@ -334,16 +335,18 @@ class ModelRegistry:
             target = self._locate(name)
         except UnknownModel:
             if name in labels:
-                return name, labels[name]
+                return name, labels[name], set()
             raise
         described = None
         with contextlib.suppress(RegistryError):  # the files of a family that is not there any more can be removed, too
             described = self._family_of(target, None)
         listed = (described.files if described else DEFAULT_FILES).values()
-        files = {*target.place.pins, *(file for names in listed for file in names), *filter(None, [target.archive])}
+        files = {*target.place.pins, *(file for names in listed for file in names), *TOKENIZER_FILES}
+        files.update(filter(None, [target.archive]))
         with self._store(cache_dir, True, False) as store:
             known = {store.known_sha256(target.place, file) for file in files}
-        return target.label, labels.get(target.label, set()) | {digest for digest in known if digest}
+            urls = store.addresses(target.place, files)
+        return target.label, labels.get(target.label, set()) | {digest for digest in known if digest}, urls
 
     def _fetched_anew(self, model: str, file: str | None, cache_dir: PathLike | None) -> bool:
         """Fetch a file of a model, or None for its folder; return whether it is here now."""
@@ -585,7 +588,7 @@ class ModelRegistry:
     # ------------------------------------------------------------------------------------------------------------------
 
     def _cache(self, cache_dir: PathLike | None) -> Cache:
-        return Cache(cache_folders(self._cache_dir if cache_dir is None else cache_dir))
+        return Cache(cache_folders(cache_dir or self._cache_dir))
 
     def _store(
         self, cache_dir: PathLike | None, offline: bool | None, refresh: bool, proxies: Mapping[str, str] | None = None
@@ -717,7 +720,7 @@ def _refuse_reserved(overrides: dict[str, Any]) -> None:
 
 # -- the default registry ------------------------------------------------------------------------------------------------
 
-_default_lock = threading.Lock()
+_default_lock = ForkSafeLock()
 _default: ModelRegistry | None = None
 
 

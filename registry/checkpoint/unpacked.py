@@ -13,6 +13,7 @@ from registry.checkpoint.reader import checkpoint_format
 from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, DownloadError
 from registry.store.cache import VERSION, Cache, cache_error, file_sha256, read_json
+from registry.store.files import make_folder, share
 from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
 from registry.store.removal import remove_folder
@@ -116,7 +117,7 @@ def _unpack(file: StoredFile, store: Store, model: str) -> Path:
         for found in _folders(store.cache, digest):  # of whoever held the lock before
             return found
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(folder.parent, store.cache.root)
         except OSError as error:
             raise cache_error(folder, error) from error
         if folder.is_dir():
@@ -130,6 +131,8 @@ def _unpack(file: StoredFile, store: Store, model: str) -> Path:
         def confirm(stage: Path) -> bool:
             if store.sha256_of(file) != digest:
                 return False
+            for path in (stage, *stage.rglob("*")):
+                share(path, store.cache.root)
             _note(store.cache, folder, stage, model)  # now, so that nobody sees the folder without
             return True
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry.cli.layout import CACHE, JSON, size_text, table
+from registry.cli.layout import CACHE, JSON, each, size_text, table
 
 if TYPE_CHECKING:
     from registry.store.contents import CacheContents
@@ -139,14 +139,17 @@ def rm_command(names: Sequence[str], cache_dir: str | None, as_json: bool) -> No
     """Remove each NAME from the cache; what other models share stays."""
     from registry.model_registry import default_registry
 
-    done = {name: default_registry().evict(name, cache_dir=cache_dir) for name in names}
+    done, all_done = each(names, lambda name: default_registry().evict(name, cache_dir=cache_dir))
     if as_json:
         click.echo(json.dumps({name: _removals(pruned) for name, pruned in done.items()}, indent=2))
-        return
-    for line in table(
-        (name, _count(len(pruned.removed), "item"), f"{size_text(pruned.freed)} freed") for name, pruned in done.items()
-    ):
-        click.echo(line)
+    else:
+        rows = (
+            (name, _count(len(pruned.removed), "item"), f"{size_text(pruned.freed)} freed") for name, pruned in done.items()
+        )
+        for line in table(rows):
+            click.echo(line)
+    if not all_done or any(pruned.failed for pruned in done.values()):
+        click.get_current_context().exit(1)
 
 
 @cache.command(
@@ -164,10 +167,12 @@ def prune(max_size: int | None, older_than: int | None, dry_run: bool, cache_dir
     pruned = default_registry().prune(max_size=max_size, older_than=older_than, dry_run=dry_run, cache_dir=cache_dir)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **_removals(pruned)}, indent=2))
-        return
-    for line in table((item.kind, item.model, size_text(item.size), str(item.path)) for item in pruned.removed):
-        click.echo(line)
-    click.echo(f"{size_text(pruned.freed)} {'would be ' if dry_run else ''}freed, {size_text(pruned.left)} left")
+    else:
+        for line in table((item.kind, item.model, size_text(item.size), str(item.path)) for item in pruned.removed):
+            click.echo(line)
+        click.echo(f"{size_text(pruned.freed)} {'would be ' if dry_run else ''}freed, {size_text(pruned.left)} left")
+    if pruned.failed:
+        click.get_current_context().exit(1)
 
 
 def _facts(folder: CacheContents, *, is_tier: bool) -> dict[str, Any]:
@@ -201,7 +206,7 @@ def _facts(folder: CacheContents, *, is_tier: bool) -> dict[str, Any]:
 
 def _removals(pruned: Pruned) -> dict[str, Any]:
     removed = [{"kind": i.kind, "model": i.model, "size": i.size, "path": str(i.path)} for i in pruned.removed]
-    return {"freed": pruned.freed, "left": pruned.left, "removed": removed}
+    return {"freed": pruned.freed, "left": pruned.left, "removed": removed, "failed": [str(path) for path in pruned.failed]}
 
 
 def _count(number: int, what: str) -> str:
@@ -209,4 +214,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _day(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().date().isoformat()
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().date().isoformat()
+    except (ValueError, OverflowError, OSError):  # of a clock that is far off
+        return "at no known time"

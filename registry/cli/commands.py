@@ -14,7 +14,7 @@ import click
 
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
-from registry.cli.layout import CACHE, JSON, table
+from registry.cli.layout import CACHE, JSON, each, table
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -148,15 +148,19 @@ def fetch(
     as_json: bool,
 ) -> None:
     """Bring the files of each NAME here, verify them, and print their folder."""
-    registry = default_registry()
-    folders = {}
+
+    def fetched(name: str) -> str:
+        folder = str(default_registry().fetch(name, cache_dir=cache_dir, offline=offline, refresh=refresh, jobs=jobs))
+        if not as_json:
+            click.echo(folder)
+        return folder
+
     with _progress_lines(quiet):
-        for name in names:
-            folders[name] = str(registry.fetch(name, cache_dir=cache_dir, offline=offline, refresh=refresh, jobs=jobs))
-            if not as_json:
-                click.echo(folders[name])
+        folders, all_done = each(names, fetched)
     if as_json:
         click.echo(json.dumps(folders, indent=2))
+    if not all_done:
+        click.get_current_context().exit(1)
 
 
 @cli.command(

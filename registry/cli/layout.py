@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import click
 
-__all__ = ["CACHE", "JSON", "size_text", "table"]
+from registry.errors import RegistryError
+
+__all__ = ["CACHE", "JSON", "each", "size_text", "table"]
+
+_Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
+
+
+def each(names: Iterable[str], work: Callable[[str], _Result]) -> tuple[dict[str, _Result], bool]:
+    """Do something for each name; an error of one is told, and the others go on. Return results, and whether all succeeded."""
+    done: dict[str, _Result] = {}
+    all_done = True
+    for name in dict.fromkeys(names):
+        try:
+            done[name] = work(name)
+        except RegistryError as error:
+            click.echo(f"error: {error}", err=True)
+            all_done = False
+    return done, all_done
 
 
 def table(rows: Iterable[Sequence[str]]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterable
 from importlib import import_module
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.errors import RegistryWarning
 from registry.families.discovery import EntryPoint, hook_entry_points
+from registry.families.locks import ForkSafeLock
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
@@ -22,7 +22,7 @@ class PluginHooks:
 
     def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = hook_entry_points) -> None:
         self._find = entry_points
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._managers: list[tuple[EntryPoint, PluginManager]] | None = None
 
     def tell(self, hook: str, **what: Any) -> None:
@@ -36,12 +36,13 @@ class PluginHooks:
     def _loaded(self) -> list[tuple[EntryPoint, PluginManager]]:
         with self._lock:
             if self._managers is None:
-                self._managers = []
+                managers = []
                 for point in self._find():
                     try:
-                        self._managers.append((point, _manager(point)))
+                        managers.append((point, _manager(point)))
                     except (Exception, SystemExit) as error:
                         _warn(point, f"is not used, because it raised {type(error).__name__}: {error}")
+                self._managers = managers
             return self._managers
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -16,6 +15,7 @@ from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind
 from registry.errors import PluginConflict, PluginError, RegistryWarning, UnknownFamily
 from registry.families.discovery import EntryPoint, family_entry_points, package_folders
 from registry.families.family import API_VERSION, Family
+from registry.families.locks import ForkSafeLock
 
 __all__ = ["PluginHost"]
 
@@ -25,7 +25,7 @@ class PluginHost:
 
     def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = family_entry_points) -> None:
         self._find = entry_points
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock()
         self._points: dict[str, list[EntryPoint]] | None = None
         self._sources: list[CatalogSource] | None = None
         self._loaded: dict[str, Family] = {}

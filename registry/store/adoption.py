@@ -13,6 +13,8 @@ What each kind of evidence proves, strongest first:
 - *a revision*, only while the network is off: `refs/<revision>` says which commit a branch was when the hub's library last
   asked. It proves nothing of what the branch is today, so it is good for this operation only: what is recorded is the
   file at that commit, and the next operation with a network asks.
+- *that there is no such file*, at a commit, or while the network is off at the commit of a revision: the hub's library
+  was told so, and left a mark. It is good for files that a model may have or not.
 - *MD5 at the old address*, only while the network is off: the old library recorded the ETag, the ETag is a plain MD5 of the
   object, and the content has it. It proves that the file is whole and is what the old address once sent; not that the hub
   has the same today (configurations differ, for one). So it is `first-use` trust, recorded for the old address and not
@@ -126,6 +128,17 @@ class Adoption:
         if offline:
             return next((found for url in there if (found := self._offline(url, pin.size, first_use))), None)
         return None
+
+    def absent(self, url: str, *, offline: bool) -> str | None:
+        """Return the URL, at a commit, of a file of the hub of which the hub's library was told that there is none."""
+        if not adoption_is_on() or (file := _hub_file(url)) is None:
+            return None
+        commit: str | None = file.revision
+        if not _COMMIT.fullmatch(file.revision):
+            commit = self._hub.commit(file.repo, file.revision) if offline else None
+        if commit is None or not self._hub.was_absent(file.repo, commit, file.path):
+            return None
+        return f"hf://{file.repo}@{commit}/{file.path}"
 
     def with_hash(
         self,

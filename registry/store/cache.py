@@ -23,13 +23,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from registry.errors import CacheError
-from registry.store.files import sync_folder, write_atomically
+from registry.store.files import make_folder, share, sync_folder, write_atomically
 from registry.store.owner import owner_token
 from registry.store.source import redact
 
@@ -111,28 +111,44 @@ class Cache:
                 return path
             own = root == self.root
             try:
-                intact = file_sha256(path) == digest
+                intact = (file_sha256(path) if own else self._tier_sha256(path, stat)) == digest
             except OSError:
                 continue
             if intact:
-                if own:  # a tier is only read, even where it could be written: its next hit hashes again
+                if own:
                     with contextlib.suppress(CacheError):
                         self._write_stamp(path, stat, _about(stamp))
                 return path
-            logger.warning("the cached file %s is damaged and is not used", path)
             if own:
+                logger.warning("the cached file %s is damaged and is not used", path)
                 with contextlib.suppress(OSError):
                     if path.stat().st_ino != stat.st_ino:  # another process has brought it anew meanwhile
                         return self.lookup(digest)
                     self.quarantine(path, digest)
         return None
 
+    def _tier_sha256(self, path: Path, stat: os.stat_result) -> str:
+        """Return the hash of a blob that a tier has no stamp for.
+
+        A tier is only read, even where it could be written, so what is found is noted in the cache's own folder.
+        """
+        url = path.absolute().as_uri()
+        ref = self.read_ref(url)
+        if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
+            ref = Ref(url, file_sha256(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
+            if ref.sha256 != path.name:
+                logger.warning("the cached file %s is damaged and is not used", path)
+            with contextlib.suppress(CacheError):
+                self.write_ref(ref)
+        return ref.sha256
+
     def publish(self, partial: Path, digest: str, about: About) -> Path:
         """Give a complete, synced, verified private file its name. The last step of every download."""
         path = self.blob(digest)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, self.root)
             partial.chmod(partial.stat().st_mode & 0o444)  # the umask decided who may read when it was created
+            share(partial, self.root)
             stat = partial.stat()
             partial.replace(path)
             sync_folder(path.parent)
@@ -156,7 +172,7 @@ class Cache:
         path = self.blob(digest)
         stage = path.with_name(f"{digest}.{owner_token()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent, self.root)
             try:
                 os.link(found.resolve(), stage)
             except OSError:  # another device, or a file system without hard links
@@ -167,6 +183,8 @@ class Cache:
                 if file_sha256(stage) != digest:
                     raise OSError(f"{found} changed while it was copied") from None
                 return self.publish(stage, digest, about)
+            with contextlib.suppress(OSError), stage.open("rb") as file:  # not every program does
+                os.fsync(file.fileno())
             stage.replace(path)
             sync_folder(path.parent)
         except OSError as error:
@@ -192,7 +210,7 @@ class Cache:
             OSError: when it cannot be moved.
         """
         place = self.root / "quarantine" / digest
-        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(place.parent, self.root)
         path.replace(place)
         with contextlib.suppress(OSError):
             stamp_path(path).unlink()
@@ -231,10 +249,14 @@ class Cache:
                 return ref
         return None
 
+    def ref_path(self, url: str) -> Path:
+        """Return where the record of a URL is or will be written."""
+        return self.root / _ref_name(url)
+
     def write_ref(self, ref: Ref) -> None:
         """Record what a URL is."""
         # The URL may hold a secret; the name of the record, its hash, tells it from others.
-        self.write_json(self.root / _ref_name(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
+        self.write_json(self.ref_path(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
 
     # -- folders ---------------------------------------------------------------------------------------------------
 
@@ -242,31 +264,45 @@ class Cache:
         """Return a folder that holds `files`, each a blob and its digest, under their conventional names."""
         listing = "\n".join(f"{digest} {name}" for name, (_, digest) in sorted(files.items()))
         key = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        folder = self.root / "folders" / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
-        missing = [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
+        name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
+        folder, *others = (root / "folders" / name for root in self.folders)
+        manifest = folder.with_name(f"{name}.json")
+        held = {file: digest for file, (_, digest) in files.items()}
+        said = {"version": VERSION, "model": label, "files": held}
+        missing = _missing(folder, files)
         if not missing:
+            if not manifest.exists():  # whoever built it was killed before
+                with contextlib.suppress(CacheError):
+                    self.write_json(manifest, said)
             return folder
-        stage = folder.with_name(f".{folder.name}.{owner_token()}")
+        for other in others:
+            if not _missing(other, files):
+                return other
+        stage = folder.with_name(f".{name}.{owner_token()}")
         try:
-            for name in missing:
-                target = stage / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(files[name][0], target)
+            for file in missing:
+                target = stage / file
+                make_folder(target.parent, self.root)
+                if not _linked(files[file][0], target):
+                    _copy(files[file][0], target)
+                    share(target, self.root)
+            _sync_folders(stage, missing)
             try:
                 stage.rename(folder)
             except OSError:  # it is there, from another process or from before: put in what is missing
-                for name in missing:
-                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                    (stage / name).replace(folder / name)
+                with contextlib.suppress(FileNotFoundError):  # it is pruned at this moment, which is seen below
+                    for file in missing:
+                        make_folder((folder / file).parent, self.root)
+                        (stage / file).replace(folder / file)
+                    _sync_folders(folder, missing)
             sync_folder(folder.parent)
         except OSError as error:
             raise cache_error(folder, error) from error
         finally:
             shutil.rmtree(stage, ignore_errors=True)
-        if not all((folder / name).exists() for name in files):  # it was pruned while it was completed
+        if not all((folder / file).exists() for file in files):  # it was pruned while it was completed
             return self.folder(label, files)
-        held = {name: digest for name, (_, digest) in files.items()}
-        self.write_json(folder.with_name(f"{folder.name}.json"), {"version": VERSION, "model": label, "files": held})
+        self.write_json(manifest, said)
         return folder
 
     # -- small files -----------------------------------------------------------------------------------------------
@@ -274,8 +310,8 @@ class Cache:
     def write_json(self, path: Path, data: Mapping[str, Any]) -> None:
         """Write a small record atomically."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(data))
+            make_folder(path.parent, self.root)
+            write_atomically(path, json.dumps(data), self.root)
         except OSError as error:
             raise cache_error(path, error) from error
 
@@ -314,6 +350,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) and data.get("version") == VERSION else None
 
 
+def _missing(folder: Path, files: Mapping[str, tuple[Path, str]]) -> list[str]:
+    """Return the names of those files that the folder does not hold as they are."""
+    return [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
+
+
 def _same(path: Path, blob: Path) -> bool:
     """Whether `path` is a link to the blob, or the untouched copy of it."""
     try:
@@ -325,16 +366,29 @@ def _same(path: Path, blob: Path) -> bool:
     )
 
 
-def _link_or_copy(blob: Path, target: Path) -> None:
-    if blob.stat().st_size >= _LINK_FROM:
-        try:
-            os.link(blob, target)
-            return
-        except OSError:  # another device, or a file system without hard links
-            pass
+def _linked(blob: Path, target: Path) -> bool:
+    """Make a hard link where that pays; return whether it was made."""
+    if blob.stat().st_size < _LINK_FROM:
+        return False
+    try:
+        os.link(blob, target)
+    except OSError:  # another device, or a file system without hard links
+        return False
+    return True
+
+
+def _copy(blob: Path, target: Path) -> None:
     shutil.copyfile(blob, target)
     stat = blob.stat()
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
+    with target.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def _sync_folders(folder: Path, names: Iterable[str]) -> None:
+    """Make the names of files below a folder survive a power cut."""
+    for parent in {parent for name in names for parent in (folder / name).parents if parent.is_relative_to(folder)}:
+        sync_folder(parent)
 
 
 def cache_error(path: Path, error: OSError) -> CacheError:

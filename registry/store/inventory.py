@@ -195,6 +195,7 @@ def take_inventory(cache: Cache) -> Inventory:
             inventory.quarantine.append(seen)
     others: list[str | Path] = [
         *(folder.path for folder in _entries(cache.root / "refs")),
+        cache.root,
         cache.root / "quarantine",
         cache.root / "locks",
     ]

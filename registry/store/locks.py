@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry.errors import CacheError, ConfigError, LockTimeout
+from registry.store.files import make_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def file_lock(path: Path, stopped: threading.Event | None = None) -> Iterator[No
     limit = _timeout()
     lock = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent, path.parent.parent)
         # A lock by existence, which filelock offers where flock is missing, would outlive a killed process. The mode lets
         # every user of a shared cache open it; it holds nothing.
         lock = FileLock(path, mode=0o666, fallback_to_soft=False)
@@ -85,12 +86,16 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Ev
 
     start = time.monotonic()
     say_at = _SAY_AFTER
+    suspected = str(path.parent) in _warned
     while True:
         waited = time.monotonic() - start
         try:
-            lock.acquire(timeout=max(0.0, min(_LOOK_UP_EVERY, limit - waited)))
+            lock.acquire(timeout=0.0 if suspected else max(0.0, min(_LOOK_UP_EVERY, limit - waited)))
             return
         except Timeout:
+            if suspected:
+                _refuse_refusal(path)
+                suspected = False
             waited = time.monotonic() - start
             if stopped.is_set():
                 raise LockTimeout(
@@ -116,7 +121,7 @@ def _refuse_refusal(path: Path) -> None:
     Raises:
         OSError: EACCES.
     """
-    with contextlib.suppress(ImportError), path.open("rb") as file:
+    with contextlib.suppress(ImportError, FileNotFoundError), path.open("rb") as file:
         import fcntl
 
         try:

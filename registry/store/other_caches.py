@@ -6,7 +6,8 @@ The archives that `pytorch_pretrained_bert` kept of BERT (`<name>.tar.gz`) are n
 their bytes, or those of the files inside, are to be.
 
 The hub's library: `models--<org>--<name>/` with `blobs/` (named by the ETag of the hub: sha256 of large files, git's blob
-sha1 of small ones), `snapshots/<commit>/<file>` (links to blobs) and `refs/<revision>` (text: a commit).
+sha1 of small ones), `snapshots/<commit>/<file>` (links to blobs), `.no_exist/<commit>/<file>` (empty: the hub has no such
+file) and `refs/<revision>` (text: a commit).
 A blob may itself be a link, into a part that repositories share, where names are of another kind.
 
 Everything here only reads. A folder is listed at most once by each object, and no folder is walked.
@@ -175,6 +176,10 @@ class HubCache:
             pointer = place / "snapshots" / commit / path
             if name := blob_name(pointer):
                 yield pointer, name
+
+    def was_absent(self, repo: str, commit: str, path: str) -> bool:
+        """Whether the hub's library asked for a repository's file at a commit, and there was none: it leaves an empty file."""
+        return any(regular(place / ".no_exist" / commit / path) for place in self._repositories(repo))
 
     def commit(self, repo: str, revision: str) -> str | None:
         """Return the commit that a revision was when the hub was last asked; the same answer for the whole operation."""

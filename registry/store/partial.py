@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from registry.store.cache import VERSION, Cache, cache_error
+from registry.store.files import make_folder
 from registry.store.owner import OWNED, OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.source import redact
 
@@ -65,7 +66,7 @@ class Partial:
         folder = cache.blob(key).parent
         path = folder / f"{key}.{owner_token()}.partial"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder, cache.root)
             for left in sorted(folder.glob(f"{key}.*.partial"), key=_size, reverse=True):
                 if owner_state(left.name) is OwnerState.ALIVE:
                     continue

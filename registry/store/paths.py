@@ -18,7 +18,7 @@ def cache_folders(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path
     The environment is read at each call. The first that is set decides: `cache_dir`, `REGISTRY_CACHE` (a path list),
     `PYTORCH_PRETRAINED_BERT_CACHE`, `TORCH_HOME`, `XDG_CACHE_HOME`, else `~/.cache/torch/pytorch_pretrained_bert`.
     """
-    if cache_dir is not None:
+    if cache_dir:
         return (_full(cache_dir),)
     if listed := [part for part in os.environ.get("REGISTRY_CACHE", "").split(os.pathsep) if part]:
         return tuple(_full(part) for part in listed)

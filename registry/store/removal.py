@@ -39,6 +39,8 @@ class Removal:
 
     dry_run: bool = False
     removed: list[Removed] = field(default_factory=list)
+    #: What could not be removed.
+    failed: list[Path] = field(default_factory=list)
     _links: dict[tuple[int, int], tuple[int, int, set[Path]]] = field(default_factory=dict)
 
     @property
@@ -63,7 +65,7 @@ class Removal:
         except FileNotFoundError:
             return False
         except OSError as error:
-            logger.warning("%s cannot be removed: %s", path, error.strerror or error)
+            self._warn(path, error)
             return False
         if kind not in ("record", "lock"):
             self._count(found)
@@ -99,12 +101,16 @@ class Removal:
             try:
                 remove_folder(path, manifest)
             except OSError as error:
-                logger.warning("%s cannot be removed: %s", path, error.strerror or error)
+                self._warn(path, error)
                 for file in files:
                     self._links[file.inode][2].discard(file.path)
                 return False
         self.removed.append(Removed(kind, path, sum(file.stat.st_size for file in files), model))
         return True
+
+    def _warn(self, path: Path, error: OSError) -> None:
+        logger.warning("%s cannot be removed: %s", path, error.strerror or error)
+        self.failed.append(path)
 
     def _count(self, file: Seen) -> None:
         size, links, paths = self._links.get(file.inode, (file.stat.st_size, file.stat.st_nlink, set()))

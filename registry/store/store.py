@@ -205,6 +205,11 @@ class Store:
         """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
         return self._known.known_sha256(place, name)
 
+    def addresses(self, place: Place, names: Iterable[str]) -> set[str]:
+        """Return the sources of a place and the URLs of its files: all of which something may be recorded."""
+        urls = {url for name in names for url in self._known.urls(place, name, place.pins.get(name, FilePin()))}
+        return urls.union(self._known.sources(place, FilePin()))
+
     def sha256_of(self, file: StoredFile) -> str:
         """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
         return file.sha256 or self._known.hashed(file.path).sha256
@@ -267,6 +272,11 @@ class Store:
             return self._reused(place, self._known.in_place(transport.describe(url), name, pin))
         if found := self._known.by_ref(url, name, pin):
             return self._reused(place, found)
+        unpinned = pin.sha256 is None and not self._refresh
+        if unpinned and (absent := self._adoption.absent(url, offline=self._unplugged)) is not None:
+            with self._lock:
+                self._absent[absent] = source
+            raise FileMissing(f"{redact(url)} was not there when the hub's library asked for it", url=redact(url), status=404)
         if self.offline:
             raise OfflineError(
                 f"file {name!r} is expected to be in the cache, because the network is off, but is not; "

@@ -7,10 +7,12 @@ open or mapped, or finds that they are gone and fetches them anew.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.errors import CacheError
 from registry.store.cache import Cache, cache_error
 from registry.store.inventory import Blob, Folder, Inventory, Private, take_inventory
 from registry.store.owner import OwnerState, owner_token
@@ -33,9 +35,11 @@ class Pruned:
     freed: int
     #: Bytes that the cache still holds; hard links count once.
     left: int
+    #: What could not be removed.
+    failed: tuple[Path, ...] = ()
 
 
-def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] = ()) -> Pruned:
+def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] = (), urls: Collection[str] = ()) -> Pruned:
     """Remove models: their blobs, folders, and what is known of their URLs.
 
     Blobs that another model holds as well stay: those in its folders, and those that were brought for it, unless all that
@@ -45,6 +49,7 @@ def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] 
         cache: whose first folder is changed.
         labels: what people call the models: names, or URLs without their secrets.
         digests: further blobs.
+        urls: of which it is forgotten, too, that there is no file, or what their revision was.
     """
     inventory, removal = take_inventory(cache), Removal()
     known = inventory.labels()
@@ -61,8 +66,9 @@ def remove(cache: Cache, labels: Collection[str] = (), digests: Collection[str] 
             removal.blob(blob)
         elif (stamp := inventory.stamps.get(digest)) is not None:
             removal.file("record", stamp)
+    named = {cache.ref_path(url) for url in urls}
     for path, said in inventory.refs():
-        if said is not None and said.get("sha256") in wanted - kept:
+        if said is not None and (said.get("sha256") in wanted - kept or (path in named and not said.get("sha256"))):
             removal.file("record", path)
     return _report(cache, removal)
 
@@ -85,14 +91,19 @@ def prune(cache: Cache, max_size: int | None = None, older_than: float | None = 
         cache: whose first folder is changed.
         max_size: bytes that may stay; the least recently used goes first.
         older_than: seconds; what was not used for longer goes.
-        dry_run: only report; nothing is written.
+        dry_run: only report, also on a cache that cannot be written; nothing is removed.
 
     Raises:
         CacheError: when the cache cannot be written.
     """
     if not cache.root.is_dir():
         return Pruned((), 0, 0)
-    now = _file_system_time(cache.root)
+    try:
+        now = _file_system_time(cache.root)
+    except CacheError:
+        if not dry_run:
+            raise
+        now = time.time_ns()
     inventory, removal = take_inventory(cache), Removal(dry_run)
     _remove_useless(inventory, removal, now)
     evicted = _evict(inventory, removal, now, max_size, None if older_than is None else int(older_than * _SECOND))
@@ -106,7 +117,7 @@ def prune(cache: Cache, max_size: int | None = None, older_than: float | None = 
 def _report(cache: Cache, removal: Removal) -> Pruned:
     sizes = take_inventory(cache).sizes()
     left = sum(size for size, _ in sizes.values()) - (removal.of(sizes) if removal.dry_run else 0)
-    return Pruned(tuple(removal.removed), removal.freed, left)
+    return Pruned(tuple(removal.removed), removal.freed, left, tuple(removal.failed))
 
 
 def _remove_useless(inventory: Inventory, removal: Removal, now: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -15,11 +16,12 @@ import torch
 from safetensors.torch import load_file
 
 import registry
+import registry.store.inventory
 from registry.cli.cache_commands import duration, size
 from registry.cli.layout import size_text
 from registry.store.cache import Cache
 from tests.cli.conftest import Run
-from tests.servers import Server, file_server
+from tests.servers import HubFiles, Server, file_server, hub_server
 from tests.store import workers
 from tests.store.helpers import leftovers, listing, sha256
 from tests.store.test_upkeep import aged, overwrite
@@ -188,6 +190,17 @@ def test_list_shows_what_is_unfinished_and_in_quarantine(run: Run, cache: Path) 
 
 
 @pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("seconds", [-1e13, -1, 1e10, 2**38, 1e17], ids=str)
+def test_list_shows_times_of_any_clock(seconds: float, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("fetch", "far")
+    monkeypatch.setattr(registry.store.inventory.Seen, "used", int(seconds * 10**9))
+    monkeypatch.setattr(registry.store.inventory.Blob, "used", int(seconds * 10**9))
+    done = run("cache", "list")
+    assert done.code == 0 and "far " in done.out and "used " in done.out
+    assert run("cache", "list", "--json").code == 0
+
+
+@pytest.mark.usefixtures("server")
 def test_rm_removes_a_model_by_any_of_its_names_and_keeps_what_others_share(run: Run, cache: Path, tiny_bert: Path) -> None:
     registry.load("far")
     registry.load_tokenizer("far")
@@ -202,6 +215,57 @@ def test_rm_removes_a_model_by_any_of_its_names_and_keeps_what_others_share(run:
     removed = json.loads(run("cache", "rm", "near", "--json").out)["near"]
     assert {item["kind"] for item in removed["removed"]} == {"blob", "folder", "record"}
     assert not list((cache / "folders").iterdir())
+
+
+def test_rm_forgets_which_files_were_not_there_and_what_a_revision_was(
+    run: Run, cache: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that is fetched after it was removed is what it is today."""
+    later = {"tokenizer_config.json", "special_tokens_map.json"}
+    files = {file.name: file.read_bytes() for file in tiny_bert.iterdir()}
+    hub = HubFiles({"acme/bert": {name: body for name, body in files.items() if name not in later}})
+    with hub_server(hub) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        Path("models.yaml").write_text("registry: 1\nmodels: {m: {family: bert, source: 'hf://acme/bert'}}\n")
+        assert not later & {path.name for path in registry.fetch("m").iterdir()}
+        hub.files["acme/bert"] = files
+        hub.commits = {"main": "b" * 40}
+        assert not later & {path.name for path in registry.fetch("m").iterdir()}
+        assert run("cache", "rm", "m").code == 0
+        assert leftovers(cache) == []
+        assert later <= {path.name for path in registry.fetch("m").iterdir()}
+
+
+@pytest.mark.usefixtures("server")
+def test_rm_of_a_name_that_nobody_knows_removes_the_others_and_ends_with_1(run: Run) -> None:
+    run("fetch", "far", "near")
+    done = run("cache", "rm", "far", "nearr", "near", "--json")
+    assert done.code == 1 and "did you mean 'near'" in done.err
+    assert [facts["freed"] > 0 for facts in json.loads(done.out).values()] == [True, True]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("command", [["rm", "far"], ["prune", "--max-size", "0"]], ids=lambda command: command[0])
+def test_what_cannot_be_removed_ends_with_1(
+    command: list[str], run: Run, cache: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fetch", "far")
+    stuck = blob(cache, tiny_bert, "vocab.txt")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == stuck:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    done = run("cache", *command, "--json")
+    facts = json.loads(done.out)
+    assert done.code == 1
+    assert (facts.get("far") or facts)["failed"] == [str(stuck)]
+    assert run("cache", *command).code == 1
+    monkeypatch.setattr(Path, "unlink", unlink)
+    assert run("cache", *command).code == 0
 
 
 @pytest.mark.usefixtures("server")

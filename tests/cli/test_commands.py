@@ -203,6 +203,14 @@ def test_fetch_prints_a_folder_with_the_files(run: Run, served: dict[str, bytes]
     assert refused.err.startswith("error: [R403] ")
 
 
+def test_fetch_of_a_name_that_nobody_knows_fetches_the_others_and_ends_with_1(run: Run, tiny_bert: Path) -> None:
+    done = run("fetch", "nosuch", tiny_bert, "--json")
+    assert (done.code, json.loads(done.out)) == (1, {str(tiny_bert): str(tiny_bert)})
+    assert done.err.startswith("error: [R101] model 'nosuch'")
+    done = run("fetch", tiny_bert, "nosuch")
+    assert (done.code, done.out) == (1, f"{tiny_bert}\n")
+
+
 @pytest.mark.usefixtures("demo")
 def test_fetch_of_a_local_folder_is_that_folder(run: Run, tiny_bert: Path) -> None:
     done = run("fetch", "tiny", tiny_bert, "--json")

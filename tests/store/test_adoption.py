@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import pytest
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 
 import registry
 from registry.catalog.entry import FilePin
@@ -219,6 +220,32 @@ def test_a_branch_is_asked_for_and_only_the_bytes_are_saved(server: Server, cdn:
         assert file.trust == "hub"
     assert {request.method for request in server.requests} == {"HEAD"}
     assert cdn.requests == []
+
+
+@pytest.mark.parametrize("revision", [COMMIT, "main"])
+def test_offline_a_file_that_the_hub_does_not_have_is_known_to_be_absent(
+    revision: str, server: Server, theirs: Path, cache: Path, unplug: Unplug
+) -> None:
+    """A tokenizer may have files beside its vocabulary; that there are none must not take a network to know."""
+    download(server, theirs, "vocab.txt", revision=revision)
+    with pytest.raises(EntryNotFoundError):
+        download(server, theirs, "tokenizer_config.json", revision=revision)
+    unplug()
+    source = f"hf://{REPO}@{revision}"
+    assert get(cache, source, "tokenizer_config.json", offline=True) is None
+    with pytest.raises(OfflineError):
+        get(cache, source, "added_tokens.json", offline=True)
+    with pytest.raises(OfflineError):
+        get(cache, source, "tokenizer_config.json", pinned("tokenizer_config.json", SMALL), offline=True)
+    shutil.rmtree(theirs)
+    assert get(cache, SOURCE, "tokenizer_config.json", offline=True) is None, "it was not remembered"
+
+
+def test_online_a_branch_may_have_got_a_file(hub: HubFiles, server: Server, theirs: Path, cache: Path) -> None:
+    with pytest.raises(EntryNotFoundError):
+        download(server, theirs, "tokenizer_config.json", revision="main")
+    hub.files[REPO]["tokenizer_config.json"] = SMALL
+    assert fetch(cache, MOVING, "tokenizer_config.json").path.read_bytes() == SMALL
 
 
 def test_offline_a_branch_is_what_it_was_when_the_hubs_library_asked(

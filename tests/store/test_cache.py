@@ -303,6 +303,27 @@ def test_a_tier_is_never_written(cache: Path, tier: Path) -> None:
     assert both.read_ref(URL) == Ref(URL, sha256(OTHER))
 
 
+@pytest.mark.parametrize("body", [BODY, OTHER], ids=["intact", "damaged"])
+def test_a_blob_of_a_tier_whose_times_are_lost_is_hashed_once(
+    body: bytes, cache: Path, tier: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An image keeps times to the second at best; what was found is noted in front of it, because it is only read."""
+    blob = Cache((tier,)).blob(DIGEST)
+    blob.chmod(0o644)
+    blob.write_bytes(body)
+    os.utime(blob, (1, 1))
+    before = listing(tier)
+    expected = blob if body == BODY else None
+    assert Cache((cache, tier)).lookup(DIGEST) == expected
+    no_hashing(monkeypatch)
+    assert Cache((cache, tier)).lookup(DIGEST) == expected
+    assert listing(tier) == before
+    assert caplog.text.count("damaged") == (body != BODY)
+    os.utime(blob, (2, 2))
+    with pytest.raises(pytest.fail.Exception, match="was hashed"):
+        Cache((cache, tier)).lookup(DIGEST)
+
+
 def test_a_damaged_blob_of_a_tier_is_passed_over_and_left(cache: Path, tier: Path) -> None:
     damaged = Cache((tier,)).blob(DIGEST)
     damaged.chmod(0o644)
@@ -340,6 +361,34 @@ def test_small_files_are_copies_and_large_ones_links(cache: Path, files: dict[st
     assert (folder / "model.safetensors").samefile(files["model.safetensors"][0])
     assert not (folder / "config.json").samefile(files["config.json"][0])
     assert not [path for path in folder.rglob("*") if path.is_symlink()]
+
+
+def test_what_gets_a_name_is_on_the_disk_before(
+    cache: Path, files: dict[str, tuple[Path, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may take what was not synced, and leave its size and time, by which it would be taken for right."""
+    synced: set[tuple[int, int]] = set()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.add((os.fstat(descriptor).st_dev, os.fstat(descriptor).st_ino))
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = Cache((cache,)).folder("model", files)
+    (theirs := tmp_path / "theirs").write_bytes(OTHER)
+    adopted = Cache((cache,)).adopt(theirs, sha256(OTHER), About(), theirs.stat())
+    assert adopted.samefile(theirs)
+    named = (
+        folder / "config.json",
+        folder / "onnx/model.onnx",
+        folder / "onnx",
+        folder,
+        folder.parent,
+        adopted,
+        adopted.parent,
+    )
+    assert [path for path in named if (path.stat().st_dev, path.stat().st_ino) not in synced] == []
 
 
 def test_without_hard_links_large_files_are_copies(
@@ -397,6 +446,40 @@ def test_a_changed_folder_is_repaired(
     assert {name: sha256((folder / name).read_bytes()) for name in files} == {name: pin for name, (_, pin) in files.items()}
     assert (folder / "notes.txt").read_text() == "of the user"
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.json"}
+
+
+def test_a_folder_of_a_tier_is_used_as_long_as_it_is_right(
+    cache: Path, files: dict[str, tuple[Path, str]], tmp_path: Path
+) -> None:
+    """On another disk nothing can be linked, so that a second one would be a copy; and the first cache may be read-only."""
+    theirs = Cache((cache,)).folder("model", files)
+    theirs.with_name(f"{theirs.name}.json").unlink()
+    before = listing(cache)
+    both = Cache((tmp_path / "mine", cache))
+    assert both.folder("model", files) == theirs
+    assert listing(cache) == before and not both.root.exists()
+    (theirs / "config.json").write_text("edited")
+    mine = both.folder("model", files)
+    assert mine.parent == both.root / "folders" and (mine / "config.json").read_text() == "{}"
+
+
+def test_a_folder_whose_builder_was_killed_before_the_manifest_gets_one_at_its_next_use(
+    cache: Path, files: dict[str, tuple[Path, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one it would neither be verified nor removed with its model."""
+    folder = Cache((cache,)).folder("model", files)
+    manifest = folder.with_name(f"{folder.name}.json")
+    written = manifest.read_text()
+    manifest.unlink()
+    assert Cache((cache,)).folder("model", files) == folder
+    assert manifest.read_text() == written
+    manifest.unlink()
+
+    def refuse(*args: object) -> NoReturn:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(registry.store.cache, "write_atomically", refuse)
+    assert Cache((cache,)).folder("model", files) == folder
 
 
 def test_many_processes_build_one_folder(cache: Path, files: dict[str, tuple[Path, str]]) -> None:

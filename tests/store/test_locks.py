@@ -268,6 +268,31 @@ def test_without_usable_locks_there_is_one_warning_and_work_goes_on(
 
 
 @UNUSABLE
+def test_where_locks_were_refused_once_no_other_lock_is_waited_for(
+    refusal: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise each file of a model would cost the time after which a refusal is told from a lock that is held."""
+    with file_lock(path):
+        pass
+    attempts: list[int] = []
+    refuse = fcntl.flock
+
+    def counted(descriptor: int, operation: int) -> None:
+        attempts.append(operation)
+        refuse(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", counted)
+    monkeypatch.setattr(locks, "_SAY_AFTER", 1.0)
+    with file_lock(path.with_name("other.lock")):
+        pass
+    assert len(attempts) <= 2
+
+
+def test_a_lock_that_is_pruned_while_it_is_looked_at_is_no_error(path: Path) -> None:
+    locks._refuse_refusal(path)
+
+
+@UNUSABLE
 def test_without_usable_locks_an_error_inside_is_only_that_error(refusal: int, path: Path) -> None:
     with pytest.raises(KeyError) as caught, file_lock(path):
         raise KeyError("inside")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import errno
 import hashlib
+import io
 import json
 import mmap
 import os
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -161,6 +163,76 @@ def test_two_users_share_a_cache_that_both_may_write(disk: Callable[[str], Path]
             assert fetch(cache, server.url, "b.bin", offline=True).path.read_bytes() == BODY * 2
     finally:
         os.umask(before)
+
+
+MODEL = {"config.json": b'{"model_type": "bert"}', "vocab.txt": b"[UNK]\n", NAME: bytes(2 << 20)}
+
+
+def packed() -> bytes:
+    """Return an archive of a model."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, body in MODEL.items():
+            archive.writestr(f"bert/{name}", body)
+    return buffer.getvalue()
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("mode", [0o2770, 0o2775, 0o777], ids=oct)
+@pytest.mark.parametrize("umask", [0o022, 0o077], ids=oct)
+def test_a_cache_that_was_made_for_several_users_is_shared_whatever_their_umasks(
+    umask: int, mode: int, disk: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one of them brings the others read, complete, repair and remove."""
+    cache = disk("32m")
+    for parent in cache.parents:
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    os.chown(cache, 0, 65534)
+    cache.chmod(mode)
+    monkeypatch.setenv("REGISTRY_CACHE", str(cache))
+    files = {"/bert.zip": packed(), "/new.bin": BODY, **{f"/bert/{name}": body for name, body in MODEL.items()}}
+    before = os.umask(umask)
+    try:
+        with file_server(files) as server:
+            registry.fetch(f"{server.url}/bert")
+            registry.fetch(f"{server.url}/bert.zip")
+            blob = Cache((cache,)).blob(sha256(MODEL[NAME]))
+            os.utime(blob, (1, 1))  # so that it is hashed again
+            with blob.open("r+b") as file:
+                file.write(b"damage")
+
+            def work() -> None:
+                os.umask(umask)
+                ours = registry.ModelRegistry()
+                for source in (f"{server.url}/bert", f"{server.url}/bert.zip"):
+                    folder = ours.fetch(source)
+                    assert {name: (folder / name).read_bytes() for name in MODEL} == MODEL
+                fetch(cache, server.url, "new.bin")
+                ours.prune()
+                ours.evict(f"{server.url}/bert")
+
+            assert as_nobody(work) == 0
+            registry.fetch(f"{server.url}/bert")
+            fetch(cache, server.url, "new.bin", offline=True)
+            assert as_nobody(lambda: registry.ModelRegistry().prune(max_size=0)) == 0
+            assert {name.split("/")[0] for name in visible(cache)} == {"refs"}  # what was trusted is held to
+    finally:
+        os.umask(before)
+
+
+@ROOT_ONLY
+@pytest.mark.parametrize("mode", [0o755, 0o700], ids=oct)
+def test_a_cache_that_only_its_owner_may_write_is_no_more_open_than_his_umask(mode: int, disk: Callable[[str], Path]) -> None:
+    cache = disk("8m")
+    cache.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        with file_server({f"/{NAME}": BODY}) as server:
+            fetch(cache, server.url, NAME)
+    finally:
+        os.umask(before)
+    assert [path for path in cache.rglob("*") if path.stat().st_mode & 0o077 and path.parent.name != "locks"] == []
 
 
 # -- readers -----------------------------------------------------------------------------------------------------------

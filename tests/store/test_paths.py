@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.model_registry import ModelRegistry
 from registry.store.paths import cache_folders
 
 #: Every variable that decides, strongest first, and the folder that it means.
@@ -44,6 +45,14 @@ def test_without_any_variable_the_cache_is_in_the_home() -> None:
 def test_an_empty_variable_is_as_if_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "")
     assert cache_folders() == (Path.home() / ".cache/torch/pytorch_pretrained_bert",)
+
+
+def test_an_empty_argument_is_as_if_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script's variable that is not set must not turn the working folder into a cache."""
+    monkeypatch.setenv("REGISTRY_CACHE", "/set")
+    assert cache_folders("") == (Path("/set"),)
+    registry = ModelRegistry(cache_dir="")
+    assert [contents.root for contents in registry.cached_models("")] == [Path("/set")]
 
 
 @pytest.mark.parametrize("listed", ["/first:/second:/third", "/first::/second:/third:"])

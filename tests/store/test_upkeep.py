@@ -28,6 +28,7 @@ from registry.store.contents import contents
 from registry.store.locks import file_lock
 from registry.store.owner import OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.partial import Partial
+from registry.store.removal import remove_folder
 from registry.store.upkeep import prune, remove
 from tests.servers import file_server
 from tests.store import workers
@@ -608,6 +609,16 @@ def test_a_dry_run_tells_the_same_and_writes_nothing(cache: Path) -> None:
     assert done.left == 0 and leftovers(cache) == []
 
 
+def test_a_prune_that_was_killed_leaves_nothing_that_the_next_one_does_not_remove(cache: Path) -> None:
+    """To learn the file system's time a prune makes a file in the cache's own folder."""
+    (cache / f".now.{nobodys_token()}.tmp").parent.mkdir()
+    (cache / f".now.{nobodys_token()}.tmp").touch()
+    (cache / f".now.{owner_token()}.tmp").touch()
+    (cache / ".notes.tmp").touch()
+    assert kinds(prune(Cache((cache,)))) == ["temporary"]
+    assert len(leftovers(cache)) == 2
+
+
 def test_a_cache_that_cannot_be_written_is_said_to_be(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(cache, BODY)
     before = listing(cache)
@@ -619,6 +630,16 @@ def test_a_cache_that_cannot_be_written_is_said_to_be(cache: Path, monkeypatch: 
     with pytest.raises(CacheError, match="to be writable, but is not .Read-only"):
         prune(Cache((cache,)), max_size=0)
     assert listing(cache) == before
+
+
+def test_a_dry_run_needs_nothing_but_to_read(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged(put(cache, BODY), 9)
+
+    def refuse(path: Path) -> NoReturn:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    assert kinds(prune(Cache((cache,)), older_than=8 * DAY, dry_run=True)) == ["blob"]
 
 
 def test_what_cannot_be_removed_is_warned_of_and_the_rest_goes(
@@ -698,6 +719,29 @@ def test_a_folder_that_is_pruned_while_it_is_completed_is_whole(cache: Path, mon
             (folder / "config.json").unlink()
 
     monkeypatch.setattr(registry.store.cache, "sync_folder", then_another_removes_it)
+    assert build(cache, "bert", files) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("moment", ["before a file comes into it", "before it is synced"])
+def test_a_folder_that_goes_while_it_is_completed_is_built_anew(
+    moment: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {"config.json": OTHER, "vocab.txt": BODY}
+    folder = build(cache, "bert", files)
+    (folder / "vocab.txt").unlink()
+    name = "make_folder" if moment == "before a file comes into it" else "_sync_folders"
+    original = getattr(registry.store.cache, name)
+
+    def prune_then(path: Path, *args: object) -> None:
+        if path == folder and folder.exists():
+            monkeypatch.setattr(registry.store.cache, name, original)
+            remove_folder(folder, folder.with_name(f"{folder.name}.json"))
+            if name == "make_folder":
+                return
+        original(path, *args)
+
+    monkeypatch.setattr(registry.store.cache, name, prune_then)
     assert build(cache, "bert", files) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
