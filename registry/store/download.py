@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from registry.errors import ConfigError, DownloadError, IntegrityError
@@ -37,11 +38,15 @@ _TEXT = (".json", ".txt", ".md", ".yaml", ".model", ".py")
 #: Seconds between two reports of progress.
 _REPORT_EVERY = 0.1
 
-#: What is often served in the place of a file, with status 200.
+#: So many bytes at a file's beginning are looked at for what is often served in its place, with status 200.
+_HEAD = 1 << 10
 _IMPOSTORS = {
-    b"version https://git-lfs": "a git-lfs pointer, not the file it points to; use the address that serves the content",
-    b"<!doctype html": "an HTML page, perhaps a login page; check the address and its token",
-    b"<html": "an HTML page, perhaps a login page; check the address and its token",
+    re.compile(
+        rb"version https://git-lfs"
+    ): "a git-lfs pointer, not the file it points to; use the address that serves the content",
+    re.compile(
+        rb"(\xef\xbb\xbf)?+(\s++|<\?xml[^>]*+>|<!--((?!-->).)*+-->)*+<(!doctype html|html)", re.IGNORECASE | re.DOTALL
+    ): "an HTML page, perhaps a login page; check the address and its token",
 }
 
 
@@ -143,6 +148,8 @@ class Download:
         span = None if start == 0 and stop in (None, self._partial.size) else Span(start, stop, self._partial.validator)
         began = time.monotonic()
         with self._transport.open(self._resource, span) as body:
+            if body.start == 0:
+                body = replace(body, pieces=_head_first(body.pieces))
             if body.stop is None or self._partial.have == 0:
                 self._accept(body)
             else:
@@ -167,6 +174,7 @@ class Download:
             raise mismatch(self._resource.url, "size", str(self._size), str(body.size))
         size = body.size if self._size is None else self._size
         if size is None and not self._identified:
+            _refuse_impostor(next(body.pieces, b""), self._resource.url)  # a page is made as it is sent
             raise DownloadError(
                 f"{self._shown} is expected to come with a length, but has neither length nor hash, so that "
                 "a cut could not be noticed; pin its sha256 in models.yaml",
@@ -316,8 +324,25 @@ def _parallelism(of_place: int | None) -> tuple[int, bool]:
     return min(int(written), of_place or 64), True
 
 
+def _head_first(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces, of which the first is long enough to tell what it is the beginning of, where so much comes."""
+    head = b""
+    try:
+        for piece in pieces:
+            head += piece
+            if len(head) >= _HEAD:
+                break
+    except DownloadError:
+        if head:
+            yield head
+        raise
+    if head:
+        yield head
+    yield from pieces
+
+
 def _refuse_impostor(piece: bytes, url: str) -> None:
-    head = piece[:64].lstrip().lower()
-    for magic, what in _IMPOSTORS.items():
-        if head.startswith(magic) and not url.endswith((".html", ".md")):
-            raise DownloadError(f"content of {redact(url)} is expected to be the file itself, but is {what}", url=redact(url))
+    shown = redact(url)
+    for sign, what in _IMPOSTORS.items():
+        if sign.match(piece[:_HEAD]) and not shown.endswith((".html", ".md")):
+            raise DownloadError(f"content of {shown} is expected to be the file itself, but is {what}", url=shown)

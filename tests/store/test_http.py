@@ -139,6 +139,7 @@ FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryEr
     "a login page": ({"body": b"<!DOCTYPE html><title>Sign in"}, {}, DownloadError, "an HTML page, perhaps a login page"),
     "a login page for a pinned file": ({"body": b"\n <html><body>"}, HASHED, DownloadError, "an HTML page"),
     "a login page for a file of known size": ({"body": b"<html>Sign in"}, SIZED, DownloadError, "an HTML page"),
+    "a login page without a length": ({"body": b"<!doctype html>Sign in", "length": -1}, {}, DownloadError, "an HTML page"),
     "a git-lfs pointer": (
         {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
         SIZED,
@@ -208,9 +209,39 @@ def test_a_missing_file_is_missing_and_remembered(status: int, cache: Path) -> N
         assert len(server.requests) == 2
 
 
-def test_a_page_is_no_impostor_where_a_page_is_asked_for(cache: Path) -> None:
+@pytest.mark.parametrize("name", ["card.html", "card.html?token=x"])
+def test_a_page_is_no_impostor_where_a_page_is_asked_for(name: str, cache: Path) -> None:
     with replying(body=b"<!doctype html>") as server:
-        assert fetch(cache, server.url, "card.html").path.read_bytes() == b"<!doctype html>"
+        pins = {"card": FilePin(url=f"{server.url}/{name}")}
+        assert fetch(cache, server.url, "card", pins).path.read_bytes() == b"<!doctype html>"
+
+
+@pytest.mark.parametrize("pins", [{}, HASHED, SIZED], ids=["unpinned", "hash", "hash and size"])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"<!DOC", b"TYPE html><title>Sign in"),
+        (b"\n", b" ", b"<html>"),
+        (b"\n" * 100 + b"<html>",),
+        (b"\xef\xbb\xbf<!DOCTYPE html>",),
+        (b'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE html PUBLIC>',),
+        (b"<!-- saved --> <!-- at the portal -->\n<html lang=en>",),
+    ],
+    ids=["in two pieces", "piece by piece", "much white space", "a byte order mark", "XHTML", "comments"],
+)
+def test_a_page_is_recognised_however_it_begins_and_comes(
+    pieces: tuple[bytes, ...], pins: dict[str, FilePin], cache: Path
+) -> None:
+    with serving(chunked(*pieces)) as server, pytest.raises(DownloadError, match="an HTML page"):
+        get(cache, server.url, NAME, pins)
+    assert visible(cache) == []
+
+
+def test_what_looks_like_no_end_of_comments_is_looked_at_once(cache: Path) -> None:
+    """A pattern that tries every way to part them would never come to an end."""
+    body = b"<!---->" * 10_000
+    with replying(body=body) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == body
 
 
 @given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=40))
