@@ -200,6 +200,8 @@ class Download:
                 if writer.position == 0:
                     _refuse_impostor(piece, self._resource.url)
                 if end is not None and writer.position + len(piece) > end:
+                    if body.stop is not None:
+                        raise RangeRefused(f"{self._shown} sends more than the part that was asked for", url=self._shown)
                     raise mismatch(self._resource.url, "size", str(end), f"more than {end}")
                 writer.write(piece)
                 self._advance()

@@ -724,6 +724,21 @@ def test_an_answer_of_more_than_the_part_is_refused(in_parts: None, cache: Path)
         assert ranges(server)[-1] is None
 
 
+def test_an_answer_that_goes_on_after_its_part_starts_over(in_parts: None, cache: Path) -> None:
+    """Its head says the right part, and more than that comes."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        wanted = request.headers.get("range", "")
+        if wanted.startswith("bytes=300000"):
+            handler.reply(request, 206, DATA[300_000:500_000], {"ETag": ETAG, "Content-Range": f"bytes 300000-399999/{SIZE}"})
+        else:
+            handler.reply_part(request, DATA, etag=ETAG)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
+        assert ranges(server)[-1] is None
+
+
 # -- killed ------------------------------------------------------------------------------------------------------------
 
 
