@@ -536,6 +536,16 @@ def test_a_password_in_the_address_reaches_its_own_origin_only(cache: Path) -> N
     assert authorizations(other) == [None]
 
 
+def test_a_cookie_of_one_origin_reaches_no_other(cache: Path) -> None:
+    """Cookies know no ports (RFC 6265, 8.5), and one that was set over https may be sent in the clear."""
+    with (
+        file_server({"/moved": BODY}) as other,
+        replying(status=302, headers={"Set-Cookie": "session=s3cr3t; Path=/", "Location": f"{other.url}/moved"}) as first,
+    ):
+        fetch(cache, first.url, NAME)
+    assert "cookie" not in other.requests[0].headers
+
+
 SECRETS = ("hunter2", "tr0ub4dor", "s3cr3t", "r3d1r3ct")
 
 

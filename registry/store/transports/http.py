@@ -165,9 +165,12 @@ class HttpTransport:
         """The session of the thread that asks: connections are kept between its requests."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
+            from http.cookiejar import DefaultCookiePolicy
+
             import requests
 
             session = self._local.session = requests.Session()
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they would reach other origins
             self._sessions.append(session)
         return session
 
