@@ -286,6 +286,18 @@ def test_a_chain_of_redirects_is_followed(cache: Path) -> None:
     ]
 
 
+def test_a_redirect_and_its_target_share_a_connection(cache: Path) -> None:
+    connections = set()
+
+    def answer(handler: Handler, request: Request) -> None:
+        connections.add(handler.client_address)
+        counted_redirects(3)(handler, request)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+    assert len(connections) == 1
+
+
 def counted_redirects(hops: int) -> Callable[[Handler, Request], None]:
     def answer(handler: Handler, request: Request) -> None:
         done = int(request.path.rpartition("-")[2]) if "-" in request.path else 0
@@ -310,6 +322,20 @@ def test_a_loop_of_redirects_ends(cache: Path) -> None:
             get(cache, server.url, NAME)
         assert len(server.requests) == 11
     assert leftovers(cache) == []
+
+
+def test_the_content_of_a_redirect_is_not_read_to_its_end(cache: Path) -> None:
+    """It may have none, and is of no use."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/moved":
+            handler.reply(request, 200, BODY)
+        else:
+            handler.reply(request, 302, bytes(64 << 20), {"Location": "/moved"}, length=-1)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+        assert server.sent(f"/{NAME}") < 32 << 20
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from registry.store.cache import Cache
 from registry.store.place import Place
 from registry.store.store import Store
 from registry.store.transports.hub import HubTransport, split_hub_url
-from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
+from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server
 from tests.store.helpers import evict, fetch, get, listing, sha256, visible
 
 REPO = "acme/support-bert"
@@ -73,6 +73,20 @@ def test_files_of_both_kinds_are_fetched_and_checked(server: Server, cache: Path
     small, large = (fetch(cache, SOURCE, name) for name in ("config.json", "model.safetensors"))
     assert (small.path.read_bytes(), small.sha256, small.trust) == (SMALL, sha256(SMALL), "hub")
     assert (large.path.read_bytes(), large.sha256, large.trust) == (LARGE, sha256(LARGE), "hub")
+
+
+def test_what_is_asked_of_the_hub_and_what_it_sends_share_a_connection(server: Server, cache: Path) -> None:
+    connections, answer = set(), server.answer
+
+    def counted(handler: Handler, request: Request) -> None:
+        connections.add(handler.client_address)
+        answer(handler, request)
+
+    server.answer = counted
+    with Store(Cache((cache,)), offline=False) as store:
+        for name in ("config.json", "model.safetensors"):
+            assert store.get(Place((SOURCE,)), name)
+    assert len(connections) == 1
 
 
 def test_the_hubs_word_is_a_pin_where_pins_are_required(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
 
 from registry.catalog.schema import Host
@@ -70,7 +70,7 @@ class HttpTransport:
         """Return what the catalog's `hosts:` says."""
         return self.credentials.parallelism(resource.address)
 
-    @contextmanager
+    @contextlib.contextmanager
     def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
         """Send one GET and read its body."""
         headers = {}
@@ -104,6 +104,8 @@ class HttpTransport:
         """
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._send(method, url, headers or {})
+            if method == "HEAD" or response.status_code in _REDIRECTS:
+                self._read_rest(response, url)
             if response.status_code not in _REDIRECTS or not follow:
                 return response
             response.close()
@@ -170,6 +172,8 @@ class HttpTransport:
             import requests
 
             session = self._local.session = requests.Session()
+            # It would read the content of every redirect, however much there is.
+            session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they would reach other origins
             self._sessions.append(session)
         return session
@@ -200,6 +204,16 @@ class HttpTransport:
         if total is None or last >= total:
             raise RangeRefused(f"{shown} does not say what its part is a part of", url=shown)
         return Body(pieces, start=first, stop=last + 1, size=total, validator=validator, ranges=True)
+
+    @classmethod
+    def _read_rest(cls, response: requests.Response, url: str) -> None:
+        """Read content that nobody needs, if it is short: then the connection can be used again."""
+        count = 0
+        with contextlib.suppress(DownloadError):
+            for piece in cls._pieces(response, url):
+                count += len(piece)
+                if count > _LEAST:
+                    break
 
     @staticmethod
     def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
