@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import email.utils
+import gc
 import multiprocessing
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from urllib3.connection import HTTPConnection
 
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError
@@ -610,6 +612,19 @@ def test_several_parts_are_under_way_at_once(in_parts: None, cache: Path) -> Non
 
     with serving(answer) as server:
         assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
+
+
+def test_connections_of_one_file_are_not_kept_while_others_come(in_parts: None, cache: Path) -> None:
+    """A model of a hundred shards would have more of them open than a process may."""
+
+    def connections() -> int:
+        return sum(type(each) is HTTPConnection and each.sock is not None for each in gc.get_objects())
+
+    before = connections()
+    with serving(cut_first(etag=ETAG)) as server, Store(Cache((cache,)), offline=False) as store:
+        for number in range(6):
+            assert store.get(Place((server.url,)), f"model-{number}.safetensors")
+            assert connections() - before <= 1
 
 
 def test_parts_can_be_switched_off(in_parts: None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

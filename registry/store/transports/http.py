@@ -6,6 +6,7 @@ import contextlib
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
@@ -47,7 +48,8 @@ class HttpTransport:
         self.credentials = Credentials(hosts)
         self._proxies = dict(proxies or {})
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        #: Those of threads that live: with every file that comes in parts there are new ones.
+        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` below the folder `source`; a query of the folder stays at the end."""
@@ -175,7 +177,7 @@ class HttpTransport:
             # It would read the content of every redirect, however much there is.
             session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they would reach other origins
-            self._sessions.append(session)
+            self._sessions.add(session)
         return session
 
     def _body(self, response: requests.Response, url: str, span: Span | None) -> Body:
