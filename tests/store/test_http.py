@@ -369,6 +369,12 @@ def test_a_redirect_to_nowhere_is_refused(cache: Path) -> None:
         ("https://host/a/b", "c", "https://host/a/c"),
         ("https://host/a", "//cdn/b", "https://cdn/b"),
         ("http://host/a", "https://host/a", "https://host/a"),
+        ("https://me:pw@host/a", "/b", "https://me:pw@host/b"),
+        ("https://me:pw@host/a", "https://HOST:443/b", "https://me:pw@HOST:443/b"),
+        ("https://me:pw@host/a", "https://you@host/b", "https://you@host/b"),
+        ("https://me:pw@host/a", "https://host:8443/b", "https://host:8443/b"),
+        ("https://me:pw@host/a", "//cdn/b", "https://cdn/b"),
+        ("http://me:pw@host/a", "https://host/a", "https://host/a"),
     ],
 )
 def test_a_redirect_leads_where_it_says(url: str, location: str, target: str) -> None:
@@ -560,6 +566,20 @@ def test_a_password_in_the_address_reaches_its_own_origin_only(cache: Path) -> N
         fetch(cache, first.url.replace("//", "//me:hunter2@"), NAME)
     assert authorizations(first) == [requests.auth._basic_auth_str("me", "hunter2")]
     assert authorizations(other) == [None]
+
+
+def test_a_password_in_the_address_follows_a_redirect_within_its_origin(cache: Path) -> None:
+    """Many servers redirect by whole addresses, which say no password."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/moved":
+            handler.reply(request, 200, BODY)
+        else:
+            handler.reply(request, 302, b"", {"Location": f"{handler.server.url}/moved"})
+
+    with serving(answer) as server:
+        fetch(cache, server.url.replace("//", "//me:hunter2@"), NAME)
+    assert authorizations(server) == [requests.auth._basic_auth_str("me", "hunter2")] * 2
 
 
 def test_a_cookie_of_one_origin_reaches_no_other(cache: Path) -> None:

@@ -118,7 +118,7 @@ class HttpTransport:
 
     @staticmethod
     def next_hop(url: str, response: requests.Response) -> str:
-        """Return the target of a redirect, with what it must not do refused."""
+        """Return the target of a redirect, with what it must not do refused; within its origin a URL's password stays."""
         old = urlsplit(url).scheme
         try:
             location = response.headers.get("Location", "")
@@ -130,6 +130,9 @@ class HttpTransport:
             raise DownloadError(
                 f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}", url=redact(url)
             )
+        secret, at, _ = urlsplit(url).netloc.rpartition("@")
+        if at and "@" not in urlsplit(target).netloc and origin_of(target) == origin_of(url):
+            target = target.replace("//", f"//{secret}@", 1)
         return target
 
     @staticmethod
