@@ -882,6 +882,17 @@ def test_observers_are_told_what_happens_to_a_file(cache: Path) -> None:
     assert last.url == f"{server.url}/{NAME}"
 
 
+def test_progress_is_told_in_small_steps_also_on_a_slow_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is told of each megabyte only, which may take a minute."""
+    monkeypatch.setattr(download, "_REPORT_EVERY", 0.0)
+    recorder = Recorder()
+    with serving(lambda handler, request: handler.reply_part(request, DATA, pace=lambda count: time.sleep(0.02))) as server:
+        observed(cache, server.url, recorder)
+    done = [file.done for moment, file in recorder.told if moment == "progressed"]
+    assert done == sorted(done) and done[-1] == SIZE
+    assert len(set(done)) > 2
+
+
 @pytest.mark.parametrize("raised", [BrokenPipeError("enough"), DownloadError("enough", url="")])
 def test_what_an_observer_raises_is_not_taken_for_a_failure_of_disk_or_network(raised: Exception, cache: Path) -> None:
     class Enough(Recorder):
