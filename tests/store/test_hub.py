@@ -15,7 +15,7 @@ from registry.store.cache import Cache
 from registry.store.place import Place
 from registry.store.store import Store
 from registry.store.transports.hub import HubTransport, split_hub_url
-from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server
+from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server, serving
 from tests.store.helpers import evict, fetch, get, listing, sha256, visible
 
 REPO = "acme/support-bert"
@@ -470,6 +470,42 @@ def test_a_mirror_without_the_commits_header_still_serves(hub: HubFiles, server:
     for name, body in hub.files[REPO].items():
         assert fetch(cache, SOURCE, name).path.read_bytes() == body
         assert fetch(cache, SOURCE, name).trust == "hub"
+
+
+@pytest.mark.parametrize("status", [200, 403, 405, 501])
+def test_where_a_mirror_keeps_its_files_is_not_asked_for_hashes(
+    status: int, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ETag may be any hash, and an address that is signed for a GET refuses a HEAD."""
+
+    def stored(handler: Handler, request: Request) -> None:
+        if request.method == "HEAD":
+            handler.reply(request, status, LARGE, {"ETag": f'"{hashlib.sha1(LARGE).hexdigest()}"'})
+        else:
+            handler.reply(request, 200, LARGE)
+
+    with (
+        serving(stored) as store,
+        serving(lambda handler, request: handler.reply(request, 302, b"", {"Location": f"{store.url}/x?s=1"})) as mirror,
+    ):
+        monkeypatch.setenv("HF_ENDPOINT", mirror.url)
+        file = fetch(cache, SOURCE, "model.safetensors")
+    assert (file.path.read_bytes(), file.trust) == (LARGE, "first-use")
+
+
+def test_an_endpoint_that_leads_to_the_hub_itself_is_followed(
+    hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leading(handler: Handler, request: Request) -> None:
+        handler.reply(request, 301, b"", {"Location": f"{server.url}{request.path}"})
+
+    with serving(leading) as short:
+        monkeypatch.setenv("HF_ENDPOINT", short.url)
+        for name, body in hub.files[REPO].items():
+            file = fetch(cache, SOURCE, name)
+            assert (file.path.read_bytes(), file.trust) == (body, "hub")
+        with pytest.raises(DownloadError, match="revision 'gone'"):
+            get(cache, f"{SOURCE}@gone", "config.json")
 
 
 def test_a_large_file_of_the_hub_is_gone_on_with_where_it_broke_off(hub: HubFiles, server: Server, cache: Path) -> None:

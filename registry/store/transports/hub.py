@@ -101,6 +101,8 @@ class HubTransport:
                 if response.is_redirect:
                     address = self._http.next_hop(address, response)
                     continue
+                if not self._is_hub(address, response):  # but where it keeps files: what it says here is of no meaning
+                    return Resource(url, address, commit=commit)
                 self._check(response, repo, revision, url)
                 etag = _etag(headers.get("ETag", ""))
                 return Resource(url, address, git_sha1=etag if _SHA1.fullmatch(etag) else None, commit=commit)
@@ -140,6 +142,11 @@ class HubTransport:
         """Return where the hub is asked for a file."""
         repo, revision, path = split_hub_url(url)
         return f"{self.endpoint}/{quote(repo)}/resolve/{quote(revision, safe='')}/{quote(path)}"
+
+    def _is_hub(self, address: str, response: requests.Response) -> bool:
+        """Whether an answer is of a hub, be it one that the endpoint has led to."""
+        known = origin_of(address) == origin_of(self.endpoint)
+        return known or any(header in response.headers for header in ("X-Repo-Commit", "X-Error-Code"))
 
     def _check(self, response: requests.Response, repo: str, revision: str, url: str) -> None:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
