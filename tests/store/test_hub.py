@@ -459,6 +459,20 @@ def test_an_address_whose_signature_has_expired_is_asked_for_anew(hub: HubFiles,
     assert asked == [("HEAD", "acme"), ("GET", "cdn"), ("HEAD", "acme"), ("GET", "cdn")]
 
 
+def test_an_expired_address_is_asked_for_at_the_commit_that_was_first_seen(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.expired = 1
+    answer = server.answer
+
+    def moving(handler: Handler, request: Request) -> None:
+        answer(handler, request)
+        hub.commits |= {"main": NEXT, "old": COMMIT}
+
+    server.answer = moving
+    assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+    heads = [request.path.split("/")[4] for request in server.requests if request.method == "HEAD"]
+    assert heads == ["main", COMMIT]
+
+
 def test_an_address_that_is_refused_again_is_an_error(hub: HubFiles, server: Server, cache: Path) -> None:
     hub.expired = 99
     with pytest.raises(DownloadError, match="answers 403"):

@@ -126,7 +126,8 @@ class HubTransport:
                 raise
             with self._lock:  # of several threads one asks
                 if self._moved.get(resource.url, resource.address) == current.address:
-                    self._moved[resource.url] = self.describe(resource.url).address
+                    at = self.at(resource.url, resource.commit) if resource.commit else resource.url
+                    self._moved[resource.url] = self.describe(at).address
             opened = self._http.open(replace(resource, address=self._moved[resource.url]), span)
             body = opened.__enter__()
         try:
