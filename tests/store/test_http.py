@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 import socket
 import threading
 import traceback
@@ -428,10 +429,14 @@ def test_an_address_that_is_none_is_a_download_error(url: str, cache: Path, unpl
         get(cache, url, NAME)
 
 
-def test_a_ca_bundle_that_is_not_there_is_a_download_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    with pytest.raises(DownloadError):
-        get(cache, closed_port().replace("http:", "https:"), NAME)
+@pytest.mark.parametrize("how", ["ca_file", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_ca_bundle_that_is_not_there_is_named(how: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(how, missing := str(tmp_path / "missing.pem"))
+    with file_server({}) as server, pytest.raises(DownloadError, match=re.escape(missing)):
+        hosts = private(server, ca_file=missing) if how == "ca_file" else {}
+        get(cache, server.url.replace("http:", "https:"), NAME, hosts=hosts)
 
 
 def test_a_plain_server_behind_https_is_a_download_error(cache: Path) -> None:
@@ -755,3 +760,16 @@ def test_a_request_goes_through_the_proxy_that_is_set(cache: Path, monkeypatch: 
         assert fetch(cache, "http://models.acme.internal/bert", NAME).path.read_bytes() == BODY
         (request,) = proxy.requests
         assert request.path == f"http://models.acme.internal/bert/{NAME}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_said_to_and_not_asked_again(
+    scheme: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setattr(Handler, "do_CONNECT", Handler.do_GET, raising=False)
+    with replying(status=407) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
+        with pytest.raises(DownloadError, match=r"the proxy for .* 407.*user and password"):
+            get(cache, f"{scheme}://models.acme.internal/bert", NAME)
+        assert len(proxy.requests) == 1
