@@ -266,6 +266,8 @@ class Download:
             for thread in threads:  # nobody may write to the file once this returns
                 if thread.ident is not None:
                     thread.join()
+        if any(isinstance(error, Transient) and error.status is not None for error in failures):
+            self._parallel = max(1, self._parallel // 2)  # it may be one connection too many
         if failures:  # what cannot pass goes before what can
             raise min(failures, key=lambda error: isinstance(error, Transient | RangeRefused))
 

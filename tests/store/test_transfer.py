@@ -687,6 +687,28 @@ def test_parts_that_break_off_are_gone_on_with(in_parts: None, cache: Path) -> N
         assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
 
 
+def test_a_server_that_limits_connections_is_asked_for_fewer_parts_at_once(
+    in_parts: None, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each round ends with the first refusal, and brings next to nothing."""
+    monkeypatch.setattr(patience, "_FIRST", 0.3)
+    free, refused = threading.Lock(), []
+
+    def answer(handler: Handler, request: Request) -> None:
+        if not free.acquire(blocking=False):
+            refused.append(request)
+            handler.reply(request, 503)
+            return
+        try:
+            handler.reply_part(request, DATA, etag=ETAG, pace=lambda count: time.sleep(0.02))
+        finally:
+            free.release()
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
+    assert 1 <= len(refused) <= 12
+
+
 def test_a_later_process_asks_only_for_the_parts_that_are_missing(
     in_parts: None, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
