@@ -189,8 +189,11 @@ class Download:
         # Without a hash nobody else would notice, so that saying nothing is not enough.
         silent = body.validator is None and self._identified
         other = not silent and self._partial.validator not in (None, body.validator)
-        if body.stop is None or body.start != start or body.size not in (None, self._partial.size) or other:
+        size = body.size if self._partial.size is None else self._partial.size
+        if body.stop is None or body.start != start or body.size not in (None, size) or other:
             raise RangeRefused(f"{self._shown} changed while it was read", url=self._shown)
+        if size is not None and self._partial.size is None:
+            self._partial.end(size)
 
     def _receive(self, body: Body, stopped: threading.Event | None = None) -> None:
         """Write an answer's bytes where they belong."""

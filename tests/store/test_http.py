@@ -24,7 +24,7 @@ from registry.errors import DownloadError, IntegrityError, OfflineError, Registr
 from registry.store.transports import http
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.http import HttpTransport
-from tests.servers import Handler, Request, Server, file_server, serving
+from tests.servers import Handler, Request, Server, chunked, file_server, serving
 from tests.store.helpers import BODY, OTHER, fetch, get, host, leftovers, pinned, sha256, visible
 
 NAME = "model.safetensors"
@@ -37,20 +37,6 @@ def replying(**how: object) -> Iterator[Server]:
     how = {"status": 200, "body": BODY, **how}
     with serving(lambda handler, request: handler.reply(request, **how)) as server:  # type: ignore[arg-type]
         yield server
-
-
-def chunked(*pieces: bytes, end: bool = True) -> Callable[[Handler, Request], None]:
-    """Answer in chunks (RFC 9112, section 7.1), with the last, empty one or without."""
-
-    def answer(handler: Handler, request: Request) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        for piece in (*pieces, *([b""] if end else [])):
-            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        handler.close_connection = True
-
-    return answer
 
 
 def closed_port() -> str:

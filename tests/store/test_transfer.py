@@ -28,7 +28,7 @@ from registry.store.events import FileEvent
 from registry.store.place import Place
 from registry.store.store import Store
 from registry.store.transports import Transient, http
-from tests.servers import Handler, Request, Server, file_server, serving
+from tests.servers import Handler, Request, Server, chunked, file_server, serving
 from tests.store import workers
 from tests.store.helpers import BODY, OTHER, fetch, get, leftovers, pinned, sha256, visible
 
@@ -117,6 +117,25 @@ def test_a_body_without_length_that_is_cut_is_never_taken_for_the_whole(cache: P
         cuts[:] = [500_000]
         with serving(answer) as server:
             assert fetch(cache / str(len(pins[NAME].sha256 or "")), server.url, NAME, pins).path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("sent", [400_000, SIZE], ids=["a part", "all but the end"])
+def test_a_body_without_length_is_gone_on_with_where_it_broke_off(
+    sent: int, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much there is comes with the rest, or with the refusal to send more (416)."""
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    left = [chunked(DATA[:sent], end=False)]
+
+    def answer(handler: Handler, request: Request) -> None:
+        if left:
+            left.pop()(handler, request)
+        else:
+            handler.reply_part(request, DATA, etag=ETAG)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME, pinned(NAME, DATA)).path.read_bytes() == DATA
+        assert ranges(server) == [None, f"bytes={sent}-"]
 
 
 def test_a_server_that_always_breaks_off_is_given_up(cache: Path) -> None:
