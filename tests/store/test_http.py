@@ -623,6 +623,22 @@ def test_no_secret_is_shown_whatever_goes_wrong(
     assert not [secret for secret in SECRETS if secret in shown + caplog.text or secret.encode() in written]
 
 
+def test_no_secret_is_logged_when_the_head_of_an_answer_is_broken(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 warns of it, with the whole address and all that it could not read."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path.startswith("/bert"):
+            handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /moved?k=r3d1r3ct\r\nbroken\r\nX-Link: r3d1r3ct\r\n\r\n")
+            handler.close_connection = True
+        else:
+            handler.reply(request, 200, BODY)
+
+    with serving(answer) as server, caplog.at_level(logging.DEBUG):
+        assert fetch(cache, with_secrets(server.url), NAME).path.read_bytes() == BODY
+    assert "Failed to parse headers" in caplog.text
+    assert not [secret for secret in SECRETS if secret in caplog.text]
+
+
 def test_no_secret_is_shown_when_nobody_answers(cache: Path, token: str, caplog: pytest.LogCaptureFixture) -> None:
     url = closed_port()
     with caplog.at_level(logging.INFO, logger="registry"), pytest.raises(DownloadError) as caught:
