@@ -356,6 +356,8 @@ def test_a_redirect_to_nowhere_is_refused(cache: Path) -> None:
         ("https://host/a/b", "c", "https://host/a/c"),
         ("https://host/a", "//cdn/b", "https://cdn/b"),
         ("http://host/a", "https://host/a", "https://host/a"),
+        ("http://host/a", "/modèle?x=1".encode().decode("latin-1"), "http://host/modèle?x=1"),
+        ("http://host/a", "/mod\xe8le", "http://host/mod\xe8le"),
         ("https://me:pw@host/a", "/b", "https://me:pw@host/b"),
         ("https://me:pw@host/a", "https://HOST:443/b", "https://me:pw@HOST:443/b"),
         ("https://me:pw@host/a", "https://you@host/b", "https://you@host/b"),

@@ -125,6 +125,8 @@ class HttpTransport:
         old = urlsplit(url).scheme
         try:
             location = response.headers.get("Location", "")
+            with contextlib.suppress(UnicodeError):  # headers are read as Latin-1, and addresses are written in UTF-8
+                location = location.encode("latin-1").decode()
             target = urljoin(url, location)
             new = origin_of(target)[0] if location else ""
         except ValueError:
