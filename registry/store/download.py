@@ -280,9 +280,6 @@ class Download:
     def _shown(self) -> str:
         return redact(self._resource.url)
 
-    def _is_text(self) -> bool:
-        return self._event.name.lower().endswith(_TEXT)
-
     def _begin(self, validator: str | None, size: int | None) -> None:
         self._hash.abandon()
         self._partial.begin(validator, size)

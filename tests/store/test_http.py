@@ -145,6 +145,7 @@ def test_a_bad_answer_is_a_clear_error_and_nothing_becomes_visible(
             get(cache, server.url, NAME, pins)
         assert says in str(caught.value)
         assert f"{server.url}/{NAME}" in str(caught.value)
+        assert "; " in str(caught.value), "it does not say what to do"
         assert type(caught.value) is kind
         assert visible(cache) == []
         with pytest.raises(OfflineError):
@@ -340,7 +341,7 @@ def test_the_content_of_a_redirect_is_not_read_to_its_end(cache: Path) -> None:
     ],
 )
 def test_a_redirect_that_leaves_http_or_loses_https_is_refused(url: str, location: str) -> None:
-    with pytest.raises(DownloadError, match=r"redirect of https?://host/a"):
+    with pytest.raises(DownloadError, match=r"redirect of https?://host/a .*; use another"):
         HttpTransport.next_hop(url, redirect_to(location))
 
 

@@ -23,7 +23,9 @@ def failed_status(status: int, headers: Mapping[str, str], url: str) -> Download
     """Return what a status of 400 or more means."""
     shown = redact(url)
     if status in (404, 410):
-        return FileMissing(f"{shown} is expected to be there, but the server answers {status}", url=shown, status=status)
+        return FileMissing(
+            f"{shown} is expected to be there, but the server answers {status}; check the address", url=shown, status=status
+        )
     if status == 407:
         return _proxy_refuses(url)
     hint = "check its token" if status in (401, 403) else "try again later, or add a mirror"

@@ -65,7 +65,9 @@ class HttpTransport:
         try:
             origin_of(url)
         except ValueError:
-            raise DownloadError(f"{redact(url)} is expected to be an address, but is none", url=redact(url)) from None
+            raise DownloadError(
+                f"{redact(url)} is expected to be an address, but is none; write https://host/path", url=redact(url)
+            ) from None
         return Resource(url, url)
 
     def parallelism(self, resource: Resource) -> int | None:
@@ -116,7 +118,9 @@ class HttpTransport:
             response.close()
             url = self.next_hop(url, response)
         raise DownloadError(
-            f"{redact(url)} is expected to answer within {_MAX_REDIRECTS} redirects, but redirects on and on", url=redact(url)
+            f"{redact(url)} is expected to answer within {_MAX_REDIRECTS} redirects, but redirects on and on; "
+            "check the address and its token",
+            url=redact(url),
         )
 
     @staticmethod
@@ -133,7 +137,9 @@ class HttpTransport:
             target = new = ""
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise DownloadError(
-                f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}", url=redact(url)
+                f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}; "
+                "use another address or mirror",
+                url=redact(url),
             )
         secret, at, _ = urlsplit(url).netloc.rpartition("@")
         if at and "@" not in urlsplit(target).netloc and origin_of(target) == origin_of(url):
@@ -192,7 +198,9 @@ class HttpTransport:
         status, headers, shown = response.status_code, response.headers, redact(url)
         encoding = headers.get("Content-Encoding", "").lower()
         if encoding not in ("", "identity"):
-            raise DownloadError(f"content of {shown} is expected to be unencoded, but is {encoding}", url=shown)
+            raise DownloadError(
+                f"content of {shown} is expected to be unencoded, but is {encoding}; use another address or mirror", url=shown
+            )
         validator = _validator(headers)
         pieces = self._pieces(response, url)
         if status == 200:
@@ -204,7 +212,9 @@ class HttpTransport:
             )
         if status != 206 or span is None:  # such as a part that nobody asked for, which would pass for the whole
             raise DownloadError(
-                f"{shown} is expected to be sent whole, but the server answers {status}", url=shown, status=status
+                f"{shown} is expected to be sent whole, but the server answers {status}; use another address or mirror",
+                url=shown,
+                status=status,
             )
         found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
         first, last = (int(found[1]), int(found[2])) if found else (-1, -1)

@@ -48,7 +48,7 @@ def split_hub_url(url: str) -> tuple[str, str, str]:
         )
     found = _URL.fullmatch(re.sub(r"@refs/([^/]+)/([^/]+)", r"@refs%2F\1%2F\2", url))
     if not found:
-        raise DownloadError(f"source {url!r} is expected to be hf://org/repo@revision, but is not", url=url)
+        raise DownloadError(f"source {url!r} is expected to be hf://org/repo@revision, but is not; write it so", url=url)
     return found["repo"], unquote(found["revision"] or "main"), found["path"] or ""
 
 
@@ -106,7 +106,7 @@ class HubTransport:
                 self._check(response, repo, revision, url)
                 etag = _etag(headers.get("ETag", ""))
                 return Resource(url, address, git_sha1=etag if _SHA1.fullmatch(etag) else None, commit=commit)
-        raise DownloadError(f"{url} is expected to resolve within 5 redirects, but does not", url=url)
+        raise DownloadError(f"{url} is expected to resolve within 5 redirects, but does not; check HF_ENDPOINT", url=url)
 
     def parallelism(self, resource: Resource) -> int | None:
         """Return what the catalog's `hosts:` says of where the file lies."""
@@ -155,13 +155,17 @@ class HubTransport:
             return
         if code == "EntryNotFound" or (status == 404 and not code):
             raise FileMissing(
-                f"{url} is expected to be a file of the repository, but is not",
+                f"{url} is expected to be a file of the repository, but is not; check its name",
                 url=url,
                 status=status,
                 commit=_commit(response),
             )
         if code == "RevisionNotFound":
-            raise DownloadError(f"revision {revision!r} of {repo} is expected to exist, but does not", url=url, status=status)
+            raise DownloadError(
+                f"revision {revision!r} of {repo} is expected to exist, but does not; name a branch, tag or commit of it",
+                url=url,
+                status=status,
+            )
         if code == "GatedRepo":
             raise DownloadError(
                 f"repository {repo} is expected to be open, but is gated; ask for access at {redact(self.endpoint)}/{repo} "
