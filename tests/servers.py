@@ -150,6 +150,20 @@ def serving(answer: Answer) -> Iterator[Server]:
         thread.join()
 
 
+def chunked(*pieces: bytes, end: bool = True) -> Callable[[Handler, Request], None]:
+    """Answer in chunks (RFC 9112, section 7.1), with the last, empty one or without."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        for piece in (*pieces, *([b""] if end else [])):
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        handler.close_connection = True
+
+    return answer
+
+
 @contextmanager
 def file_server(files: dict[str, bytes]) -> Iterator[Server]:
     """Serve files by path (`/a/b`), 404 for the rest."""

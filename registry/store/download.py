@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from registry.errors import ConfigError, DownloadError, IntegrityError
@@ -37,11 +38,15 @@ _TEXT = (".json", ".txt", ".md", ".yaml", ".model", ".py")
 #: Seconds between two reports of progress.
 _REPORT_EVERY = 0.1
 
-#: What is often served in the place of a file, with status 200.
+#: So many bytes at a file's beginning are looked at for what is often served in its place, with status 200.
+_HEAD = 1 << 10
 _IMPOSTORS = {
-    b"version https://git-lfs": "a git-lfs pointer, not the file it points to; use the address that serves the content",
-    b"<!doctype html": "an HTML page, perhaps a login page; check the address and its token",
-    b"<html": "an HTML page, perhaps a login page; check the address and its token",
+    re.compile(
+        rb"version https://git-lfs"
+    ): "a git-lfs pointer, not the file it points to; use the address that serves the content",
+    re.compile(
+        rb"(\xef\xbb\xbf)?+(\s++|<\?xml[^>]*+>|<!--((?!-->).)*+-->)*+<(!doctype html|html)", re.IGNORECASE | re.DOTALL
+    ): "an HTML page, perhaps a login page; check the address and its token",
 }
 
 
@@ -143,6 +148,8 @@ class Download:
         span = None if start == 0 and stop in (None, self._partial.size) else Span(start, stop, self._partial.validator)
         began = time.monotonic()
         with self._transport.open(self._resource, span) as body:
+            if body.start == 0:
+                body = replace(body, pieces=_head_first(body.pieces))
             if body.stop is None or self._partial.have == 0:
                 self._accept(body)
             else:
@@ -167,6 +174,7 @@ class Download:
             raise mismatch(self._resource.url, "size", str(self._size), str(body.size))
         size = body.size if self._size is None else self._size
         if size is None and not self._identified:
+            _refuse_impostor(next(body.pieces, b""), self._resource.url)  # a page is made as it is sent
             raise DownloadError(
                 f"{self._shown} is expected to come with a length, but has neither length nor hash, so that "
                 "a cut could not be noticed; pin its sha256 in models.yaml",
@@ -181,8 +189,11 @@ class Download:
         # Without a hash nobody else would notice, so that saying nothing is not enough.
         silent = body.validator is None and self._identified
         other = not silent and self._partial.validator not in (None, body.validator)
-        if body.stop is None or body.start != start or body.size not in (None, self._partial.size) or other:
+        size = body.size if self._partial.size is None else self._partial.size
+        if body.stop is None or body.start != start or body.size not in (None, size) or other:
             raise RangeRefused(f"{self._shown} changed while it was read", url=self._shown)
+        if size is not None and self._partial.size is None:
+            self._partial.end(size)
 
     def _receive(self, body: Body, stopped: threading.Event | None = None) -> None:
         """Write an answer's bytes where they belong."""
@@ -192,6 +203,8 @@ class Download:
                 if writer.position == 0:
                     _refuse_impostor(piece, self._resource.url)
                 if end is not None and writer.position + len(piece) > end:
+                    if body.stop is not None:
+                        raise RangeRefused(f"{self._shown} sends more than the part that was asked for", url=self._shown)
                     raise mismatch(self._resource.url, "size", str(end), f"more than {end}")
                 writer.write(piece)
                 self._advance()
@@ -256,6 +269,8 @@ class Download:
             for thread in threads:  # nobody may write to the file once this returns
                 if thread.ident is not None:
                     thread.join()
+        if any(isinstance(error, Transient) and error.status is not None for error in failures):
+            self._parallel = max(1, self._parallel // 2)  # it may be one connection too many
         if failures:  # what cannot pass goes before what can
             raise min(failures, key=lambda error: isinstance(error, Transient | RangeRefused))
 
@@ -313,8 +328,25 @@ def _parallelism(of_place: int | None) -> tuple[int, bool]:
     return min(int(written), of_place or 64), True
 
 
+def _head_first(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces, of which the first is long enough to tell what it is the beginning of, where so much comes."""
+    head = b""
+    try:
+        for piece in pieces:
+            head += piece
+            if len(head) >= _HEAD:
+                break
+    except DownloadError:
+        if head:
+            yield head
+        raise
+    if head:
+        yield head
+    yield from pieces
+
+
 def _refuse_impostor(piece: bytes, url: str) -> None:
-    head = piece[:64].lstrip().lower()
-    for magic, what in _IMPOSTORS.items():
-        if head.startswith(magic) and not url.endswith((".html", ".md")):
-            raise DownloadError(f"content of {redact(url)} is expected to be the file itself, but is {what}", url=redact(url))
+    shown = redact(url)
+    for sign, what in _IMPOSTORS.items():
+        if sign.match(piece[:_HEAD]) and not shown.endswith((".html", ".md")):
+            raise DownloadError(f"content of {shown} is expected to be the file itself, but is {what}", url=shown)

@@ -51,6 +51,7 @@ class Partial:
         self._url = url
         self._version: _Version | None = None
         self._extents: list[tuple[int, int]] = []
+        self._writers: list[_Writer] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -92,9 +93,10 @@ class Partial:
 
     @property
     def have(self) -> int:
-        """How many bytes are here."""
+        """How many bytes are here, those of which the journal does not tell yet among them."""
         with self._lock:
-            return sum(stop - start for start, stop in self._extents)
+            unnoted = sum(writer.position - writer.noted for writer in self._writers)
+            return sum(stop - start for start, stop in self._extents) + unnoted
 
     @property
     def frontier(self) -> int:
@@ -137,10 +139,14 @@ class Partial:
         with self.path.open("rb+", buffering=0) as file:
             file.seek(start)
             writer = _Writer(self, file, start)
+            with self._lock:
+                self._writers.append(writer)
             try:
                 yield writer
             finally:
                 writer.note()
+                with self._lock:
+                    self._writers.remove(writer)
 
     def sync(self) -> None:
         """Make the bytes survive a power cut."""
@@ -170,8 +176,9 @@ class Partial:
     def _journal(self) -> Path:
         return _journal(self.path)
 
-    def _note(self, start: int, stop: int) -> None:
+    def _note(self, writer: _Writer, stop: int) -> None:
         with self._lock:
+            start, writer.noted = writer.noted, stop
             self._extents = _merged([*self._extents, (start, stop)])
             with self._journal.open("a") as file:
                 file.write(f"[{start}, {stop}]\n")
@@ -229,7 +236,8 @@ class _Writer:
     def __init__(self, partial: Partial, file: BinaryIO, start: int) -> None:
         self._partial = partial
         self._file = file
-        self._noted = start
+        #: Up to where the journal tells of what was written.
+        self.noted = start
         self.position = start
 
     def write(self, piece: bytes) -> None:
@@ -239,14 +247,13 @@ class _Writer:
             count = self._file.write(view)
             view = view[count:]
             self.position += count
-        if self.position - self._noted >= _NOTE_EVERY:
+        if self.position - self.noted >= _NOTE_EVERY:
             self.note()
 
     def note(self) -> None:
         """Tell the journal what has been written."""
-        if self.position > self._noted:
-            noted, self._noted = self._noted, self.position
-            self._partial._note(noted, self.position)
+        if self.position > self.noted:
+            self._partial._note(self, self.position)
 
 
 def sweep(cache: Cache, key: str) -> None:

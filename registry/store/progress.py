@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from registry.store.events import FileEvent, Observer
 from registry.store.place import is_set
 
-__all__ = ["ProgressBars", "ProgressLines", "default_observers", "show_size", "silenced"]
+__all__ = ["ProgressBars", "ProgressLines", "default_observers", "end_progress", "show_size", "silenced"]
 
 #: Where lines go, at level INFO: `registry fetch` prints them, a program sees them when it configures logging so.
 logger = logging.getLogger("registry.progress")
@@ -45,6 +46,13 @@ def silenced() -> Iterator[None]:
         _silent = before
 
 
+def end_progress(observers: Iterable[Observer]) -> None:
+    """Take away what still shows progress when an operation is over."""
+    for observer in observers:
+        if isinstance(observer, ProgressBars):
+            observer.close()
+
+
 def _is_terminal() -> bool:
     try:
         return sys.stderr.isatty() or "ipykernel" in sys.modules
@@ -67,51 +75,72 @@ class ProgressBars:
 
     def __init__(self) -> None:
         self._bars: dict[tuple[str, str], Any] = {}
+        self._blind = False
 
     def started(self, file: FileEvent) -> None:
-        """Open a bar, at what an earlier download has left."""
-        from tqdm import tqdm
-
-        class Bar(tqdm):  # type: ignore[type-arg]  # generic for type checkers only
-            """Takes a lock of threads alone: tqdm's own needs a helper process, which can hang at exit."""
-
-        Bar.set_lock(threading.RLock())
-        try:
-            self._bars[_key(file)] = Bar(
-                desc=f"{file.model}: {file.name}" if file.model else file.name,
-                total=file.size,
-                initial=file.done,
-                unit="B",
-                unit_scale=True,
-                leave=False,
-                file=sys.stderr,
-            )
-        except (OSError, ValueError):  # a terminal that is gone is no reason to stop
-            self._bars.pop(_key(file), None)
+        """Open a bar, at what an earlier download has left; one of unknown size may not be there, and is waited for."""
+        if file.size is not None or _key(file) in self._bars:
+            self.progressed(file)
 
     def progressed(self, file: FileEvent) -> None:
-        """Move the bar."""
+        """Move the bar, which stays the same one when a file is asked for again or elsewhere."""
         bar = self._bars.get(_key(file))
-        if bar is None:
+        if self._blind:
             return
         try:
-            bar.total = file.size
-            bar.update(file.done - bar.n)
-        except (OSError, ValueError):
-            del self._bars[_key(file)]
+            if bar is None:
+                self._bars[_key(file)] = _bar_class()(
+                    desc=f"{file.model}: {file.name}" if file.model else file.name,
+                    total=file.size,
+                    initial=file.done,
+                    unit="B",
+                    unit_scale=True,
+                    miniters=1,
+                    leave=False,
+                    file=sys.stderr,
+                )
+            else:
+                bar.total = file.size
+                bar.update(file.done - bar.n)
+        except (OSError, ValueError):  # a terminal that is gone is no reason to stop
+            self._blind = True
 
     def verified(self, file: FileEvent) -> None:
         """Close the bar."""
-        bar = self._bars.pop(_key(file), None)
-        if bar is not None:
-            with contextlib.suppress(OSError, ValueError):
-                bar.close()
+        self._close(_key(file))
 
     def published(self, file: FileEvent) -> None:
         """Show nothing more."""
 
     def reused(self, file: FileEvent) -> None:
         """Show nothing: it took no time."""
+
+    def close(self) -> None:
+        """Close the bars of files that did not arrive, so that what is printed next begins a line."""
+        for key in list(self._bars):
+            self._close(key)
+
+    def _close(self, key: tuple[str, str]) -> None:
+        if (bar := self._bars.pop(key, None)) is not None:
+            with contextlib.suppress(OSError, ValueError):
+                bar.close()
+
+
+#: Held by whoever writes to the terminal: bars of several files move at once.
+_terminal = threading.RLock()
+
+
+@functools.cache
+def _bar_class() -> Any:
+    from tqdm import tqdm
+
+    class Bar(tqdm):  # type: ignore[type-arg]  # generic for type checkers only
+        """Starts no thread, and takes a lock of threads alone: tqdm's own needs a helper process, which can hang at exit."""
+
+        monitor_interval = 0
+
+    Bar.set_lock(_terminal)
+    return Bar
 
 
 class ProgressLines:

@@ -23,6 +23,7 @@ from registry.store.known import Known, pins_required, refuse_unpinned
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
+from registry.store.progress import end_progress
 from registry.store.revisions import Revisions
 from registry.store.source import redact, scheme_of
 from registry.store.transfer import check_claims, transfer
@@ -106,6 +107,7 @@ class Store:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._transports.close()
+        end_progress(self._observers)
         if isinstance(error, ObserverFailed) and error.__cause__ is not None:
             raise error.__cause__ from None
         if error is None:

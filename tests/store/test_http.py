@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 import socket
 import threading
 import traceback
@@ -23,7 +24,7 @@ from registry.errors import DownloadError, IntegrityError, OfflineError, Registr
 from registry.store.transports import http
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.http import HttpTransport
-from tests.servers import Handler, Request, Server, file_server, serving
+from tests.servers import Handler, Request, Server, chunked, file_server, serving
 from tests.store.helpers import BODY, OTHER, fetch, get, host, leftovers, pinned, sha256, visible
 
 NAME = "model.safetensors"
@@ -36,20 +37,6 @@ def replying(**how: object) -> Iterator[Server]:
     how = {"status": 200, "body": BODY, **how}
     with serving(lambda handler, request: handler.reply(request, **how)) as server:  # type: ignore[arg-type]
         yield server
-
-
-def chunked(*pieces: bytes, end: bool = True) -> Callable[[Handler, Request], None]:
-    """Answer in chunks (RFC 9112, section 7.1), with the last, empty one or without."""
-
-    def answer(handler: Handler, request: Request) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        for piece in (*pieces, *([b""] if end else [])):
-            handler.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        handler.close_connection = True
-
-    return answer
 
 
 def closed_port() -> str:
@@ -139,6 +126,7 @@ FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryEr
     "a login page": ({"body": b"<!DOCTYPE html><title>Sign in"}, {}, DownloadError, "an HTML page, perhaps a login page"),
     "a login page for a pinned file": ({"body": b"\n <html><body>"}, HASHED, DownloadError, "an HTML page"),
     "a login page for a file of known size": ({"body": b"<html>Sign in"}, SIZED, DownloadError, "an HTML page"),
+    "a login page without a length": ({"body": b"<!doctype html>Sign in", "length": -1}, {}, DownloadError, "an HTML page"),
     "a git-lfs pointer": (
         {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
         SIZED,
@@ -157,6 +145,7 @@ def test_a_bad_answer_is_a_clear_error_and_nothing_becomes_visible(
             get(cache, server.url, NAME, pins)
         assert says in str(caught.value)
         assert f"{server.url}/{NAME}" in str(caught.value)
+        assert "; " in str(caught.value), "it does not say what to do"
         assert type(caught.value) is kind
         assert visible(cache) == []
         with pytest.raises(OfflineError):
@@ -208,9 +197,39 @@ def test_a_missing_file_is_missing_and_remembered(status: int, cache: Path) -> N
         assert len(server.requests) == 2
 
 
-def test_a_page_is_no_impostor_where_a_page_is_asked_for(cache: Path) -> None:
+@pytest.mark.parametrize("name", ["card.html", "card.html?token=x"])
+def test_a_page_is_no_impostor_where_a_page_is_asked_for(name: str, cache: Path) -> None:
     with replying(body=b"<!doctype html>") as server:
-        assert fetch(cache, server.url, "card.html").path.read_bytes() == b"<!doctype html>"
+        pins = {"card": FilePin(url=f"{server.url}/{name}")}
+        assert fetch(cache, server.url, "card", pins).path.read_bytes() == b"<!doctype html>"
+
+
+@pytest.mark.parametrize("pins", [{}, HASHED, SIZED], ids=["unpinned", "hash", "hash and size"])
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"<!DOC", b"TYPE html><title>Sign in"),
+        (b"\n", b" ", b"<html>"),
+        (b"\n" * 100 + b"<html>",),
+        (b"\xef\xbb\xbf<!DOCTYPE html>",),
+        (b'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE html PUBLIC>',),
+        (b"<!-- saved --> <!-- at the portal -->\n<html lang=en>",),
+    ],
+    ids=["in two pieces", "piece by piece", "much white space", "a byte order mark", "XHTML", "comments"],
+)
+def test_a_page_is_recognised_however_it_begins_and_comes(
+    pieces: tuple[bytes, ...], pins: dict[str, FilePin], cache: Path
+) -> None:
+    with serving(chunked(*pieces)) as server, pytest.raises(DownloadError, match="an HTML page"):
+        get(cache, server.url, NAME, pins)
+    assert visible(cache) == []
+
+
+def test_what_looks_like_no_end_of_comments_is_looked_at_once(cache: Path) -> None:
+    """A pattern that tries every way to part them would never come to an end."""
+    body = b"<!---->" * 10_000
+    with replying(body=body) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == body
 
 
 @given(st.text(st.characters(codec="latin-1", exclude_characters="\r\n"), max_size=40))
@@ -255,6 +274,18 @@ def test_a_chain_of_redirects_is_followed(cache: Path) -> None:
     ]
 
 
+def test_a_redirect_and_its_target_share_a_connection(cache: Path) -> None:
+    connections = set()
+
+    def answer(handler: Handler, request: Request) -> None:
+        connections.add(handler.client_address)
+        counted_redirects(3)(handler, request)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+    assert len(connections) == 1
+
+
 def counted_redirects(hops: int) -> Callable[[Handler, Request], None]:
     def answer(handler: Handler, request: Request) -> None:
         done = int(request.path.rpartition("-")[2]) if "-" in request.path else 0
@@ -281,6 +312,20 @@ def test_a_loop_of_redirects_ends(cache: Path) -> None:
     assert leftovers(cache) == []
 
 
+def test_the_content_of_a_redirect_is_not_read_to_its_end(cache: Path) -> None:
+    """It may have none, and is of no use."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/moved":
+            handler.reply(request, 200, BODY)
+        else:
+            handler.reply(request, 302, bytes(64 << 20), {"Location": "/moved"}, length=-1)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+        assert server.sent(f"/{NAME}") < 32 << 20
+
+
 @pytest.mark.parametrize(
     ("url", "location"),
     [
@@ -296,7 +341,7 @@ def test_a_loop_of_redirects_ends(cache: Path) -> None:
     ],
 )
 def test_a_redirect_that_leaves_http_or_loses_https_is_refused(url: str, location: str) -> None:
-    with pytest.raises(DownloadError, match=r"redirect of https?://host/a"):
+    with pytest.raises(DownloadError, match=r"redirect of https?://host/a .*; use another"):
         HttpTransport.next_hop(url, redirect_to(location))
 
 
@@ -312,6 +357,14 @@ def test_a_redirect_to_nowhere_is_refused(cache: Path) -> None:
         ("https://host/a/b", "c", "https://host/a/c"),
         ("https://host/a", "//cdn/b", "https://cdn/b"),
         ("http://host/a", "https://host/a", "https://host/a"),
+        ("http://host/a", "/modèle?x=1".encode().decode("latin-1"), "http://host/modèle?x=1"),
+        ("http://host/a", "/mod\xe8le", "http://host/mod\xe8le"),
+        ("https://me:pw@host/a", "/b", "https://me:pw@host/b"),
+        ("https://me:pw@host/a", "https://HOST:443/b", "https://me:pw@HOST:443/b"),
+        ("https://me:pw@host/a", "https://you@host/b", "https://you@host/b"),
+        ("https://me:pw@host/a", "https://host:8443/b", "https://host:8443/b"),
+        ("https://me:pw@host/a", "//cdn/b", "https://cdn/b"),
+        ("http://me:pw@host/a", "https://host/a", "https://host/a"),
     ],
 )
 def test_a_redirect_leads_where_it_says(url: str, location: str, target: str) -> None:
@@ -365,10 +418,14 @@ def test_an_address_that_is_none_is_a_download_error(url: str, cache: Path, unpl
         get(cache, url, NAME)
 
 
-def test_a_ca_bundle_that_is_not_there_is_a_download_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    with pytest.raises(DownloadError):
-        get(cache, closed_port().replace("http:", "https:"), NAME)
+@pytest.mark.parametrize("how", ["ca_file", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_a_ca_bundle_that_is_not_there_is_named(how: str, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(how, missing := str(tmp_path / "missing.pem"))
+    with file_server({}) as server, pytest.raises(DownloadError, match=re.escape(missing)):
+        hosts = private(server, ca_file=missing) if how == "ca_file" else {}
+        get(cache, server.url.replace("http:", "https:"), NAME, hosts=hosts)
 
 
 def test_a_plain_server_behind_https_is_a_download_error(cache: Path) -> None:
@@ -505,6 +562,30 @@ def test_a_password_in_the_address_reaches_its_own_origin_only(cache: Path) -> N
     assert authorizations(other) == [None]
 
 
+def test_a_password_in_the_address_follows_a_redirect_within_its_origin(cache: Path) -> None:
+    """Many servers redirect by whole addresses, which say no password."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/moved":
+            handler.reply(request, 200, BODY)
+        else:
+            handler.reply(request, 302, b"", {"Location": f"{handler.server.url}/moved"})
+
+    with serving(answer) as server:
+        fetch(cache, server.url.replace("//", "//me:hunter2@"), NAME)
+    assert authorizations(server) == [requests.auth._basic_auth_str("me", "hunter2")] * 2
+
+
+def test_a_cookie_of_one_origin_reaches_no_other(cache: Path) -> None:
+    """Cookies know no ports (RFC 6265, 8.5), and one that was set over https may be sent in the clear."""
+    with (
+        file_server({"/moved": BODY}) as other,
+        replying(status=302, headers={"Set-Cookie": "session=s3cr3t; Path=/", "Location": f"{other.url}/moved"}) as first,
+    ):
+        fetch(cache, first.url, NAME)
+    assert "cookie" not in other.requests[0].headers
+
+
 SECRETS = ("hunter2", "tr0ub4dor", "s3cr3t", "r3d1r3ct")
 
 
@@ -543,6 +624,22 @@ def test_no_secret_is_shown_whatever_goes_wrong(
             shown = everything_shown(error)
     written = b"".join(path.read_bytes() + bytes(path) for path in cache.rglob("*") if path.is_file())
     assert not [secret for secret in SECRETS if secret in shown + caplog.text or secret.encode() in written]
+
+
+def test_no_secret_is_logged_when_the_head_of_an_answer_is_broken(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 warns of it, with the whole address and all that it could not read."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path.startswith("/bert"):
+            handler.wfile.write(b"HTTP/1.1 302 Found\r\nLocation: /moved?k=r3d1r3ct\r\nbroken\r\nX-Link: r3d1r3ct\r\n\r\n")
+            handler.close_connection = True
+        else:
+            handler.reply(request, 200, BODY)
+
+    with serving(answer) as server, caplog.at_level(logging.DEBUG):
+        assert fetch(cache, with_secrets(server.url), NAME).path.read_bytes() == BODY
+    assert "Failed to parse headers" in caplog.text
+    assert not [secret for secret in SECRETS if secret in caplog.text]
 
 
 def test_no_secret_is_shown_when_nobody_answers(cache: Path, token: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -668,3 +765,16 @@ def test_a_request_goes_through_the_proxy_that_is_set(cache: Path, monkeypatch: 
         assert fetch(cache, "http://models.acme.internal/bert", NAME).path.read_bytes() == BODY
         (request,) = proxy.requests
         assert request.path == f"http://models.acme.internal/bert/{NAME}"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_said_to_and_not_asked_again(
+    scheme: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.setattr(Handler, "do_CONNECT", Handler.do_GET, raising=False)
+    with replying(status=407) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.url)
+        with pytest.raises(DownloadError, match=r"the proxy for .* 407.*user and password"):
+            get(cache, f"{scheme}://models.acme.internal/bert", NAME)
+        assert len(proxy.requests) == 1

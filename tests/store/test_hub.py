@@ -15,7 +15,7 @@ from registry.store.cache import Cache
 from registry.store.place import Place
 from registry.store.store import Store
 from registry.store.transports.hub import HubTransport, split_hub_url
-from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
+from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server, serving
 from tests.store.helpers import evict, fetch, get, listing, sha256, visible
 
 REPO = "acme/support-bert"
@@ -73,6 +73,20 @@ def test_files_of_both_kinds_are_fetched_and_checked(server: Server, cache: Path
     small, large = (fetch(cache, SOURCE, name) for name in ("config.json", "model.safetensors"))
     assert (small.path.read_bytes(), small.sha256, small.trust) == (SMALL, sha256(SMALL), "hub")
     assert (large.path.read_bytes(), large.sha256, large.trust) == (LARGE, sha256(LARGE), "hub")
+
+
+def test_what_is_asked_of_the_hub_and_what_it_sends_share_a_connection(server: Server, cache: Path) -> None:
+    connections, answer = set(), server.answer
+
+    def counted(handler: Handler, request: Request) -> None:
+        connections.add(handler.client_address)
+        answer(handler, request)
+
+    server.answer = counted
+    with Store(Cache((cache,)), offline=False) as store:
+        for name in ("config.json", "model.safetensors"):
+            assert store.get(Place((SOURCE,)), name)
+    assert len(connections) == 1
 
 
 def test_the_hubs_word_is_a_pin_where_pins_are_required(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -445,6 +459,20 @@ def test_an_address_whose_signature_has_expired_is_asked_for_anew(hub: HubFiles,
     assert asked == [("HEAD", "acme"), ("GET", "cdn"), ("HEAD", "acme"), ("GET", "cdn")]
 
 
+def test_an_expired_address_is_asked_for_at_the_commit_that_was_first_seen(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.expired = 1
+    answer = server.answer
+
+    def moving(handler: Handler, request: Request) -> None:
+        answer(handler, request)
+        hub.commits |= {"main": NEXT, "old": COMMIT}
+
+    server.answer = moving
+    assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
+    heads = [request.path.split("/")[4] for request in server.requests if request.method == "HEAD"]
+    assert heads == ["main", COMMIT]
+
+
 def test_an_address_that_is_refused_again_is_an_error(hub: HubFiles, server: Server, cache: Path) -> None:
     hub.expired = 99
     with pytest.raises(DownloadError, match="answers 403"):
@@ -456,6 +484,42 @@ def test_a_mirror_without_the_commits_header_still_serves(hub: HubFiles, server:
     for name, body in hub.files[REPO].items():
         assert fetch(cache, SOURCE, name).path.read_bytes() == body
         assert fetch(cache, SOURCE, name).trust == "hub"
+
+
+@pytest.mark.parametrize("status", [200, 403, 405, 501])
+def test_where_a_mirror_keeps_its_files_is_not_asked_for_hashes(
+    status: int, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ETag may be any hash, and an address that is signed for a GET refuses a HEAD."""
+
+    def stored(handler: Handler, request: Request) -> None:
+        if request.method == "HEAD":
+            handler.reply(request, status, LARGE, {"ETag": f'"{hashlib.sha1(LARGE).hexdigest()}"'})
+        else:
+            handler.reply(request, 200, LARGE)
+
+    with (
+        serving(stored) as store,
+        serving(lambda handler, request: handler.reply(request, 302, b"", {"Location": f"{store.url}/x?s=1"})) as mirror,
+    ):
+        monkeypatch.setenv("HF_ENDPOINT", mirror.url)
+        file = fetch(cache, SOURCE, "model.safetensors")
+    assert (file.path.read_bytes(), file.trust) == (LARGE, "first-use")
+
+
+def test_an_endpoint_that_leads_to_the_hub_itself_is_followed(
+    hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leading(handler: Handler, request: Request) -> None:
+        handler.reply(request, 301, b"", {"Location": f"{server.url}{request.path}"})
+
+    with serving(leading) as short:
+        monkeypatch.setenv("HF_ENDPOINT", short.url)
+        for name, body in hub.files[REPO].items():
+            file = fetch(cache, SOURCE, name)
+            assert (file.path.read_bytes(), file.trust) == (body, "hub")
+        with pytest.raises(DownloadError, match="revision 'gone'"):
+            get(cache, f"{SOURCE}@gone", "config.json")
 
 
 def test_a_large_file_of_the_hub_is_gone_on_with_where_it_broke_off(hub: HubFiles, server: Server, cache: Path) -> None:

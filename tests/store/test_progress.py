@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import registry
+from registry.errors import DownloadError
 from registry.store import progress
 from registry.store.events import FileEvent
 from registry.store.progress import ProgressBars, ProgressLines, default_observers, show_size
 from tests.cli.conftest import Run, run  # noqa: F401  # a fixture
 from tests.processes import environment
-from tests.servers import file_server
+from tests.servers import Handler, Request, file_server, serving
 
 FILES = {"/config.json": b'{"model_type": "bert"}', "/vocab.txt": b"[UNK]\n", "/model.safetensors": bytes(300_000)}
 
@@ -37,6 +40,54 @@ def test_a_terminal_gets_a_bar_for_each_file(monkeypatch: pytest.MonkeyPatch, ca
         registry.fetch(server.url)
     for name in ("config.json", "vocab.txt", "model.safetensors"):
         assert f"{server.url}: {name}" in terminal.getvalue()
+
+
+def test_a_file_that_is_not_there_gets_no_bar(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with file_server(FILES) as server:
+        registry.fetch(server.url)
+        missing = {request.path.removeprefix("/") for request in server.requests} - {name.removeprefix("/") for name in FILES}
+    assert missing
+    assert not [name for name in missing if name in terminal.getvalue()]
+
+
+def test_a_fetch_that_fails_takes_its_bars_away_before_the_error_is_shown(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("REGISTRY_RETRIES", "0")
+    whole = FILES["/model.safetensors"]
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.reply(request, 200, whole, cut=len(whole) // 2)
+
+    with serving(answer) as server, pytest.raises(DownloadError) as caught:
+        registry.ModelRegistry().fetch_file(server.url, "model.safetensors")
+    shown = terminal.getvalue()
+    assert "model.safetensors" in shown
+    *_, last, rest = shown.split("\r")
+    assert (last.strip(), rest) == ("", "")
+    del caught
+    gc.collect()
+    assert terminal.getvalue() == shown
+
+
+def test_a_file_that_is_asked_for_again_keeps_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    bars = ProgressBars()
+    for done in (0, 60, 100):
+        bars.started(event())
+        bars.progressed(event(done))
+    bars.verified(event(100))
+    assert "\n" not in terminal.getvalue()  # a second bar would have a second line
+
+
+def test_bars_need_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    before = threading.active_count()
+    bars = ProgressBars()
+    for number in range(5):
+        bars.started(event(name=f"model-{number}.safetensors"))
+    assert threading.active_count() == before
+    bars.close()
 
 
 def test_nothing_is_printed_where_there_is_no_terminal(cache: Path, capfd: pytest.CaptureFixture[str]) -> None:

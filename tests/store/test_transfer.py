@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import email.utils
+import gc
 import multiprocessing
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from urllib3.connection import HTTPConnection
 
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError
@@ -26,7 +28,7 @@ from registry.store.events import FileEvent
 from registry.store.place import Place
 from registry.store.store import Store
 from registry.store.transports import Transient, http
-from tests.servers import Handler, Request, Server, file_server, serving
+from tests.servers import Handler, Request, Server, chunked, file_server, serving
 from tests.store import workers
 from tests.store.helpers import BODY, OTHER, arrived, eventually, fetch, get, leftovers, pinned, sha256, visible
 
@@ -115,6 +117,25 @@ def test_a_body_without_length_that_is_cut_is_never_taken_for_the_whole(cache: P
         cuts[:] = [500_000]
         with serving(answer) as server:
             assert fetch(cache / str(len(pins[NAME].sha256 or "")), server.url, NAME, pins).path.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("sent", [400_000, SIZE], ids=["a part", "all but the end"])
+def test_a_body_without_length_is_gone_on_with_where_it_broke_off(
+    sent: int, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How much there is comes with the rest, or with the refusal to send more (416)."""
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    left = [chunked(DATA[:sent], end=False)]
+
+    def answer(handler: Handler, request: Request) -> None:
+        if left:
+            left.pop()(handler, request)
+        else:
+            handler.reply_part(request, DATA, etag=ETAG)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME, pinned(NAME, DATA)).path.read_bytes() == DATA
+        assert ranges(server) == [None, f"bytes={sent}-"]
 
 
 def test_a_server_that_always_breaks_off_is_given_up(cache: Path) -> None:
@@ -612,6 +633,19 @@ def test_several_parts_are_under_way_at_once(in_parts: None, cache: Path) -> Non
         assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
 
 
+def test_connections_of_one_file_are_not_kept_while_others_come(in_parts: None, cache: Path) -> None:
+    """A model of a hundred shards would have more of them open than a process may."""
+
+    def connections() -> int:
+        return sum(type(each) is HTTPConnection and each.sock is not None for each in gc.get_objects())
+
+    before = connections()
+    with serving(cut_first(etag=ETAG)) as server, Store(Cache((cache,)), offline=False) as store:
+        for number in range(6):
+            assert store.get(Place((server.url,)), f"model-{number}.safetensors")
+            assert connections() - before <= 1
+
+
 def test_parts_can_be_switched_off(in_parts: None, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_PARALLEL", "1")
     with serving(cut_first(etag=ETAG)) as server:
@@ -672,6 +706,28 @@ def test_parts_that_break_off_are_gone_on_with(in_parts: None, cache: Path) -> N
         assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
 
 
+def test_a_server_that_limits_connections_is_asked_for_fewer_parts_at_once(
+    in_parts: None, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each round ends with the first refusal, and brings next to nothing."""
+    monkeypatch.setattr(patience, "_FIRST", 0.3)
+    free, refused = threading.Lock(), []
+
+    def answer(handler: Handler, request: Request) -> None:
+        if not free.acquire(blocking=False):
+            refused.append(request)
+            handler.reply(request, 503)
+            return
+        try:
+            handler.reply_part(request, DATA, etag=ETAG, pace=lambda count: time.sleep(0.02))
+        finally:
+            free.release()
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
+    assert 1 <= len(refused) <= 12
+
+
 def test_a_later_process_asks_only_for_the_parts_that_are_missing(
     in_parts: None, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -716,6 +772,21 @@ def test_an_answer_of_more_than_the_part_is_refused(in_parts: None, cache: Path)
         wanted = request.headers.get("range", "")
         if wanted.startswith("bytes=300000"):
             handler.reply(request, 206, DATA[300_000:], {"ETag": ETAG, "Content-Range": f"bytes 300000-999999/{SIZE}"})
+        else:
+            handler.reply_part(request, DATA, etag=ETAG)
+
+    with serving(answer) as server:
+        assert fetch(cache, server.url, NAME).path.read_bytes() == DATA
+        assert ranges(server)[-1] is None
+
+
+def test_an_answer_that_goes_on_after_its_part_starts_over(in_parts: None, cache: Path) -> None:
+    """Its head says the right part, and more than that comes."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        wanted = request.headers.get("range", "")
+        if wanted.startswith("bytes=300000"):
+            handler.reply(request, 206, DATA[300_000:500_000], {"ETag": ETAG, "Content-Range": f"bytes 300000-399999/{SIZE}"})
         else:
             handler.reply_part(request, DATA, etag=ETAG)
 
@@ -850,6 +921,17 @@ def test_observers_are_told_what_happens_to_a_file(cache: Path) -> None:
     assert (first.model, first.name, first.done) == ("acme", NAME, 0)
     assert (last.size, last.done, last.sha256, last.path) == (SIZE, SIZE, sha256(DATA), path)
     assert last.url == f"{server.url}/{NAME}"
+
+
+def test_progress_is_told_in_small_steps_also_on_a_slow_line(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal is told of each megabyte only, which may take a minute."""
+    monkeypatch.setattr(download, "_REPORT_EVERY", 0.0)
+    recorder = Recorder()
+    with serving(lambda handler, request: handler.reply_part(request, DATA, pace=lambda count: time.sleep(0.02))) as server:
+        observed(cache, server.url, recorder)
+    done = [file.done for moment, file in recorder.told if moment == "progressed"]
+    assert done == sorted(done) and done[-1] == SIZE
+    assert len(set(done)) > 2
 
 
 @pytest.mark.parametrize("raised", [BrokenPipeError("enough"), DownloadError("enough", url="")])

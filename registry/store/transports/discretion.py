@@ -1,4 +1,4 @@
-"""Keep the queries of our requests, which may be signatures, out of urllib3's own log."""
+"""Keep the queries of our requests, which may be signatures, and the heads of answers out of urllib3's own log."""
 
 from __future__ import annotations
 
@@ -12,16 +12,24 @@ __all__ = ["discreet"]
 _here = threading.local()
 
 
-def _without_queries(record: logging.LogRecord) -> bool:
+def _without_secrets(record: logging.LogRecord) -> bool:
     if getattr(_here, "active", False) and isinstance(record.args, tuple):
-        record.args = tuple(arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args)
+        record.args = tuple(map(_discreet, record.args))
+        record.exc_info = None
     return True
+
+
+def _discreet(arg: object) -> object:
+    if isinstance(arg, BaseException):  # it shows the head of an answer, which may lead to a signed address
+        return type(arg).__name__
+    return arg.partition("?")[0] if isinstance(arg, str) else arg
 
 
 @contextlib.contextmanager
 def discreet() -> Iterator[None]:
-    """Cut queries from what urllib3 logs of this thread inside; the log of other threads and requests stays as it is."""
-    logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)  # once: it knows its filters
+    """Cut secrets from what urllib3 logs of this thread inside; the log of other threads and requests stays as it is."""
+    for module in ("connection", "connectionpool"):
+        logging.getLogger(f"urllib3.{module}").addFilter(_without_secrets)  # once: it knows its filters
     _here.active = True
     try:
         yield

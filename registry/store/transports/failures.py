@@ -23,7 +23,11 @@ def failed_status(status: int, headers: Mapping[str, str], url: str) -> Download
     """Return what a status of 400 or more means."""
     shown = redact(url)
     if status in (404, 410):
-        return FileMissing(f"{shown} is expected to be there, but the server answers {status}", url=shown, status=status)
+        return FileMissing(
+            f"{shown} is expected to be there, but the server answers {status}; check the address", url=shown, status=status
+        )
+    if status == 407:
+        return _proxy_refuses(url)
     hint = "check its token" if status in (401, 403) else "try again later, or add a mirror"
     message = f"{shown} is expected to be readable, but the server answers {status}; {hint}"
     if status in _PASSING:
@@ -35,6 +39,8 @@ def failed_request(url: str, error: Exception) -> DownloadError:
     """Return why no answer came: something that may pass, or a certificate, an address or a setting that is wrong."""
     from requests.exceptions import ConnectionError, ProxyError, Timeout
 
+    if any(re.match(r"Tunnel connection failed: 407\b", str(cause)) for cause in _causes(error)):
+        return _proxy_refuses(url)
     shown = redact(url)
     who = f"the proxy for {shown}" if isinstance(error, ProxyError) else shown
     message = (
@@ -48,6 +54,15 @@ def failed_request(url: str, error: Exception) -> DownloadError:
         or not isinstance(error, ConnectionError | Timeout)
     )
     return DownloadError(message, url=shown) if wrong_for_good else Transient(message, url=shown)
+
+
+def _proxy_refuses(url: str) -> DownloadError:
+    return DownloadError(
+        f"the proxy for {redact(url)} is expected to let requests through, but answers 407; check its user and password in "
+        "http_proxy and https_proxy",
+        url=redact(url),
+        status=407,
+    )
 
 
 def torn(url: str, error: Exception) -> Transient:
@@ -98,6 +113,8 @@ def _reason(error: BaseException) -> str:
     from urllib3.exceptions import IncompleteRead
 
     causes = list(_causes(error))
+    if type(error) is OSError and (bundle := re.search(r"invalid path: (.*)", str(error))):  # in the words of requests
+        return f"the file of certificates {bundle[1]} is not there"
     if any(isinstance(cause, socket.gaierror) for cause in causes):
         return "the host's address is not found"
     for cause in reversed(causes):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from urllib.parse import quote, urljoin, urlsplit
 
 from registry.catalog.schema import Host
@@ -47,7 +48,8 @@ class HttpTransport:
         self.credentials = Credentials(hosts)
         self._proxies = dict(proxies or {})
         self._local = threading.local()
-        self._sessions: list[requests.Session] = []
+        #: Those of threads that live: with every file that comes in parts there are new ones.
+        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` below the folder `source`; a query of the folder stays at the end."""
@@ -63,14 +65,16 @@ class HttpTransport:
         try:
             origin_of(url)
         except ValueError:
-            raise DownloadError(f"{redact(url)} is expected to be an address, but is none", url=redact(url)) from None
+            raise DownloadError(
+                f"{redact(url)} is expected to be an address, but is none; write https://host/path", url=redact(url)
+            ) from None
         return Resource(url, url)
 
     def parallelism(self, resource: Resource) -> int | None:
         """Return what the catalog's `hosts:` says."""
         return self.credentials.parallelism(resource.address)
 
-    @contextmanager
+    @contextlib.contextmanager
     def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
         """Send one GET and read its body."""
         headers = {}
@@ -83,6 +87,9 @@ class HttpTransport:
             self.request("GET", resource.address, headers) as response,
         ):
             if span is not None and response.status_code == 416:
+                if span.start and response.headers.get("Content-Range", "").strip() == f"bytes */{span.start}":  # all is here
+                    yield Body(iter(()), span.start, span.start, size=span.start, validator=span.validator, ranges=True)
+                    return
                 raise RangeRefused(f"{redact(resource.url)} has not the part that was asked for", url=redact(resource.url))
             self.check(response, resource.url)
             yield self._body(response, resource.url, span)
@@ -104,28 +111,39 @@ class HttpTransport:
         """
         for _ in range(_MAX_REDIRECTS + 1):
             response = self._send(method, url, headers or {})
+            if method == "HEAD" or response.status_code in _REDIRECTS:
+                self._read_rest(response, url)
             if response.status_code not in _REDIRECTS or not follow:
                 return response
             response.close()
             url = self.next_hop(url, response)
         raise DownloadError(
-            f"{redact(url)} is expected to answer within {_MAX_REDIRECTS} redirects, but redirects on and on", url=redact(url)
+            f"{redact(url)} is expected to answer within {_MAX_REDIRECTS} redirects, but redirects on and on; "
+            "check the address and its token",
+            url=redact(url),
         )
 
     @staticmethod
     def next_hop(url: str, response: requests.Response) -> str:
-        """Return the target of a redirect, with what it must not do refused."""
+        """Return the target of a redirect, with what it must not do refused; within its origin a URL's password stays."""
         old = urlsplit(url).scheme
         try:
             location = response.headers.get("Location", "")
+            with contextlib.suppress(UnicodeError):  # headers are read as Latin-1, and addresses are written in UTF-8
+                location = location.encode("latin-1").decode()
             target = urljoin(url, location)
             new = origin_of(target)[0] if location else ""
         except ValueError:
             target = new = ""
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise DownloadError(
-                f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}", url=redact(url)
+                f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}; "
+                "use another address or mirror",
+                url=redact(url),
             )
+        secret, at, _ = urlsplit(url).netloc.rpartition("@")
+        if at and "@" not in urlsplit(target).netloc and origin_of(target) == origin_of(url):
+            target = target.replace("//", f"//{secret}@", 1)
         return target
 
     @staticmethod
@@ -165,17 +183,24 @@ class HttpTransport:
         """The session of the thread that asks: connections are kept between its requests."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
+            from http.cookiejar import DefaultCookiePolicy
+
             import requests
 
             session = self._local.session = requests.Session()
-            self._sessions.append(session)
+            # It would read the content of every redirect, however much there is.
+            session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
+            session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they would reach other origins
+            self._sessions.add(session)
         return session
 
     def _body(self, response: requests.Response, url: str, span: Span | None) -> Body:
         status, headers, shown = response.status_code, response.headers, redact(url)
         encoding = headers.get("Content-Encoding", "").lower()
         if encoding not in ("", "identity"):
-            raise DownloadError(f"content of {shown} is expected to be unencoded, but is {encoding}", url=shown)
+            raise DownloadError(
+                f"content of {shown} is expected to be unencoded, but is {encoding}; use another address or mirror", url=shown
+            )
         validator = _validator(headers)
         pieces = self._pieces(response, url)
         if status == 200:
@@ -187,7 +212,9 @@ class HttpTransport:
             )
         if status != 206 or span is None:  # such as a part that nobody asked for, which would pass for the whole
             raise DownloadError(
-                f"{shown} is expected to be sent whole, but the server answers {status}", url=shown, status=status
+                f"{shown} is expected to be sent whole, but the server answers {status}; use another address or mirror",
+                url=shown,
+                status=status,
             )
         found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
         first, last = (int(found[1]), int(found[2])) if found else (-1, -1)
@@ -197,6 +224,16 @@ class HttpTransport:
         if total is None or last >= total:
             raise RangeRefused(f"{shown} does not say what its part is a part of", url=shown)
         return Body(pieces, start=first, stop=last + 1, size=total, validator=validator, ranges=True)
+
+    @classmethod
+    def _read_rest(cls, response: requests.Response, url: str) -> None:
+        """Read content that nobody needs, if it is short: then the connection can be used again."""
+        count = 0
+        with contextlib.suppress(DownloadError):
+            for piece in cls._pieces(response, url):
+                count += len(piece)
+                if count > _LEAST:
+                    break
 
     @staticmethod
     def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ def split_hub_url(url: str) -> tuple[str, str, str]:
         )
     found = _URL.fullmatch(re.sub(r"@refs/([^/]+)/([^/]+)", r"@refs%2F\1%2F\2", url))
     if not found:
-        raise DownloadError(f"source {url!r} is expected to be hf://org/repo@revision, but is not", url=url)
+        raise DownloadError(f"source {url!r} is expected to be hf://org/repo@revision, but is not; write it so", url=url)
     return found["repo"], unquote(found["revision"] or "main"), found["path"] or ""
 
 
@@ -101,10 +101,12 @@ class HubTransport:
                 if response.is_redirect:
                     address = self._http.next_hop(address, response)
                     continue
+                if not self._is_hub(address, response):  # but where it keeps files: what it says here is of no meaning
+                    return Resource(url, address, commit=commit)
                 self._check(response, repo, revision, url)
                 etag = _etag(headers.get("ETag", ""))
                 return Resource(url, address, git_sha1=etag if _SHA1.fullmatch(etag) else None, commit=commit)
-        raise DownloadError(f"{url} is expected to resolve within 5 redirects, but does not", url=url)
+        raise DownloadError(f"{url} is expected to resolve within 5 redirects, but does not; check HF_ENDPOINT", url=url)
 
     def parallelism(self, resource: Resource) -> int | None:
         """Return what the catalog's `hosts:` says of where the file lies."""
@@ -124,7 +126,8 @@ class HubTransport:
                 raise
             with self._lock:  # of several threads one asks
                 if self._moved.get(resource.url, resource.address) == current.address:
-                    self._moved[resource.url] = self.describe(resource.url).address
+                    at = self.at(resource.url, resource.commit) if resource.commit else resource.url
+                    self._moved[resource.url] = self.describe(at).address
             opened = self._http.open(replace(resource, address=self._moved[resource.url]), span)
             body = opened.__enter__()
         try:
@@ -141,19 +144,28 @@ class HubTransport:
         repo, revision, path = split_hub_url(url)
         return f"{self.endpoint}/{quote(repo)}/resolve/{quote(revision, safe='')}/{quote(path)}"
 
+    def _is_hub(self, address: str, response: requests.Response) -> bool:
+        """Whether an answer is of a hub, be it one that the endpoint has led to."""
+        known = origin_of(address) == origin_of(self.endpoint)
+        return known or any(header in response.headers for header in ("X-Repo-Commit", "X-Error-Code"))
+
     def _check(self, response: requests.Response, repo: str, revision: str, url: str) -> None:
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
         if status < 400:
             return
         if code == "EntryNotFound" or (status == 404 and not code):
             raise FileMissing(
-                f"{url} is expected to be a file of the repository, but is not",
+                f"{url} is expected to be a file of the repository, but is not; check its name",
                 url=url,
                 status=status,
                 commit=_commit(response),
             )
         if code == "RevisionNotFound":
-            raise DownloadError(f"revision {revision!r} of {repo} is expected to exist, but does not", url=url, status=status)
+            raise DownloadError(
+                f"revision {revision!r} of {repo} is expected to exist, but does not; name a branch, tag or commit of it",
+                url=url,
+                status=status,
+            )
         if code == "GatedRepo":
             raise DownloadError(
                 f"repository {repo} is expected to be open, but is gated; ask for access at {redact(self.endpoint)}/{repo} "

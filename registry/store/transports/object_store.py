@@ -116,7 +116,10 @@ class ObjectStoreTransport:
             encoding = result.attributes.get("Content-Encoding", "").lower()
             # `aws-chunked` is of how the object was once uploaded, and some stores keep the word.
             if encoding not in ("", "identity", "aws-chunked"):
-                raise DownloadError(f"content of {redact(url)} is expected to be unencoded, but is {encoding[:20]!r}", url=url)
+                raise DownloadError(
+                    f"content of {redact(url)} is expected to be unencoded, but is {encoding[:20]!r}; store it as it is",
+                    url=redact(url),
+                )
             validator = _validator(result.meta["e_tag"])
             if span is not None and span.validator not in (None, validator):  # by a store that knows no conditions
                 raise RangeRefused(f"{redact(url)} changed while it was read", url=redact(url))
