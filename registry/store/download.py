@@ -116,6 +116,9 @@ class Download:
                 self._tell("progressed")
                 return self._hash.finish(size), size
             except RangeRefused as error:
+                if self._is_whole(error):
+                    self._partial.end(self._partial.have)
+                    continue
                 if self._refused:  # it was asked for the whole
                     raise DownloadError(error.message, url=error.url, status=error.status) from None
                 logger.info("%s; asking for all of it", error.message)
@@ -150,6 +153,11 @@ class Download:
             self._receive(body)
         if body.stop is not None:
             self._rate = (body.stop - start) / max(time.monotonic() - began, 1e-6)
+
+    def _is_whole(self, error: RangeRefused) -> bool:
+        """Whether a file whose size nobody had said turns out to be all here: its hash is to tell, not another download."""
+        here = self._partial.frontier
+        return self._identified and self._partial.size is None and error.size == here and self._size in (None, here)
 
     def _probes(self) -> bool:
         """Whether the next request is to ask for a first part only."""

@@ -226,6 +226,37 @@ def test_a_part_that_names_no_version_is_not_put_to_another_when_no_hash_would_t
         assert fetch(cache, server.url, NAME).path.read_bytes() == NEW
 
 
+@pytest.mark.parametrize("retries", ["5", "0"], ids=["at once", "by a later process"])
+@pytest.mark.parametrize("body", [DATA, DATA[::-1]], ids=["right", "wrong"])
+def test_a_file_of_which_nothing_is_missing_is_checked_and_not_asked_for_again(
+    body: bytes, retries: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of its chunks was lost, which would have told how long it is."""
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    monkeypatch.setenv("REGISTRY_RETRIES", retries)
+    first = [True]
+
+    def answer(handler: Handler, request: Request) -> None:
+        if not first:
+            handler.reply_part(request, DATA, etag=ETAG)
+            return
+        first.pop()
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("ETag", ETAG)
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n" % (SIZE, body))
+        handler.close_connection = True
+
+    with serving(answer) as server:
+        if retries == "0":
+            with pytest.raises(DownloadError, match="broke off"):
+                get(cache, server.url, NAME, pinned(NAME, DATA))
+        assert fetch(cache, server.url, NAME, pinned(NAME, DATA)).path.read_bytes() == DATA
+        assert ranges(server) == [None, f"bytes={SIZE}-", *([] if body == DATA else [None])]
+    assert not [path for path in leftovers(cache) if "partial" in path]
+
+
 @pytest.mark.parametrize("honest", [True, False], ids=["If-Range is kept", "If-Range is ignored"])
 def test_a_file_that_changed_in_between_starts_over(honest: bool, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_PARALLEL", "1")

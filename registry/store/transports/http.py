@@ -35,6 +35,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
 }
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
+_NO_RANGE = re.compile(r"bytes \*/(\d{1,18})", re.IGNORECASE)
 
 
 class HttpTransport:
@@ -83,7 +84,12 @@ class HttpTransport:
             self.request("GET", resource.address, headers) as response,
         ):
             if span is not None and response.status_code == 416:
-                raise RangeRefused(f"{redact(resource.url)} has not the part that was asked for", url=redact(resource.url))
+                ends = _NO_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+                raise RangeRefused(
+                    f"{redact(resource.url)} has not the part that was asked for",
+                    url=redact(resource.url),
+                    size=int(ends[1]) if ends else None,
+                )
             self.check(response, resource.url)
             yield self._body(response, resource.url, span)
 

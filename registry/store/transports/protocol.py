@@ -38,6 +38,11 @@ class Transient(DownloadError):
 class RangeRefused(DownloadError):
     """What came is not the part that was asked for: the file is to be asked for from its start."""
 
+    def __init__(self, message: str, *, url: str, status: int | None = None, size: int | None = None) -> None:
+        super().__init__(message, url=url, status=status)
+        #: Bytes of the whole file, where the place says that it ends before the part begins.
+        self.size = size
+
 
 @dataclass(frozen=True, slots=True)
 class Resource:
