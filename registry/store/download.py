@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from registry.errors import ConfigError, DownloadError, IntegrityError
@@ -37,6 +37,8 @@ _TEXT = (".json", ".txt", ".md", ".yaml", ".model", ".py")
 #: Seconds between two reports of progress.
 _REPORT_EVERY = 0.1
 
+#: Bytes by which it is known what a file begins.
+_HEAD = 64
 #: What is often served in the place of a file, with status 200.
 _IMPOSTORS = {
     b"version https://git-lfs": "a git-lfs pointer, not the file it points to; use the address that serves the content",
@@ -171,7 +173,9 @@ class Download:
         if body.start != 0:
             raise RangeRefused(f"{self._shown} sends another part than was asked for", url=self._shown)
         if self._size is not None and body.size is not None and body.size != self._size:
-            _refuse_impostor(next(body.pieces, b""), self._resource.url)  # a page in the file's place says more than its size
+            _refuse_impostor(
+                next(_headed(body.pieces), b""), self._resource.url
+            )  # a page in the file's place says more than its size
             raise mismatch(self._resource.url, "size", str(self._size), str(body.size))
         size = body.size if self._size is None else self._size
         if size is None and not self._identified:
@@ -196,7 +200,7 @@ class Download:
         """Write an answer's bytes where they belong."""
         end = self._partial.size if body.stop is None else body.stop
         with self._partial.writer(body.start) as writer:
-            for piece in body.pieces:
+            for piece in _headed(body.pieces):
                 if writer.position == 0:
                     _refuse_impostor(piece, self._resource.url)
                 if end is not None and writer.position + len(piece) > end:
@@ -324,8 +328,21 @@ def _parallelism(of_place: int | None) -> tuple[int, bool]:
     return min(int(written), of_place or 64), True
 
 
+def _headed(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield pieces, of which the first is long enough to tell what it begins, unless it is all there is."""
+    head = b""
+    try:
+        while len(head) < _HEAD and (piece := next(pieces, b"")):
+            head += piece
+    except Transient:
+        yield head  # what has arrived is kept
+        raise
+    yield head
+    yield from pieces
+
+
 def _refuse_impostor(piece: bytes, url: str) -> None:
-    head = piece[:64].lstrip().lower()
+    head = piece[:_HEAD].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for magic, what in _IMPOSTORS.items():
         if head.startswith(magic) and not url.endswith((".html", ".md")):
             raise DownloadError(f"content of {redact(url)} is expected to be the file itself, but is {what}", url=redact(url))

@@ -6,6 +6,7 @@ import gzip
 import logging
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ import registry
 from registry.catalog.entry import FilePin, Origin
 from registry.catalog.schema import Host
 from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
+from registry.store.cache import Cache
+from registry.store.place import Place
+from registry.store.store import Store
 from registry.store.transports import http
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.http import HttpTransport
@@ -139,6 +143,13 @@ FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryEr
     "a login page": ({"body": b"<!DOCTYPE html><title>Sign in"}, {}, DownloadError, "an HTML page, perhaps a login page"),
     "a login page for a pinned file": ({"body": b"\n <html><body>"}, HASHED, DownloadError, "an HTML page"),
     "a login page for a file of known size": ({"body": b"<html>Sign in"}, SIZED, DownloadError, "an HTML page"),
+    "a login page behind a byte order mark": ({"body": b"\xef\xbb\xbf<!DOCTYPE html>"}, {}, DownloadError, "an HTML page"),
+    "a git-lfs pointer for an unpinned file": (
+        {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
+        {},
+        DownloadError,
+        "a git-lfs pointer, not the file it points to",
+    ),
     "a git-lfs pointer": (
         {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
         SIZED,
@@ -190,6 +201,42 @@ def test_chunks_without_an_end_are_an_error(cache: Path) -> None:
     with serving(chunked(BODY, end=False)) as server, pytest.raises(DownloadError, match="broke off"):
         get(cache, server.url, NAME, HASHED)
     assert visible(cache) == []
+
+
+def test_what_follows_the_declared_length_is_no_part_of_this_file_or_the_next(cache: Path) -> None:
+    """On a connection that is kept, it would be taken for the answer to the next request."""
+    bodies = {f"/{NAME}": BODY, "/vocab.txt": b"[UNK]\n"}
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(bodies[request.path])))
+        handler.end_headers()
+        handler.wfile.write(bodies[request.path] + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+
+    with serving(answer) as server, Store(Cache((cache,)), offline=False) as store:
+        for path, body in bodies.items():
+            file = store.get(Place((server.url,)), path[1:])
+            assert file is not None and file.path.read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html><title>Sign in</title>", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"]
+)
+@pytest.mark.parametrize("pins", [{}, HASHED], ids=["unpinned", "pinned"])
+def test_an_impostor_is_known_however_small_the_pieces_are_that_it_comes_in(
+    page: bytes, pins: dict[str, FilePin], cache: Path
+) -> None:
+    def answer(handler: Handler, request: Request) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(page)))
+        handler.end_headers()
+        for at in range(len(page)):
+            handler.wfile.write(page[at : at + 1])
+            time.sleep(0.005 if at < 20 else 0)
+
+    with serving(answer) as server, pytest.raises(DownloadError, match="an HTML page|a git-lfs pointer"):
+        get(cache, server.url, NAME, pins)
+    assert leftovers(cache) == []
 
 
 def test_chunks_have_no_length(cache: Path) -> None:
