@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import socket
@@ -445,6 +446,77 @@ def test_a_server_that_stalls_is_a_download_error(sent: int | None, cache: Path,
         assert not given_up.is_set(), "the server had to end it"
         done.set()
     assert visible(cache) == []
+
+
+def test_a_server_that_takes_no_connection_is_a_download_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_TIMEOUT", (0.3, 30.0))
+    monkeypatch.setenv("REGISTRY_RETRIES", "0")
+    given_up = threading.Event()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(4):  # a queue that is full lets nobody in, and says nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+
+        def end() -> None:
+            given_up.set()
+            listener.close()
+
+        (timer := threading.Timer(15, end)).start()
+        stack.callback(timer.cancel)
+        with pytest.raises(DownloadError, match="is expected to answer, but does not"):
+            get(cache, f"http://127.0.0.1:{address[1]}", NAME, HASHED)
+        assert not given_up.is_set(), "the server had to end it"
+
+
+@pytest.mark.parametrize("through_a_proxy", [False, True], ids=["directly", "through a proxy"])
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["in the status", "in a header"])
+def test_an_answer_whose_head_drips_is_given_up(
+    begin: bytes, through_a_proxy: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then keeps every read in time, and would never end."""
+    monkeypatch.setattr(http, "_TIMEOUT", (5.0, 0.4))
+    monkeypatch.setenv("REGISTRY_RETRIES", "0")
+    done, given_up = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(begin)
+            for _ in range(300):
+                if done.wait(0.05):
+                    return
+                handler.wfile.write(b"H")
+            given_up.set()
+
+    with serving(answer) as server:
+        if through_a_proxy:
+            monkeypatch.delenv("NO_PROXY")
+            monkeypatch.setenv("http_proxy", server.url)
+        with pytest.raises(DownloadError, match=r"is expected to answer, but does not \((ReadTimeout|ProxyError)\)"):
+            get(cache, "http://models.acme.internal" if through_a_proxy else server.url, NAME, HASHED)
+        assert not given_up.is_set(), "the server had to end it"
+        done.set()
+    assert visible(cache) == []
+
+
+@pytest.mark.parametrize("pins", [{}, HASHED], ids=["unpinned", "pinned"])
+def test_a_hit_does_not_wait_for_a_server_that_hangs(pins: dict[str, FilePin], cache: Path) -> None:
+    hangs, done = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        if hangs.is_set():
+            done.wait(20)
+        handler.reply(request, 200, BODY)
+
+    with serving(answer) as server:
+        fetch(cache, server.url, NAME, pins)
+        hangs.set()
+        assert fetch(cache, server.url, NAME, pins).path.read_bytes() == BODY
+        assert len(server.requests) == 1
+        done.set()
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------

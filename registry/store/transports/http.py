@@ -173,7 +173,11 @@ class HttpTransport:
         if session is None:
             import requests
 
+            from registry.store.transports.deadline import PromptAdapter
+
             session = self._local.session = requests.Session()
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, PromptAdapter())
             self._sessions.append(session)
         return session
 
