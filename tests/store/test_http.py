@@ -645,6 +645,7 @@ MISHAPS: dict[str, tuple[dict[str, object], dict[str, FilePin]]] = {
     "a redirect that is refused": ({"status": 302, "headers": {"Location": "file:///r3d1r3ct?r3d1r3ct"}}, {}),
     "a redirect that is broken": ({"status": 302, "headers": {"Location": "http://r3d1r3ct@[r3d1r3ct"}}, {}),
     "a redirect to nobody": ({"status": 302, "headers": {"Location": "http://u:r3d1r3ct@127.0.0.1:1/a?k=r3d1r3ct"}}, {}),
+    "headers that nobody can read": ({"headers": {"A: 1\r\nno colon\r\nB": "2"}, "length": -1}, {}),
     "a loop": ({"status": 302, "headers": {"Location": "?r3d1r3ct"}}, {}),
     "a missing file": ({"status": 404}, {}),
 }

@@ -21,7 +21,8 @@ def _without_queries(record: logging.LogRecord) -> bool:
 @contextlib.contextmanager
 def discreet() -> Iterator[None]:
     """Cut queries from what urllib3 logs of this thread inside; the log of other threads and requests stays as it is."""
-    logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)  # once: it knows its filters
+    for name in ("urllib3.connectionpool", "urllib3.connection"):  # the latter tells of headers that it cannot read
+        logging.getLogger(name).addFilter(_without_queries)  # once: it knows its filters
     _here.active = True
     try:
         yield
