@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -141,6 +142,8 @@ FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryEr
     "a broken server": ({"status": 500}, SIZED, DownloadError, "answers 500; try again later, or add a mirror"),
     "a busy server": ({"status": 503}, {}, DownloadError, "answers 503"),
     "gzip": ({"body": gzip.compress(BODY), "headers": {"Content-Encoding": "gzip"}}, HASHED, DownloadError, "is gzip"),
+    "deflate": ({"body": zlib.compress(BODY), "headers": {"Content-Encoding": "deflate"}}, HASHED, DownloadError, "is deflate"),
+    "an unknown encoding": ({"body": b"?", "headers": {"Content-Encoding": "x"}}, {}, DownloadError, "is x"),
     "a login page": ({"body": b"<!DOCTYPE html><title>Sign in"}, {}, DownloadError, "an HTML page, perhaps a login page"),
     "a login page for a pinned file": ({"body": b"\n <html><body>"}, HASHED, DownloadError, "an HTML page"),
     "a login page for a file of known size": ({"body": b"<html>Sign in"}, SIZED, DownloadError, "an HTML page"),
@@ -196,6 +199,17 @@ def test_a_file_of_the_wrong_size_is_not_read_to_its_end(cache: Path) -> None:
         with pytest.raises(IntegrityError):
             get(cache, server.url, NAME, {NAME: FilePin(sha256=DIGEST, size=10)})
         assert server.sent(f"/{NAME}") < 32 << 20
+
+
+@pytest.mark.parametrize("pins", [HASHED, SIZED, SIZE_ONLY], ids=["hash", "hash and size", "size"])
+@pytest.mark.parametrize("sent", [0, 1, len(BODY) // 2, len(BODY) - 1])
+def test_chunks_that_break_off_are_an_error(sent: int, pins: dict[str, FilePin], cache: Path) -> None:
+    with serving(chunked(*[BODY[:sent]] * bool(sent), end=False)) as server:
+        with pytest.raises(DownloadError, match="broke off"):
+            get(cache, server.url, NAME, pins)
+        assert visible(cache) == []
+        with pytest.raises(OfflineError):
+            get(cache, server.url, NAME, pins, offline=True)
 
 
 def test_chunks_without_an_end_are_an_error(cache: Path) -> None:
@@ -346,6 +360,16 @@ def test_a_loop_of_redirects_ends(cache: Path) -> None:
 def test_a_redirect_that_leaves_http_or_loses_https_is_refused(url: str, location: str) -> None:
     with pytest.raises(DownloadError, match=r"redirect of https?://host/a"):
         HttpTransport.next_hop(url, redirect_to(location))
+
+
+@pytest.mark.parametrize("pins", [{}, HASHED], ids=["unpinned", "pinned"])
+def test_a_redirect_to_a_file_of_this_machine_is_not_followed(pins: dict[str, FilePin], cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(BODY)
+    with replying(status=302, headers={"Location": f"file://{tmp_path}/secret"}) as server:
+        with pytest.raises(DownloadError, match="expected to stay with http, but leads to file"):
+            get(cache, server.url, NAME, pins)
+        assert len(server.requests) == 1
+    assert leftovers(cache) == []
 
 
 def test_a_redirect_to_nowhere_is_refused(cache: Path) -> None:
@@ -562,6 +586,25 @@ def test_a_token_does_not_follow_a_redirect_to_another_port(named: str, cache: P
     assert authorizations(first) == [f"Bearer {token}" if named == "host and port" else None]
 
 
+@pytest.mark.parametrize("by", ["token", "address", "netrc"])
+def test_a_secret_does_not_follow_a_redirect_to_another_host(by: str, cache: Path, token: str, netrc: str) -> None:
+    """Not even where that is another name of the same machine, with the same port."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/moved":
+            handler.reply(request, 200, BODY)
+        else:
+            port = handler.server.server_address[1]
+            handler.reply(request, 302, b"", {"Location": f"http://localhost:{port}/moved"})
+
+    with serving(answer) as server:
+        url = server.url.replace("//", "//me:hunter2@") if by == "address" else server.url
+        hosts = host(origin(server), "ACME_TOKEN") if by == "token" else None
+        assert fetch(cache, url, NAME, hosts=hosts).path.read_bytes() == BODY
+        assert [request.path for request in server.requests] == [f"/{NAME}", "/moved"]
+        assert authorizations(server) == [f"Bearer {token}" if by == "token" else netrc, None]
+
+
 def test_a_token_follows_a_redirect_within_its_origin(cache: Path, token: str) -> None:
     with serving(counted_redirects(2)) as server:
         fetch(cache, server.url, NAME, hosts=host(origin(server), "ACME_TOKEN"))
@@ -606,6 +649,12 @@ def test_netrc_does_not_replace_a_token(cache: Path, token: str, netrc: str) -> 
     with file_server({f"/{NAME}": BODY}) as server:
         fetch(cache, server.url, NAME, hosts=host(origin(server), "ACME_TOKEN"))
     assert authorizations(server) == [f"Bearer {token}"]
+
+
+def test_netrc_does_not_replace_what_the_address_says(cache: Path, netrc: str) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        fetch(cache, server.url.replace("//", "//you:tr0ub4dor@"), NAME)
+    assert authorizations(server) == [requests.auth._basic_auth_str("you", "tr0ub4dor")]
 
 
 def test_netrc_is_the_last_resort(cache: Path, netrc: str) -> None:
