@@ -750,6 +750,8 @@ def test_a_later_process_asks_only_for_the_parts_that_are_missing(
     def answer(handler: Handler, request: Request) -> None:
         if broken and request.headers["range"] == "bytes=500000-599999":
             broken.pop()
+            while handler.server.sent(request.path) < 500_000:  # else it ends the others before they have begun
+                time.sleep(0.01)
             handler.reply(request, 503)
             return
         handler.reply_part(request, DATA, etag=ETAG)
