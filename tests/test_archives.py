@@ -382,7 +382,9 @@ def test_verify_finds_what_is_unpacked_and_damaged_in_secret(model_folder: Path,
     assert {check.state for check in ours.verify()} == {"ok"}
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'{"version": 1, "stamps": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b'{"version": 1, "stamps": 5}', b'{"version": 2, "stamps": {}}', b"\xff\x00\x9c{"]
+)
 def test_without_a_record_of_what_is_unpacked_it_is_unpacked_anew(
     damage: bytes, model_folder: Path, cache: Path, unpacks: list[Path]
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from registry.catalog.names import unsafe_file_name
+from registry.catalog.names import twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.errors import CheckpointError
 
@@ -159,8 +159,12 @@ def shard_names(index: Path) -> dict[str, str]:
         raise CheckpointError(
             f"weight_map of {str(index)!r} is expected to map tensor names to files, but does not", path=str(index)
         )
+    held: dict[str, str] = {}
     for name in sorted(set(weight_map.values())):
-        if reason := unsafe_file_name(name) or ("lies in a subfolder" if "/" in name else None):
+        reason = unsafe_file_name(name) or ("lies in a subfolder" if "/" in name else None)
+        if reason is None and (twin := held.setdefault(twin_key(name), name)) != name:
+            reason = f"is {twin!a} on some file systems"
+        if reason:
             raise CheckpointError(
                 f"a shard of {str(index)!r} is expected to be a plain file name, but {name!r} {reason}", path=str(index)
             )

@@ -360,6 +360,18 @@ def test_content_out_of_proportion_is_refused(tmp_path: Path, form: str) -> None
     assert extract(tmp_path, bomb).is_dir()  # which is little enough not to matter
 
 
+@pytest.mark.parametrize("form", ["tar.gz", "tar.gz that says nothing", "zip"])
+def test_a_small_archive_of_hundreds_of_megabytes_is_refused(tmp_path: Path, form: str) -> None:
+    """With the limits that are set."""
+    if form == "zip":
+        bomb = zip_of(dict.fromkeys("abc", bytes(100 << 20)))
+    else:
+        first = header(b"zeros", size=b"%o" % (300 << 20)) if form == "tar.gz" else header(b"a") + bytes(1024)
+        bomb = gzip.compress(first) + gzip.compress(bytes(1 << 20)) * 301
+    assert len(bomb) < 350_000
+    assert_refused(tmp_path, bomb, "at most 200 times its")
+
+
 def test_zeros_after_the_end_count_too(tmp_path: Path) -> None:
     bomb = gzip.compress(tar_of(member("a", b"x")) + bytes(10 << 20))
     assert_refused(tmp_path, bomb, "at most 200 times its", limits=Limits(free=1 << 20))

@@ -63,6 +63,14 @@ def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, shard: str) -> N
         shard_names(index)
 
 
+@pytest.mark.parametrize("twins", [("Model.safetensors", "model.safetensors"), ("caf\u00e9.bin", "cafe\u0301.bin")])
+def test_an_index_cannot_name_two_shards_that_are_one_file_somewhere(tmp_path: Path, twins: tuple[str, str]) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": dict(zip("ab", twins, strict=True))}))
+    with pytest.raises(CheckpointError, match="plain file name, but .* on some file systems"):
+        shard_names(index)
+
+
 def test_an_index_that_does_not_fit_its_shards_is_named(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
     index = tmp_path / "model.safetensors.index.json"

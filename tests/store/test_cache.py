@@ -110,6 +110,17 @@ def test_a_damaged_blob_is_put_away(damage: bytes, cache: Path, caplog: pytest.L
     assert publish(Cache((cache,)), BODY) == Cache((cache,)).lookup(DIGEST)
 
 
+@pytest.mark.parametrize("size", [0, 1, len(BODY) // 2, len(BODY) - 1, len(BODY) + 1])
+def test_a_blob_of_another_size_is_noticed_even_when_its_time_is_the_old_one(size: int, cache: Path) -> None:
+    blob = publish(Cache((cache,)), BODY)
+    before = blob.stat()
+    blob.chmod(0o644)
+    os.truncate(blob, size)
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert Cache((cache,)).lookup(DIGEST) is None
+    assert not blob.exists()
+
+
 def test_the_stamp_is_of_the_bytes_that_were_hashed(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A blob that is damaged while it is hashed is noticed at the next use."""
     blob = publish(Cache((cache,)), BODY)

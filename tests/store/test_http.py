@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import re
 import socket
 import threading
+import time
 import traceback
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,9 @@ import registry
 from registry.catalog.entry import FilePin, Origin
 from registry.catalog.schema import Host
 from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
+from registry.store.cache import Cache
+from registry.store.place import Place
+from registry.store.store import Store
 from registry.store.transports import http
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.http import HttpTransport
@@ -123,10 +129,19 @@ FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryEr
     "a broken server": ({"status": 500}, SIZED, DownloadError, "answers 500; try again later, or add a mirror"),
     "a busy server": ({"status": 503}, {}, DownloadError, "answers 503"),
     "gzip": ({"body": gzip.compress(BODY), "headers": {"Content-Encoding": "gzip"}}, HASHED, DownloadError, "is gzip"),
+    "deflate": ({"body": zlib.compress(BODY), "headers": {"Content-Encoding": "deflate"}}, HASHED, DownloadError, "is deflate"),
+    "an unknown encoding": ({"body": b"?", "headers": {"Content-Encoding": "x"}}, {}, DownloadError, "is x"),
     "a login page": ({"body": b"<!DOCTYPE html><title>Sign in"}, {}, DownloadError, "an HTML page, perhaps a login page"),
     "a login page for a pinned file": ({"body": b"\n <html><body>"}, HASHED, DownloadError, "an HTML page"),
     "a login page for a file of known size": ({"body": b"<html>Sign in"}, SIZED, DownloadError, "an HTML page"),
     "a login page without a length": ({"body": b"<!doctype html>Sign in", "length": -1}, {}, DownloadError, "an HTML page"),
+    "a login page behind a byte order mark": ({"body": b"\xef\xbb\xbf<!DOCTYPE html>"}, {}, DownloadError, "an HTML page"),
+    "a git-lfs pointer for an unpinned file": (
+        {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
+        {},
+        DownloadError,
+        "a git-lfs pointer, not the file it points to",
+    ),
     "a git-lfs pointer": (
         {"body": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"},
         SIZED,
@@ -175,10 +190,57 @@ def test_a_file_of_the_wrong_size_is_not_read_to_its_end(cache: Path) -> None:
         assert server.sent(f"/{NAME}") < 32 << 20
 
 
+@pytest.mark.parametrize("pins", [HASHED, SIZED, SIZE_ONLY], ids=["hash", "hash and size", "size"])
+@pytest.mark.parametrize("sent", [0, 1, len(BODY) // 2, len(BODY) - 1])
+def test_chunks_that_break_off_are_an_error(sent: int, pins: dict[str, FilePin], cache: Path) -> None:
+    with serving(chunked(*[BODY[:sent]] * bool(sent), end=False)) as server:
+        with pytest.raises(DownloadError, match="broke off"):
+            get(cache, server.url, NAME, pins)
+        assert visible(cache) == []
+        with pytest.raises(OfflineError):
+            get(cache, server.url, NAME, pins, offline=True)
+
+
 def test_chunks_without_an_end_are_an_error(cache: Path) -> None:
     with serving(chunked(BODY, end=False)) as server, pytest.raises(DownloadError, match="broke off"):
         get(cache, server.url, NAME, HASHED)
     assert visible(cache) == []
+
+
+def test_what_follows_the_declared_length_is_no_part_of_this_file_or_the_next(cache: Path) -> None:
+    """On a connection that is kept, it would be taken for the answer to the next request."""
+    bodies = {f"/{NAME}": BODY, "/vocab.txt": b"[UNK]\n"}
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(bodies[request.path])))
+        handler.end_headers()
+        handler.wfile.write(bodies[request.path] + b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+
+    with serving(answer) as server, Store(Cache((cache,)), offline=False) as store:
+        for path, body in bodies.items():
+            file = store.get(Place((server.url,)), path[1:])
+            assert file is not None and file.path.read_bytes() == body
+
+
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html><title>Sign in</title>", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"]
+)
+@pytest.mark.parametrize("pins", [{}, HASHED], ids=["unpinned", "pinned"])
+def test_an_impostor_is_known_however_small_the_pieces_are_that_it_comes_in(
+    page: bytes, pins: dict[str, FilePin], cache: Path
+) -> None:
+    def answer(handler: Handler, request: Request) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(page)))
+        handler.end_headers()
+        for at in range(len(page)):
+            handler.wfile.write(page[at : at + 1])
+            time.sleep(0.005 if at < 20 else 0)
+
+    with serving(answer) as server, pytest.raises(DownloadError, match="an HTML page|a git-lfs pointer"):
+        get(cache, server.url, NAME, pins)
+    assert leftovers(cache) == []
 
 
 def test_chunks_have_no_length(cache: Path) -> None:
@@ -345,6 +407,16 @@ def test_a_redirect_that_leaves_http_or_loses_https_is_refused(url: str, locatio
         HttpTransport.next_hop(url, redirect_to(location))
 
 
+@pytest.mark.parametrize("pins", [{}, HASHED], ids=["unpinned", "pinned"])
+def test_a_redirect_to_a_file_of_this_machine_is_not_followed(pins: dict[str, FilePin], cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(BODY)
+    with replying(status=302, headers={"Location": f"file://{tmp_path}/secret"}) as server:
+        with pytest.raises(DownloadError, match="expected to stay with http, but leads to file"):
+            get(cache, server.url, NAME, pins)
+        assert len(server.requests) == 1
+    assert leftovers(cache) == []
+
+
 def test_a_redirect_to_nowhere_is_refused(cache: Path) -> None:
     with pytest.raises(DownloadError, match="redirect of http://host/a"):
         HttpTransport.next_hop("http://host/a", redirect_to(None))
@@ -457,6 +529,77 @@ def test_a_server_that_stalls_is_a_download_error(sent: int | None, cache: Path,
     assert visible(cache) == []
 
 
+def test_a_server_that_takes_no_connection_is_a_download_error(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "_TIMEOUT", (0.3, 30.0))
+    monkeypatch.setenv("REGISTRY_RETRIES", "0")
+    given_up = threading.Event()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(4):  # a queue that is full lets nobody in, and says nothing
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+
+        def end() -> None:
+            given_up.set()
+            listener.close()
+
+        (timer := threading.Timer(15, end)).start()
+        stack.callback(timer.cancel)
+        with pytest.raises(DownloadError, match="is expected to answer, but does not"):
+            get(cache, f"http://127.0.0.1:{address[1]}", NAME, HASHED)
+        assert not given_up.is_set(), "the server had to end it"
+
+
+@pytest.mark.parametrize("through_a_proxy", [False, True], ids=["directly", "through a proxy"])
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["in the status", "in a header"])
+def test_an_answer_whose_head_drips_is_given_up(
+    begin: bytes, through_a_proxy: bool, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then keeps every read in time, and would never end."""
+    monkeypatch.setattr(http, "_TIMEOUT", (5.0, 0.4))
+    monkeypatch.setenv("REGISTRY_RETRIES", "0")
+    done, given_up = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        handler.close_connection = True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(begin)
+            for _ in range(300):
+                if done.wait(0.05):
+                    return
+                handler.wfile.write(b"H")
+            given_up.set()
+
+    with serving(answer) as server:
+        if through_a_proxy:
+            monkeypatch.delenv("NO_PROXY")
+            monkeypatch.setenv("http_proxy", server.url)
+        with pytest.raises(DownloadError, match=r"is expected to answer, but does not \((ReadTimeout|ProxyError)\)"):
+            get(cache, "http://models.acme.internal" if through_a_proxy else server.url, NAME, HASHED)
+        assert not given_up.is_set(), "the server had to end it"
+        done.set()
+    assert visible(cache) == []
+
+
+@pytest.mark.parametrize("pins", [{}, HASHED], ids=["unpinned", "pinned"])
+def test_a_hit_does_not_wait_for_a_server_that_hangs(pins: dict[str, FilePin], cache: Path) -> None:
+    hangs, done = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        if hangs.is_set():
+            done.wait(20)
+        handler.reply(request, 200, BODY)
+
+    with serving(answer) as server:
+        fetch(cache, server.url, NAME, pins)
+        hangs.set()
+        assert fetch(cache, server.url, NAME, pins).path.read_bytes() == BODY
+        assert len(server.requests) == 1
+        done.set()
+
+
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
@@ -498,6 +641,25 @@ def test_a_token_does_not_follow_a_redirect_to_another_port(named: str, cache: P
         assert fetch(cache, first.url, NAME, hosts=hosts).path.read_bytes() == BODY
     assert authorizations(other) == [None]
     assert authorizations(first) == [f"Bearer {token}" if named == "host and port" else None]
+
+
+@pytest.mark.parametrize("by", ["token", "address", "netrc"])
+def test_a_secret_does_not_follow_a_redirect_to_another_host(by: str, cache: Path, token: str, netrc: str) -> None:
+    """Not even where that is another name of the same machine, with the same port."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        if request.path == "/moved":
+            handler.reply(request, 200, BODY)
+        else:
+            port = handler.server.server_address[1]
+            handler.reply(request, 302, b"", {"Location": f"http://localhost:{port}/moved"})
+
+    with serving(answer) as server:
+        url = server.url.replace("//", "//me:hunter2@") if by == "address" else server.url
+        hosts = host(origin(server), "ACME_TOKEN") if by == "token" else None
+        assert fetch(cache, url, NAME, hosts=hosts).path.read_bytes() == BODY
+        assert [request.path for request in server.requests] == [f"/{NAME}", "/moved"]
+        assert authorizations(server) == [f"Bearer {token}" if by == "token" else netrc, None]
 
 
 def test_a_token_follows_a_redirect_within_its_origin(cache: Path, token: str) -> None:
@@ -544,6 +706,12 @@ def test_netrc_does_not_replace_a_token(cache: Path, token: str, netrc: str) -> 
     with file_server({f"/{NAME}": BODY}) as server:
         fetch(cache, server.url, NAME, hosts=host(origin(server), "ACME_TOKEN"))
     assert authorizations(server) == [f"Bearer {token}"]
+
+
+def test_netrc_does_not_replace_what_the_address_says(cache: Path, netrc: str) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        fetch(cache, server.url.replace("//", "//you:tr0ub4dor@"), NAME)
+    assert authorizations(server) == [requests.auth._basic_auth_str("you", "tr0ub4dor")]
 
 
 def test_netrc_is_the_last_resort(cache: Path, netrc: str) -> None:
@@ -607,6 +775,7 @@ MISHAPS: dict[str, tuple[dict[str, object], dict[str, FilePin]]] = {
     "a redirect that is refused": ({"status": 302, "headers": {"Location": "file:///r3d1r3ct?r3d1r3ct"}}, {}),
     "a redirect that is broken": ({"status": 302, "headers": {"Location": "http://r3d1r3ct@[r3d1r3ct"}}, {}),
     "a redirect to nobody": ({"status": 302, "headers": {"Location": "http://u:r3d1r3ct@127.0.0.1:1/a?k=r3d1r3ct"}}, {}),
+    "headers that nobody can read": ({"headers": {"A: 1\r\nno colon\r\nB": "2"}, "length": -1}, {}),
     "a loop": ({"status": 302, "headers": {"Location": "?r3d1r3ct"}}, {}),
     "a missing file": ({"status": 404}, {}),
 }

@@ -452,6 +452,33 @@ def test_blanks_around_a_token_are_no_part_of_it(
 # -- the hub's oddities ------------------------------------------------------------------------------------------------
 
 
+def test_netrc_does_not_replace_the_hubs_token(
+    hub: HubFiles, server: Server, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password hunter2\n")
+    (tmp_path / "netrc").chmod(0o600)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
+    hub.token = "hf_s3cr3t"
+    for name, body in hub.files[REPO].items():
+        assert fetch(cache, SOURCE, name).path.read_bytes() == body
+    assert {request.headers.get("authorization") for request in server.requests} == {"Bearer hf_s3cr3t"}
+
+
+@pytest.mark.parametrize("claim", ["abc", "0" * 32, "0" * 63, "Z" * 64, "", "sha256:" + "0" * 64])
+def test_a_hash_of_another_form_vouches_for_nothing(
+    claim: str, hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.lies["model.safetensors"] = claim or '"'
+    found = HubTransport({}).describe(f"{SOURCE}/model.safetensors")
+    assert (found.sha256, found.git_sha1, found.size) == (None, None, len(LARGE))
+    monkeypatch.setenv("REGISTRY_REQUIRE_PINS", "1")
+    with pytest.raises(IntegrityError, match="REGISTRY_REQUIRE_PINS"):
+        get(cache, SOURCE, "model.safetensors")
+    monkeypatch.delenv("REGISTRY_REQUIRE_PINS")
+    assert fetch(cache, SOURCE, "model.safetensors").trust == "first-use"
+
+
 def test_an_address_whose_signature_has_expired_is_asked_for_anew(hub: HubFiles, server: Server, cache: Path) -> None:
     hub.expired = 1
     assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE

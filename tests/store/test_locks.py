@@ -7,9 +7,11 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -105,11 +107,74 @@ def test_a_stopped_holder_is_named_in_time(path: Path, monkeypatch: pytest.Monke
     with held_elsewhere(path) as holder:
         assert holder.pid is not None
         os.kill(holder.pid, signal.SIGSTOP)
+        (end := threading.Timer(20, holder.kill)).start()  # who waits for ever gets the lock then
         try:
-            with pytest.raises(LockTimeout, match=rf"process {holder.pid} holds it.*REGISTRY_LOCK_TIMEOUT"), file_lock(path):
+            says = rf"lock {re.escape(str(path))} .*process {holder.pid} holds it.*REGISTRY_LOCK_TIMEOUT"
+            with pytest.raises(LockTimeout, match=says), file_lock(path):
                 pytest.fail("two processes hold one lock")
         finally:
+            end.cancel()
             os.kill(holder.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("days", [-1, 1, 400])
+@pytest.mark.parametrize("skewed", ["the file's time", "this machine's clock"])
+def test_a_lock_is_not_taken_from_its_holder_however_old_it_looks(
+    skewed: str, days: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.2")
+    off, real = days * 24 * 3600, time.time
+    with held_elsewhere(path):
+        inode = path.stat().st_ino
+        if skewed == "the file's time":
+            os.utime(path, (real() - off, real() - off))
+        else:
+            monkeypatch.setattr(time, "time", lambda: real() + off)
+        with pytest.raises(LockTimeout), file_lock(path):
+            pytest.fail("two processes hold one lock")
+        assert path.stat().st_ino == inode
+
+
+@pytest.mark.parametrize("leaves", [False, True], ids=["the child waits", "the child leaves"])
+def test_a_child_that_is_forked_under_a_lock_neither_frees_nor_keeps_it(
+    leaves: bool, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "0.2")
+    told, tell = os.pipe()
+    ready, say = os.pipe()
+    child = 0
+    try:
+        with file_lock(path):
+            child = os.fork()
+            if child == 0:
+                os.close(tell)
+                if not leaves:
+                    with pytest.raises(LockTimeout), file_lock(path):
+                        os._exit(1)  # two processes hold one lock
+                    os.write(say, b".")
+                    os.read(told, 1)
+                    os._exit(0)
+            else:
+                os.close(say)
+                if not leaves:
+                    assert os.read(ready, 1) == b"."
+                else:
+                    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+                with pytest.raises(LockTimeout), file_lock(path):
+                    pytest.fail("the child has freed the lock")
+    except BaseException:
+        if not child:
+            os._exit(2)
+        raise
+    if child == 0:
+        os._exit(0)
+    with file_lock(path):  # although the child still has the file open
+        pass
+    os.close(tell)
+    if not leaves:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for end in (told, ready):
+        os.close(end)
 
 
 def test_where_the_system_lists_no_locks_the_holder_is_another_process(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +231,26 @@ def test_a_second_user_waits_for_the_first(monkeypatch: pytest.MonkeyPatch, capl
 
         with held_elsewhere(path):
             assert as_nobody(work) == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_lock_that_another_user_keeps_to_himself_is_done_without(caplog: pytest.LogCaptureFixture) -> None:
+    with tempfile.TemporaryDirectory() as shared:
+        Path(shared).chmod(0o755)
+        path = Path(shared, "locks", "digest.lock")
+        path.parent.mkdir()
+        path.parent.chmod(0o1777)
+        path.write_text("precious")
+        path.chmod(0o600)
+        done = path.with_name("done")
+
+        def work() -> None:
+            with file_lock(path):
+                done.touch()
+            assert f"{path.parent} cannot be locked (Permission denied)" in caplog.text
+
+        assert as_nobody(work) == 0
+        assert done.exists() and path.read_text() == "precious" and path.stat().st_uid == 0
 
 
 STRANGERS: dict[str, Callable[[Path], object]] = {

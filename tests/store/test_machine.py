@@ -11,6 +11,7 @@ import mmap
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -22,7 +23,8 @@ import pytest
 import registry
 from registry.errors import CacheError
 from registry.pretrained.assembly import Assembly
-from registry.store.cache import Cache
+from registry.store.cache import About, Cache
+from registry.store.check import verify
 from registry.store.owner import OWNED, OwnerState, owner_state, owner_token
 from registry.store.partial import Partial
 from tests.processes import environment
@@ -99,6 +101,24 @@ def test_the_private_file_is_on_the_disk_of_the_cache_wherever_temporary_files_g
     body = bytes(1_000_000)
     with file_server({f"/{NAME}": body}) as server:
         assert fetch(cache, server.url, NAME).path.read_bytes() == body
+
+
+@ROOT_ONLY
+def test_folders_and_archives_are_built_on_the_disk_of_the_cache_wherever_temporary_files_go(
+    disk: Callable[[str], Path], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(disk("8m")))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    files = {"config.json": b'{"model_type": "bert"}', "vocab.txt": b"[UNK]\n", NAME: bytes(2_000_000)}
+    with tarfile.open(fileobj=(packed := io.BytesIO()), mode="w:gz") as archive:
+        for name, body in files.items():
+            (info := tarfile.TarInfo(name)).size = len(body)
+            archive.addfile(info, io.BytesIO(body))
+    with file_server({**{f"/{name}": body for name, body in files.items()}, "/bert.tar.gz": packed.getvalue()}) as server:
+        for source in (server.url, f"{server.url}/bert.tar.gz"):
+            folder = registry.fetch(source)
+            assert folder.is_relative_to(cache)
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
 # -- caches that cannot be written -------------------------------------------------------------------------------------
@@ -248,6 +268,42 @@ def test_a_file_that_is_mapped_stays_right_while_its_blob_is_repaired(cache: Pat
             Cache((cache,)).quarantine(path, sha256(body))
             assert fetch(cache, server.url, NAME, pinned(NAME, body)).path.stat().st_ino != os.fstat(file.fileno()).st_ino
             assert mapped[:] == body
+
+
+@pytest.mark.parametrize("by", ["a hit", "verify"])
+def test_a_file_that_is_mapped_keeps_its_bytes_while_its_blob_is_repaired(by: str, cache: Path) -> None:
+    """One that is cut in place kills whoever has it mapped (SIGBUS)."""
+    body = np.random.default_rng(1).bytes(4_000_000)
+    with file_server({f"/{NAME}": body}) as server:
+        path = fetch(cache, server.url, NAME, pinned(NAME, body)).path
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            path.chmod(0o644)
+            with path.open("rb+") as other:
+                os.pwrite(other.fileno(), bytes([body[100] ^ 1]), 100)
+            os.utime(path, (1, 1))
+            damaged = mapped[:]
+            if by == "verify":
+                assert [check.state for check in verify(Cache((cache,)), repair=True)] == ["damaged"]
+            repaired = fetch(cache, server.url, NAME, pinned(NAME, body)).path
+            assert repaired.read_bytes() == body and repaired.stat().st_ino != os.fstat(file.fileno()).st_ino
+            assert os.fstat(file.fileno()).st_size == len(body)
+            assert mapped[:] == damaged != body
+
+
+def test_a_file_that_is_mapped_stays_when_another_process_publishes_it_too(cache: Path) -> None:
+    """As where locks hold nobody."""
+    body = np.random.default_rng(1).bytes(4_000_000)
+    with file_server({f"/{NAME}": body}) as server:
+        path = fetch(cache, server.url, NAME, pinned(NAME, body)).path
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            partial = Partial.claim(Cache((cache,)), sha256(body), f"{server.url}/{NAME}", identified=True)
+            partial.begin(None, len(body))
+            with partial.writer(0) as writer:
+                writer.write(body)
+            assert Cache((cache,)).publish(partial.path, sha256(body), About()) == path
+            assert path.stat().st_ino != os.fstat(file.fileno()).st_ino
+            assert os.fstat(file.fileno()).st_size == len(body)
+            assert mapped[:] == body == path.read_bytes()
 
 
 def test_an_operation_below_which_the_cache_is_pruned_is_done_anew(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -119,6 +120,18 @@ def test_where_locks_hold_nobody_all_end_with_the_right_bytes(many: int, size: i
         results = run_many(workers.get_file_without_locks, cache, server.url, NAME, many=many)
         assert len(body) <= server.sent(f"/{NAME}") <= many * len(body)
     assert {digest for digest, _ in results} == {sha256(body)}
+    assert not [path for path in leftovers(cache) if "partial" in path]
+
+
+@pytest.mark.parametrize(
+    "code", [errno.ENOSYS, errno.ENOLCK, errno.EACCES, errno.EROFS, errno.EOPNOTSUPP], ids=errno.errorcode.get
+)
+def test_where_locks_fail_all_end_with_the_right_bytes_and_each_warns_once(code: int, cache: Path) -> None:
+    files = {"/a.safetensors": random_bytes(2_000_000), "/b.safetensors": random_bytes(3_000_000)}
+    with file_server(files) as server:
+        results = run_many(workers.get_files_where_locks_fail, cache, server.url, [path[1:] for path in files], code, many=3)
+        assert all(1 <= [request.path for request in server.requests].count(path) <= 3 for path in files)
+    assert results == [([sha256(body) for body in files.values()], 1)] * 3
     assert not [path for path in leftovers(cache) if "partial" in path]
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gc
+import errno
 import io
 import logging
 import os
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -96,7 +98,25 @@ def test_nothing_is_printed_where_there_is_no_terminal(cache: Path, capfd: pytes
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK"])
+@pytest.mark.parametrize("number", [-1, None], ids=["-1", "none"])
+def test_a_notebook_gets_a_bar_though_its_error_output_is_no_file(
+    number: int | None, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    class Output(io.StringIO):
+        def fileno(self) -> int:
+            if number is None:
+                raise io.UnsupportedOperation("fileno")
+            return number
+
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    monkeypatch.setattr(sys, "stderr", shown := Output())
+    with file_server(FILES) as server:
+        folder = registry.fetch(server.url)
+    assert {f"/{path.name}": path.read_bytes() for path in folder.iterdir()} == FILES
+    assert f"{server.url}: model.safetensors" in shown.getvalue()
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK"])
 def test_of_many_ranks_only_the_first_shows_progress(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     shown = []
@@ -169,10 +189,11 @@ def test_a_closed_error_output_stops_nothing(stderr: str) -> None:
     assert (Path(done.stdout.strip()) / "config.json").read_bytes() == FILES["/config.json"]
 
 
-def test_a_bar_whose_terminal_goes_away_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("code", [errno.EIO, errno.EBADF, errno.EPIPE, errno.ENOSPC], ids=errno.errorcode.get)
+def test_a_bar_whose_terminal_goes_away_stops_nothing(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(Terminal):
         def write(self, text: str) -> int:
-            raise OSError(5, "Input/output error")
+            raise OSError(code, os.strerror(code))
 
     bars = ProgressBars()
     monkeypatch.setattr(sys, "stderr", Gone())

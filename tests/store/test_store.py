@@ -102,6 +102,17 @@ def test_a_damaged_blob_is_fetched_again(cache: Path) -> None:
         assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
 
 
+def test_a_blob_without_a_stamp_is_hashed_before_it_is_used(cache: Path) -> None:
+    with file_server({f"/{NAME}": BODY}) as server:
+        first = fetch(cache, server.url, NAME)
+        before = first.path.stat()
+        first.path.chmod(0o644)
+        first.path.write_bytes(OTHER)
+        os.utime(first.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        first.path.with_name(f"{DIGEST}.json").unlink()
+        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+
+
 def test_a_shared_tier_serves_what_it_has(cache: Path, tmp_path: Path, unplug: Callable[[], None]) -> None:
     shared = tmp_path / "shared"
     with file_server({f"/{NAME}": BODY}) as server:
@@ -146,6 +157,21 @@ def test_the_environment_switches_the_network_off(
         unplug()
         with pytest.raises(OfflineError):
             registry.fetch("hf://acme/bert")
+
+
+@pytest.mark.parametrize("variable", ["REGISTRY_OFFLINE", "HF_HUB_OFFLINE"])
+def test_what_is_here_is_used_where_the_environment_switches_the_network_off(
+    variable: str, monkeypatch: pytest.MonkeyPatch, unplug: Callable[[], None]
+) -> None:
+    files = {"/config.json": b'{"model_type": "bert"}', "/vocab.txt": b"[UNK]\n", f"/{NAME}": BODY}
+    with file_server(files) as server:
+        folder = registry.fetch(server.url)
+    monkeypatch.setenv(variable, "1")
+    unplug()
+    assert registry.fetch(server.url) == folder
+    assert {f"/{path.name}": path.read_bytes() for path in folder.iterdir()} == files
+    with pytest.raises(OfflineError):
+        registry.fetch(f"{server.url}/other")
 
 
 # -- pins and trust ----------------------------------------------------------------------------------------------------

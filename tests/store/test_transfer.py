@@ -12,6 +12,7 @@ import random
 import signal
 import threading
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import pytest
 from urllib3.connection import HTTPConnection
 
 from registry.catalog.entry import FilePin
-from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError
+from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError
 from registry.store import download, patience
 from registry.store.cache import Cache
 from registry.store.events import FileEvent
@@ -245,6 +246,37 @@ def test_a_part_that_names_no_version_is_not_put_to_another_when_no_hash_would_t
 
     with serving(answer) as server:
         assert fetch(cache, server.url, NAME).path.read_bytes() == NEW
+
+
+@pytest.mark.parametrize("retries", ["5", "0"], ids=["at once", "by a later process"])
+@pytest.mark.parametrize("body", [DATA, DATA[::-1]], ids=["right", "wrong"])
+def test_a_file_of_which_nothing_is_missing_is_checked_and_not_asked_for_again(
+    body: bytes, retries: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of its chunks was lost, which would have told how long it is."""
+    monkeypatch.setenv("REGISTRY_PARALLEL", "1")
+    monkeypatch.setenv("REGISTRY_RETRIES", retries)
+    first = [True]
+
+    def answer(handler: Handler, request: Request) -> None:
+        if not first:
+            handler.reply_part(request, DATA, etag=ETAG)
+            return
+        first.pop()
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("ETag", ETAG)
+        handler.end_headers()
+        handler.wfile.write(b"%x\r\n%s\r\n" % (SIZE, body))
+        handler.close_connection = True
+
+    with serving(answer) as server:
+        if retries == "0":
+            with pytest.raises(DownloadError, match="broke off"):
+                get(cache, server.url, NAME, pinned(NAME, DATA))
+        assert fetch(cache, server.url, NAME, pinned(NAME, DATA)).path.read_bytes() == DATA
+        assert ranges(server) == [None, f"bytes={SIZE}-", *([] if body == DATA else [None])]
+    assert not [path for path in leftovers(cache) if "partial" in path]
 
 
 @pytest.mark.parametrize("honest", [True, False], ids=["If-Range is kept", "If-Range is ignored"])
@@ -498,6 +530,41 @@ def test_a_server_that_asks_to_wait_too_long_is_given_up_at_once(
     assert waited == []
 
 
+def test_a_server_that_asks_to_wait_again_and_again_is_given_up_after_two_minutes(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(threading.Event, "wait", nap_of_patience(threading.Event.wait, waited))
+    monkeypatch.setattr(patience, "time", types.SimpleNamespace(monotonic=lambda: sum(waited)))
+    monkeypatch.setenv("REGISTRY_RETRIES", "50")
+    with serving(lambda handler, request: handler.reply(request, 429, headers={"Retry-After": "50"})) as server:
+        with pytest.raises(DownloadError, match="the server asks to wait 50 s, and 120 s without progress"):
+            get(cache, server.url, NAME)
+        assert len(server.requests) == 3
+    assert waited == [50, 50]
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4, 5])
+def test_a_server_that_is_busy_for_a_while_is_waited_for(times: int, cache: Path) -> None:
+    with serving(failing(*[(503, {})] * times)) as server:
+        if times < 5:
+            assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+        else:
+            with pytest.raises(DownloadError, match=r"answers 503.*\(after 5 tries\)"):
+                get(cache, server.url, NAME)
+        assert len(server.requests) == min(times + 1, 5)
+
+
+@pytest.mark.parametrize("source", ["http://127.0.0.1:9/bert", "hf://acme/bert"])
+def test_nobody_waits_where_the_network_is_off(source: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(threading.Event, "wait", nap_of_patience(threading.Event.wait, waited))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it sleeps"))
+    with pytest.raises(OfflineError):
+        get(cache, source, NAME, offline=True)
+    assert waited == []
+
+
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 416, 451, 501])
 def test_what_does_not_pass_is_not_asked_again(status: int, cache: Path) -> None:
     with serving(lambda handler, request: handler.reply(request, status)) as server:
@@ -534,22 +601,24 @@ def test_a_body_that_drips_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPa
     """A byte now and then keeps every read in time, and would never end."""
     monkeypatch.setattr(http, "_TIMEOUT", (5.0, 0.4))
     monkeypatch.setenv("REGISTRY_RETRIES", "0")
-    done = threading.Event()
+    done, given_up = threading.Event(), threading.Event()
 
     def answer(handler: Handler, request: Request) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(SIZE))
         handler.end_headers()
         handler.close_connection = True
-        try:
-            while not done.wait(0.05):
+        with contextlib.suppress(OSError):
+            for _ in range(300):
+                if done.wait(0.05):
+                    return
                 handler.wfile.write(b"x")
-        except OSError:
-            pass
+            given_up.set()
 
     with serving(answer) as server:
         with pytest.raises(DownloadError, match="next to nothing came"):
             get(cache, server.url, NAME)
+        assert not given_up.is_set(), "the server had to end it"
         done.set()
 
 
@@ -737,6 +806,8 @@ def test_a_later_process_asks_only_for_the_parts_that_are_missing(
     def answer(handler: Handler, request: Request) -> None:
         if broken and request.headers["range"] == "bytes=500000-599999":
             broken.pop()
+            while handler.server.sent(request.path) < 500_000:  # else it ends the others before they have begun
+                time.sleep(0.01)
             handler.reply(request, 503)
             return
         handler.reply_part(request, DATA, etag=ETAG)
@@ -853,6 +924,8 @@ def test_after_kill_9_at_60_percent_only_the_rest_is_asked_for(
         # Each stream may lose what it had not yet noted, and what lay in the buffers of the connection.
         assert server.sent(f"/{NAME}") - before <= size * 4 // 10 + int(parallel) * (8 << 20)
         assert server.requests[-1].headers["if-range"] == ETAG
+        if parallel == "1":
+            assert [wanted is None for wanted in ranges(server)] == [True, False]
     assert not [path for path in leftovers(cache) if "partial" in path]
 
 
@@ -973,6 +1046,23 @@ def test_an_observer_that_raises_ends_the_fetch_and_what_arrived_is_kept(
         kept = sum(path.stat().st_size for path in cache.rglob("*.partial"))
         assert (kept > 0) is (moment != "started")
         assert observed(cache, server.url, Recorder()).read_bytes() == DATA
+
+
+def test_an_observer_that_raises_ends_the_fetch_and_frees_its_lock(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_LOCK_TIMEOUT", "2")
+
+    class Enough(Recorder):
+        def __getattr__(self, name: str) -> Callable[[FileEvent], None]:
+            def told(file: FileEvent) -> None:
+                raise KeyboardInterrupt
+
+            return told
+
+    with serving(cut_first(etag=ETAG)) as server:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            observed(cache, server.url, Enough())
+        assert observed(cache, server.url, Recorder()).read_bytes() == DATA
+    assert caught.traceback  # what it hangs on to is still there
 
 
 # -- the disk ----------------------------------------------------------------------------------------------------------

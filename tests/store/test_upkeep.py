@@ -367,6 +367,23 @@ def test_a_killed_process_leaves_nothing_after_a_prune_and_a_living_one_loses_no
     sender.close()
 
 
+@pytest.mark.parametrize("days", [-1, 1, 400])
+def test_what_a_living_process_is_bringing_stays_however_old_it_looks(days: float, cache: Path) -> None:
+    receiver, sender = SPAWN.Pipe()
+    process = SPAWN.Process(target=workers.hold_partial, args=(cache, "a" * 64, URL, sender), daemon=True)
+    process.start()
+    receiver.recv()
+    for path in sorted(cache.rglob("*"), reverse=True):
+        aged(path, days)
+    everything = listing(cache)
+    assert kinds(prune(Cache((cache,)), max_size=0)) == []
+    assert listing(cache) == everything
+    process.kill()
+    process.join(60)
+    receiver.close()
+    sender.close()
+
+
 @pytest.mark.parametrize(("days", "stays"), [(0.9, True), (-1, True), (-400, True), (1.1, False), (400, False)])
 @pytest.mark.parametrize("idle", [".partial", ".journal"])
 def test_what_a_process_elsewhere_left_goes_a_day_after_it_was_last_written(

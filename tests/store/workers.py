@@ -33,6 +33,35 @@ def get_file_without_locks(barrier: Barrier, results: Connection, cache: Path, s
     get_file(barrier, results, cache, source, name)
 
 
+def get_files_where_locks_fail(
+    barrier: Barrier, results: Connection, cache: Path, source: str, names: list[str], code: int
+) -> None:
+    """Get files on a file system whose locks answer with an error; report their hashes, and how often that was warned of."""
+    import fcntl
+    import logging
+    import os
+
+    from registry.store import locks
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    locks._SAY_AFTER = 0.1  # EACCES looks like a held lock until then
+    fcntl.flock = flock  # type: ignore[assignment]
+    warned: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = warned.append  # type: ignore[method-assign]
+    logging.getLogger("registry").addHandler(handler)
+    barrier.wait(60)
+    digests = []
+    with Store(Cache((cache,)), offline=False) as store:
+        for name in names:
+            file = store.get(Place((source,)), name)
+            assert file is not None
+            digests.append(sha256(file.path.read_bytes()))
+    results.send((digests, len(warned)))
+
+
 def fetch_model(barrier: Barrier, results: Connection, source: str) -> None:
     """Fetch a whole model by the library's front door; report its folder."""
     import registry

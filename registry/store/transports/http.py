@@ -187,10 +187,14 @@ class HttpTransport:
 
             import requests
 
+            from registry.store.transports.deadline import PromptAdapter
+
             session = self._local.session = requests.Session()
             # It would read the content of every redirect, however much there is.
             session.get_redirect_target = lambda resp: None  # type: ignore[method-assign]
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they would reach other origins
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, PromptAdapter())
             self._sessions.add(session)
         return session
 
