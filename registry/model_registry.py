@@ -24,7 +24,6 @@ from registry.catalog.layers import (
 from registry.catalog.names import user_path
 from registry.errors import (
     CatalogError,
-    CheckpointError,
     ConfigError,
     RegistryError,
     RegistryWarning,
@@ -42,7 +41,7 @@ from registry.store.place import Place, StoredFile, is_offline
 from registry.store.progress import default_observers
 from registry.store.source import is_url
 from registry.store.store import Store, Vanished
-from registry.store.target import Target, entry_target, path_target, url_target
+from registry.store.target import Target, entry_target, maybe_path_target, url_target
 
 if TYPE_CHECKING:
     import torch
@@ -206,7 +205,7 @@ class ModelRegistry:
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, refresh) as store:
             parts = self._parts(target, store)
-            files = parts.all_files(self._family_files(parts, family), jobs)
+            files = parts.all_files(self._family_of_parts(parts, family), jobs)
             folder = store.folder(target.label, files)
         self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
         return folder
@@ -248,7 +247,7 @@ class ModelRegistry:
             if target.archive is not None:
                 found[target.archive] = store.is_cached(target.place, target.archive)
             if (here := maybe_unpacked(target, store)) is not None:
-                names = self._family_files(self._parts(here, store), None)
+                names = self._family_of_parts(self._parts(here, store), None).files
                 wanted = dict.fromkeys((*here.place.pins, *(name for listed in names.values() for name in listed)))
                 found |= {name: store.is_cached(here.place, name) for name in wanted}
             return {name: file for name, file in found.items() if file is not None}
@@ -425,9 +424,10 @@ class ModelRegistry:
                 cls,
                 (),
                 {},
-                described.files["weights"],
+                described,
                 loaded,
                 state_dict=state_dict,
+                from_tf=False,
                 strict=strict,
                 dtype=dtype,
                 device=device,
@@ -534,12 +534,6 @@ class ModelRegistry:
         else:
             target = self._locate(name_or_path)
         described = self._family_of_class(cls.config_class, target)
-        if from_tf:
-            raise CheckpointError(
-                f"family {described.name if described else cls.config_class.model_type!r} is expected to have a converter for "
-                "TensorFlow checkpoints, but has none; convert the checkpoint first"
-            )
-        weights = (described.files if described else DEFAULT_FILES)["weights"]
         dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
         known = cls.config_class.field_names()
         overrides = {name: value for name, value in kwargs.items() if name in known}
@@ -553,9 +547,10 @@ class ModelRegistry:
                 cls,
                 model_args,
                 rest,
-                weights,
+                described,
                 loaded,
                 state_dict=state_dict,
+                from_tf=from_tf,
                 strict=strict,
                 dtype=dtype,
                 device=device,
@@ -629,21 +624,17 @@ class ModelRegistry:
             return url_target(text)
         is_word = not is_path and not text.startswith((".", "/", "~", os.sep))
         entry = self.maybe_resolve(text) if is_word else None
-        path = user_path(text)
-        try:
-            exists = path.exists()
-        except (OSError, ValueError):  # too long, or with a character that no path has
-            exists = False
+        there = maybe_path_target(user_path(text), text)
         if entry is not None:
-            if exists:
+            if there is not None:
                 warnings.warn(
                     f"{text!r} is both a model's name and a path; the name is used, write './{text}' for the path",
                     RegistryWarning,
                     stacklevel=5,
                 )
             return entry_target(entry)
-        if exists:
-            return path_target(path, text)
+        if there is not None:
+            return there
         raise self.catalog.unknown(text)
 
     def _given(
@@ -695,11 +686,10 @@ class ModelRegistry:
                 f"{target.entry.family!r}; use registry.load, or a class of that family"
             )
 
-    def _family_files(self, parts: Assembly, family: str | None) -> Mapping[str, tuple[str, ...]]:
+    def _family_of_parts(self, parts: Assembly, family: str | None) -> Family:
+        """Return the family, as the configuration says where nothing else does."""
         described = self._family_of(parts.target, family)
-        if described is None:
-            described = self.families.get(parts.config(None, None, {}).model_type)
-        return described.files
+        return described if described is not None else self.families.get(parts.config(None, None, {}).model_type)
 
 
 def _head_of(config: PretrainedConfig, family: Family) -> str | None:

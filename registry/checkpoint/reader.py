@@ -15,7 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INDEX_SUFFIX", "Checkpoint", "StateDict", "TensorInfo", "checkpoint_format", "open_checkpoint", "shard_names"]
+__all__ = [
+    "INDEX_SUFFIX",
+    "Checkpoint",
+    "StateDict",
+    "TensorInfo",
+    "checkpoint_format",
+    "open_checkpoint",
+    "open_shards",
+    "shard_names",
+]
 
 INDEX_SUFFIX = ".index.json"
 
@@ -132,7 +141,7 @@ def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None) -> 
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
     if path.name.endswith(INDEX_SUFFIX) or locate is not None:
-        return _open_shards(path, locate or (lambda name: path.parent / name))
+        return open_shards(path, lambda name: open_checkpoint(locate(name) if locate else path.parent / name))
     form = checkpoint_format(path)
     if form == "safetensors":
         from registry.checkpoint.safetensors_file import SafetensorsFile
@@ -171,9 +180,18 @@ def shard_names(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _open_shards(index: Path, locate: Callable[[str], Path]) -> Checkpoint:
+def open_shards(index: Path, opened: Callable[[str], Checkpoint]) -> Checkpoint:
+    """Open the shards that an index file names as one checkpoint.
+
+    Args:
+        index: the `*.index.json`.
+        opened: opens a shard by its name in the index.
+
+    Raises:
+        CheckpointError: when the index does not fit its shards; and what `opened` raises.
+    """
     weight_map = shard_names(index)
-    files = {name: open_checkpoint(locate(name)) for name in sorted(set(weight_map.values()))}
+    files = {name: opened(name) for name in sorted(set(weight_map.values()))}
     held = {name: set(file.names()) for name, file in files.items()}
     for tensor, name in weight_map.items():
         if tensor not in held[name]:

@@ -7,15 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.checkpoint.reader import INDEX_SUFFIX, StateDict, open_checkpoint, shard_names
+from registry.checkpoint.name_table import Renamed
+from registry.checkpoint.numpy_pieces import SHAPES_NAME
+from registry.checkpoint.reader import StateDict
 from registry.errors import ConfigError, DownloadError
-from registry.families.family import Family
+from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
+from registry.pretrained.weights_files import Wanted, find_weights, names_config, names_weights, open_weights
 from registry.store.at_once import at_once
 from registry.store.place import StoredFile
 from registry.store.source import redact
 from registry.store.store import Store
-from registry.store.target import Target, newest_first
+from registry.store.target import Target
 
 if TYPE_CHECKING:
     import torch
@@ -51,18 +54,19 @@ class Assembly:
             status=404,
         )
 
-    def all_files(self, names: Mapping[str, Sequence[str]], jobs: int | None = None) -> list[StoredFile]:
-        """Return every file of a model, several of them fetched at once; `names` are those of the family, by role."""
+    def all_files(self, described: Family, jobs: int | None = None) -> list[StoredFile]:
+        """Return every file of a model, several of them fetched at once."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
-        place, first = self.target.place, self._store.first
+        place, first, names = self.target.place, self._store.first, described.files
         # Alone at first: its answer fixes the commit that a moving revision stands for.
-        config = self.need(names["config"], "configuration")
-        weights = partial(self.weights_files, names["weights"], jobs)
+        config = self._config_file(names["config"], described)
+        wanted = Wanted.of(described, names["weights"])
+        weights = partial(find_weights, self._store, self.target, wanted, self.need, jobs)
         others = [partial(first, place, names[role]) for role in names if role not in ("weights", "config")]
         others += [partial(first, place, (name,)) for name in TOKENIZER_FILES]
         held, *found = at_once(self._store, [weights, *others], jobs)
-        return [*held, config, *(file for file in found if file is not None)]
+        return [*held, *(file for file in (config, *found) if file is not None)]
 
     def side_files(self) -> dict[str, StoredFile]:
         """Return the files that may lie beside a vocabulary."""
@@ -87,39 +91,35 @@ class Assembly:
         if given is not None:
             return given.replace(**overrides) if overrides else given
         candidates = described.files["config"] if described else ("config.json",)
-        if self.target.file is not None and (is_config or _names_config(self.target.file)):
+        if self.target.file is not None and (is_config or names_config(self.target.file)):
             candidates = (self.target.file,)
-        file = self.need(candidates, "configuration")
+        file = self._config_file(candidates, described)
         if cls is None:
             described = described or self._families.get(_model_type(file, self.target))
             cls = described.load_class(described.config)
         assert cls is not None
-        loaded = cls.from_json_file(file.path)
+        loaded = cls() if file is None else cls.from_json_file(file.path)
         changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
-    def weights_files(self, names: Sequence[str], jobs: int | None = None) -> list[StoredFile]:
-        """Return the weights file, or an index and its shards, several of them fetched at once."""
-        candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
-        if self.target.file is not None and not _names_config(self.target.file):
-            candidates = (self.target.file,)
-        elif self.target.folder is not None:
-            candidates = newest_first(self.target.folder, candidates)
-        first = self.need(candidates, "weights")
-        if not first.name.endswith(INDEX_SUFFIX):
-            return [first]
-        shards = sorted(set(shard_names(first.path).values()))
-        return [first, *at_once(self._store, [partial(self.need, (name,), "shard") for name in shards], jobs)]
+    def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
+        """Return the configuration; None for a numpy release, which has none: it is of the sizes that are the defaults."""
+        found = self._store.first(self.target.place, candidates)
+        may_lack_it = found is None and described is not None and "numpy" in described.converters
+        if may_lack_it and self._store.get(self.target.place, SHAPES_NAME) is not None:
+            return None
+        return found or self.need(candidates, "configuration")
 
     def model(
         self,
         cls: type[PreTrainedModel],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        weights: Sequence[str],
+        described: Family | None,
         config: PretrainedConfig,
         *,
         state_dict: Mapping[str, torch.Tensor] | None,
+        from_tf: bool,
         strict: bool | None,
         dtype: torch.dtype | str | None,
         device: torch.device | str | None,
@@ -134,10 +134,14 @@ class Assembly:
             checkpoint: Checkpoint = StateDict(state_dict)
             source = "state_dict"
         else:
-            files = {file.name: file.path for file in self.weights_files(weights)}
-            first = next(iter(files.values()))
-            checkpoint = open_checkpoint(first, files.__getitem__ if len(files) > 1 else None)
-            source = f"{self.target.label} ({next(iter(files))})"
+            names = (described.files if described is not None else DEFAULT_FILES)["weights"]
+            wanted = Wanted.of(described, names, from_tf=from_tf)
+            files = find_weights(self._store, self.target, wanted, self.need)
+            checkpoint = open_weights(files, described, config, self._store, self.target.label)
+            source = f"{self.target.label} ({files[0].name})"
+        own_dtype, skipped = None, tuple[str, ...]()
+        if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
+            own_dtype, skipped = torch.float32, checkpoint.skipped
         with torch.device("meta"):
             model = cls(config, *args, **kwargs)
         fill(
@@ -145,8 +149,9 @@ class Assembly:
             checkpoint,
             source=source,
             strict=strict,
-            dtype=_torch_dtype(dtype),
+            dtype=_torch_dtype(dtype) or own_dtype,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            skipped=skipped,
         )
         return model.to(device).eval() if device is not None else model.eval()
 
@@ -160,7 +165,7 @@ class Assembly:
         """Build a tokenizer from its vocabulary and what lies beside it."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
-        if alone is not None and (alone.endswith((".safetensors", INDEX_SUFFIX)) or alone in files.get("weights", ())):
+        if alone is not None and (names_weights(alone) or alone in files.get("weights", ())):
             alone = None  # weights: the vocabulary lies beside them
         for role in (role for role in files if role not in ("weights", "config")):
             if alone is None:
@@ -173,10 +178,10 @@ class Assembly:
         return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
 
 
-def _model_type(file: StoredFile, target: Target) -> str:
+def _model_type(file: StoredFile | None, target: Target) -> str:
     from registry.checkpoint.json_file import read_json
 
-    name = read_json(file.path).get("model_type")
+    name = read_json(file.path).get("model_type") if file is not None else None
     if not isinstance(name, str):
         raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
     return name
@@ -191,8 +196,3 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
     return found
-
-
-def _names_config(name: str) -> bool:
-    """Whether the name of a file is that of a configuration, and not of weights or their index."""
-    return name.endswith(".json") and not name.endswith(INDEX_SUFFIX)
