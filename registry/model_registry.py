@@ -25,6 +25,7 @@ from registry.catalog.names import user_path
 from registry.errors import (
     CatalogError,
     ConfigError,
+    DownloadError,
     RegistryError,
     RegistryWarning,
     UnknownFamily,
@@ -46,6 +47,7 @@ from registry.store.target import Target, entry_target, maybe_path_target, url_t
 if TYPE_CHECKING:
     import torch
 
+    from registry.checkpoint.inspection import Inspection
     from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
@@ -233,6 +235,25 @@ class ModelRegistry:
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, False) as store:
             return self._parts(target, store).need((file,), "file").path
+
+    @_survives_pruning
+    def inspect(
+        self,
+        name_or_path: PathLike,
+        *,
+        family: str | None = None,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Inspection:
+        """Return what a model's weights are, by their own names; values are not read. Arguments as in `fetch`.
+
+        Raises:
+            CheckpointError: when they are damaged; what would be refused as unsafe is described.
+        """
+        target = self._locate(name_or_path)
+        with self._store(cache_dir, offline, False) as store:
+            parts = self._parts(target, store)
+            return parts.inspect(self._family_of(parts.target, family))
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network.
@@ -434,6 +455,62 @@ class ModelRegistry:
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
             )
         self._hooks.tell("registry_loaded", model=target.label, instance=model)
+        return model
+
+    @_survives_pruning
+    def convert(
+        self,
+        name_or_path: PathLike,
+        save_directory: PathLike,
+        *,
+        head: str | None = None,
+        family: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        max_shard_size: int | str | None = None,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+        **overrides: Any,
+    ) -> PreTrainedModel:
+        """Write a model, from whatever form, as a folder that this program and transformers open; return the model.
+
+        The tokenizer is written, too, where the vocabulary is there.
+
+        Args:
+            name_or_path: what to convert, as in `load`.
+            save_directory: the folder to write.
+            head: by default what the configuration names, else the one that leaves the fewest weights over.
+            family: the family, where neither entry nor configuration tells.
+            dtype: of floating point weights; None keeps the source's.
+            max_shard_size: in bytes or as `"5GB"`; larger models are written in shards.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here.
+            overrides: fields of the configuration.
+
+        Raises:
+            what `load` raises; nothing is written then.
+        """
+        from registry.checkpoint.writer import staged_folder
+
+        _refuse_reserved(overrides)
+        target = self._locate(name_or_path)
+        with self._store(cache_dir, offline, False) as store:
+            parts = self._parts(target, store)
+            described = self._family_of_parts(parts, family)
+            loaded = parts.config(described, None, overrides)
+            chosen = head or _head_of(loaded, described) or parts.best_head(described, loaded)
+        options = {"family": described.name, "cache_dir": cache_dir, "offline": offline}
+        model = self.load(name_or_path, head=chosen, dtype=dtype, config=loaded, **options)  # type: ignore[arg-type]
+        tokenizer = None
+        if described.tokenizer is not None:
+            try:
+                tokenizer = self.load_tokenizer(name_or_path, **options)  # type: ignore[arg-type]
+            except DownloadError as error:
+                if error.status != 404:  # weights alone are often all that is kept
+                    raise
+        with staged_folder(Path(save_directory), replaces_weights=True) as stage:
+            model.save_pretrained(stage, max_shard_size=max_shard_size)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(stage)
         return model
 
     @_survives_pruning

@@ -37,6 +37,7 @@ _BUCKETS = (
     Rule(_EMBEDDING + r"cutoff_(\d+)/lookup_table", r"transformer.word_emb.emb_layers.\1.weight"),
     Rule(_EMBEDDING + r"cutoff_(\d+)/proj_W", r"transformer.word_emb.emb_projs.\1", "transposed"),
     Rule(_SOFTMAX + r"cutoff_(\d+)/b", r"crit.out_layers.\1.bias"),
+    Rule(_SOFTMAX + r"cutoff_(\d+)/lookup_table", r"crit.out_layers.\1.weight"),  # where it is not the embedding's
 )
 
 #: Buckets that are rows of a single embedding, `div_val` 1, or a single bucket.
@@ -45,6 +46,7 @@ _ONE_EMBEDDING = (
     Rule(_EMBEDDING + "proj_W", "transformer.word_emb.emb_projs.0", "transposed"),
     Rule(_SOFTMAX + "bias", "crit.out_layers.0.bias"),
     Rule(_SOFTMAX + r"cutoff_\d+/b", "crit.out_layers.0.bias", "joined"),
+    Rule(_SOFTMAX + r"cutoff_\d+/lookup_table", "crit.out_layers.0.weight", "joined"),
 )
 
 

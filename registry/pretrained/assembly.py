@@ -13,7 +13,7 @@ from registry.checkpoint.reader import StateDict
 from registry.errors import ConfigError, DownloadError
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
-from registry.pretrained.weights_files import Wanted, find_weights, names_config, names_weights, open_weights
+from registry.pretrained.weights_files import Wanted, find_weights, inspect_weights, names_config, names_weights, open_weights
 from registry.store.at_once import at_once
 from registry.store.place import StoredFile
 from registry.store.source import redact
@@ -23,6 +23,7 @@ from registry.store.target import Target
 if TYPE_CHECKING:
     import torch
 
+    from registry.checkpoint.inspection import Inspection
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
@@ -68,6 +69,12 @@ class Assembly:
         held, *found = at_once(self._store, [weights, *others], jobs)
         return [*held, *(file for file in (config, *found) if file is not None)]
 
+    def inspect(self, described: Family | None) -> Inspection:
+        """Describe the weights, of whatever form; without a family the usual names are looked for."""
+        names = (described.files if described is not None else DEFAULT_FILES)["weights"]
+        wanted = Wanted(names, described.converters if described is not None else dict.fromkeys(("tensorflow", "numpy"), ""))
+        return inspect_weights(find_weights(self._store, self.target, wanted, self.need))
+
     def side_files(self) -> dict[str, StoredFile]:
         """Return the files that may lie beside a vocabulary."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
@@ -102,6 +109,18 @@ class Assembly:
         changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
+    def best_head(self, described: Family, config: PretrainedConfig) -> str:
+        """Return the head that the weights are of, by their names."""
+        from registry.pretrained.best_head import best_head
+
+        return best_head(described, config, list(self._weights(described, config)[0].names()))
+
+    def _weights(self, described: Family | None, config: PretrainedConfig, *, from_tf: bool = False) -> tuple[Checkpoint, str]:
+        """Return the weights by the family's names, and the name of their first file."""
+        names = (described.files if described is not None else DEFAULT_FILES)["weights"]
+        files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need)
+        return open_weights(files, described, config, self._store, self.target.label), files[0].name
+
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
         """Return the configuration; None for a numpy release, which has none: it is of the sizes that are the defaults."""
         found = self._store.first(self.target.place, candidates)
@@ -134,11 +153,8 @@ class Assembly:
             checkpoint: Checkpoint = StateDict(state_dict)
             source = "state_dict"
         else:
-            names = (described.files if described is not None else DEFAULT_FILES)["weights"]
-            wanted = Wanted.of(described, names, from_tf=from_tf)
-            files = find_weights(self._store, self.target, wanted, self.need)
-            checkpoint = open_weights(files, described, config, self._store, self.target.label)
-            source = f"{self.target.label} ({files[0].name})"
+            checkpoint, name = self._weights(described, config, from_tf=from_tf)
+            source = f"{self.target.label} ({name})"
         own_dtype, skipped = None, tuple[str, ...]()
         if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
             own_dtype, skipped = torch.float32, checkpoint.skipped

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.checkpoint.converted import open_stored
+from registry.checkpoint.inspection import Inspection, inspect_files
 from registry.checkpoint.numpy_pieces import SHAPES_NAME, NumpyPieces, piece_name, read_piece, read_shapes
-from registry.checkpoint.reader import INDEX_SUFFIX, checkpoint_format, open_shards, shard_names
+from registry.checkpoint.reader import INDEX_SUFFIX, checkpoint_format, open_checkpoint, open_shards, shard_names
 from registry.errors import CheckpointError
 from registry.families.family import Family
 from registry.store.at_once import at_once
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
 
-__all__ = ["Wanted", "find_weights", "names_config", "names_weights", "open_weights"]
+__all__ = ["Wanted", "find_weights", "inspect_weights", "names_config", "names_weights", "open_weights"]
 
 #: The name that TensorFlow's Saver gives by default; a place that cannot be listed is asked for it.
 _TENSORFLOW_NAME = "model.ckpt.index"
 _TENSORFLOW_SUFFIX = ".index"
+_OWN_FORMS = ("safetensors", "torch")
 #: What the Saver notes of its own files, as a protocol buffer's text.
 _LATEST = re.compile(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', re.MULTILINE)
 
@@ -118,28 +120,47 @@ def open_weights(
         CheckpointError: when a file is not what it should be, or of a form that the family cannot read.
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
-    first, paths = files[0], {file.name: file.path for file in files}
-    if first.name == SHAPES_NAME:
-        form: str = "numpy"
-        checkpoint: Checkpoint = NumpyPieces(first.path, [file.path for file in files[1:]])
-    elif (form := checkpoint_format(first.path)) == "tensorflow":
-        from registry.checkpoint.tensorflow_file import TensorflowFile
-
-        checkpoint = TensorflowFile(first.path, paths.__getitem__, first.name)
-    elif len(files) > 1:
-        held = {file.name: file for file in files}
-        return open_shards(first.path, lambda name: open_stored(held[name], store, label))
-    else:
-        return open_stored(first, store, label)
+    form, checkpoint = _opened(files, lambda file: open_stored(file, store, label))
+    if form in _OWN_FORMS:
+        return checkpoint
     if described is None or form not in described.converters:
         raise CheckpointError(
             f"family {described.name if described else '?'!r} is expected to have a converter for {form} checkpoints such as "
-            f"{first.name}, but has none; convert it with a program that knows its names",
-            path=str(first.path),
+            f"{files[0].name}, but has none; convert it with a program that knows its names",
+            path=str(files[0].path),
         )
     convert = described.load_class(described.converters[form])
     renamed: Renamed = convert(checkpoint, config)
     return renamed
+
+
+def inspect_weights(files: Sequence[StoredFile]) -> Inspection:
+    """Describe what `find_weights` returned, by its own names, without reading values.
+
+    Raises:
+        CheckpointError: when it is damaged, or no checkpoint.
+    """
+    first = files[0]
+    held = files[1:] if first.name.endswith(INDEX_SUFFIX) else files
+    form = "numpy" if first.name == SHAPES_NAME else checkpoint_format(held[0].path)
+    return inspect_files(
+        [file.path for file in files], form, lambda: _opened(files, lambda file: open_checkpoint(file.path))[1]
+    )
+
+
+def _opened(files: Sequence[StoredFile], opened: Callable[[StoredFile], Checkpoint]) -> tuple[str, Checkpoint]:
+    """Return the form of a checkpoint, and the checkpoint by its own names; `opened` opens a file of this program's forms."""
+    first, held = files[0], {file.name: file for file in files}
+    if first.name == SHAPES_NAME:
+        return "numpy", NumpyPieces(first.path, [file.path for file in files[1:]])
+    if first.name.endswith(INDEX_SUFFIX):
+        return "safetensors", open_shards(first.path, lambda name: opened(held[name]))
+    form = checkpoint_format(first.path)
+    if form == "tensorflow":
+        from registry.checkpoint.tensorflow_file import TensorflowFile
+
+        return form, TensorflowFile(first.path, lambda name: held[name].path, first.name)
+    return form, opened(first)
 
 
 def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
