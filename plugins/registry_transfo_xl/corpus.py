@@ -9,9 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from registry.checkpoint.pickle_scan import SAFE_GLOBALS
 from registry.checkpoint.plain_pickle import PlainArray, read_plain_pickle
-from registry.checkpoint.torch_file import scan_torch_file
+from registry.checkpoint.torch_layout import read_layout, scan_torch_file
 from registry.errors import CheckpointError, ConfigError
 from registry_transfo_xl.iterators import LMMultiFileIterator, LMOrderedIterator, LMShuffledIterator
 from registry_transfo_xl.tokenization import TransfoXLTokenizer
@@ -34,6 +33,7 @@ _CHARACTERS = ("enwik8", "text8")
 _LM1B = "1-billion-word-language-modeling-benchmark-r13output/training-monolingual.tokenized.shuffled"
 #: The published corpus of WikiText-103 has 860 MB.
 _MAX_BYTES = 16 << 30
+_MAX_OPERATIONS = 20_000_000
 
 
 class TransfoXLCorpus:
@@ -123,8 +123,9 @@ class TransfoXLCorpus:
 
 def _read(path: Path) -> dict[str, Any]:
     """Read a corpus: with tensors by torch's own restricted reader, with numpy arrays as data."""
-    found = set(scan_torch_file(path))
-    if found <= SAFE_GLOBALS and any(name.startswith("torch.") for name in found):
+    report = scan_torch_file(path, max_bytes=_MAX_BYTES, max_operations=_MAX_OPERATIONS)
+    if not report.refused and any(name.startswith("torch.") for name in report.globals):
+        read_layout(path, max_bytes=_MAX_BYTES, max_operations=_MAX_OPERATIONS)  # refuses what torch must not be asked to do
         data = torch.load(path, map_location="cpu", weights_only=True)
     else:
         data = read_plain_pickle(path, arrays=True, max_bytes=_MAX_BYTES)

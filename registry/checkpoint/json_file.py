@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,13 +13,19 @@ from registry.errors import ConfigError
 __all__ = ["read_json"]
 
 _MAX_BYTES = 64 << 20  # a vocabulary of a million words fits
+#: Lists and objects; an empty one takes two bytes in the file, and fifty in memory. The merges of a tokenizer are lists.
+_MAX_CONTAINERS = 1_000_000
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
     """Return the JSON object in a file.
 
+    Args:
+        path: the file.
+        max_bytes: the largest that is read.
+
     Raises:
-        ConfigError: when it is not one: wrong syntax, a duplicate key, NaN, or nesting without end.
+        ConfigError: when it is not one: wrong syntax, a duplicate key, NaN or a number beyond all, or nesting without end.
     """
 
     def fail(problem: str) -> NoReturn:
@@ -31,14 +38,23 @@ def read_json(path: Path) -> dict[str, Any]:
             fail(f"has the key {double!r} twice")
         return data
 
+    def finite(text: str) -> float:
+        if math.isinf(number := float(text)):
+            fail(f"holds {text:.40}, which is beyond every number")
+        return number
+
     try:
         size = path.stat().st_size
-        if size > _MAX_BYTES:
-            fail(f"has {size} bytes, more than {_MAX_BYTES}")
+        if size > max_bytes:
+            fail(f"has {size:,} bytes, more than {max_bytes:,}")
+        content = path.read_bytes()
+        if content.count(b"[") + content.count(b"{") > _MAX_CONTAINERS:
+            fail(f"has more than {_MAX_CONTAINERS:,} lists and objects")
         data = json.loads(
-            path.read_text(encoding="utf-8"),
+            content.decode("utf-8"),
             object_pairs_hook=unique,
             parse_constant=lambda name: fail(f"holds {name}, which is no JSON"),
+            parse_float=finite,
         )
     except OSError as error:
         fail(f"cannot be read ({error.strerror})")
@@ -48,6 +64,8 @@ def read_json(path: Path) -> dict[str, Any]:
         fail(f"line {error.lineno}, column {error.colno}: {error.msg}")
     except RecursionError:
         fail("nests too deep")
+    except ValueError as error:  # a number of thousands of digits
+        fail(f"holds what cannot be read ({error})")
     if not isinstance(data, dict):
         fail(f"is a {type(data).__name__}")
     return data

@@ -7,7 +7,6 @@ pickle that names anything else is refused by that name. The operations are thos
 from __future__ import annotations
 
 import io
-import pickletools
 import re
 import zipfile
 from collections.abc import Callable
@@ -15,13 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from registry.checkpoint.pickle_scan import BeyondLimit, PickleStream
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["PlainArray", "read_plain_pickle"]
+__all__ = ["TORCH_MAGIC", "Global", "PlainArray", "PlainMachine", "Unsafe", "dictionary_of", "read_plain_pickle"]
 
 _MAX_OPERATIONS = 20_000_000
+#: Containers inside containers that are not finished yet.
+_MAX_MARKS = 1000
 #: The first of the pickles that a file by torch before 1.6 begins with; two more follow before the object itself.
-_TORCH_MAGIC = 0x1950A86A20F9469CFC6C
+TORCH_MAGIC = 0x1950A86A20F9469CFC6C
 
 _DICTIONARIES = frozenset({"collections.OrderedDict", "collections.Counter"})
 _ARRAYS = frozenset(
@@ -50,30 +52,18 @@ class _Dtype:
 
 
 @dataclass(frozen=True)
-class _Global:
+class Global:
+    """What a pickle names in order to call it."""
+
     name: str
 
 
-class _Unsafe(Exception):
-    """Names what a pickle would call."""
+class Unsafe(Exception):
+    """A pickle calls, or does, what is not allowed; `name` says what."""
 
-
-class _Bounded:
-    """A file whose reads never ask for more than there is, whatever length a pickle claims."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file = file
-        self._left = size
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(self._left if size < 0 else min(size, self._left))
-        self._left -= len(data)
-        return data
-
-    def readline(self) -> bytes:
-        data = self._file.readline(self._left)
-        self._left -= len(data)
-        return data
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
 
 
 def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 << 20) -> Any:
@@ -98,15 +88,16 @@ def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 
                 if len(names) != 1 or names[0].compress_type != zipfile.ZIP_STORED:
                     raise ValueError("a zip file without one uncompressed data.pkl")
                 with archive.open(names[0]) as member:
-                    return _read(_limited(io.BufferedReader(member), names[0].file_size, max_bytes), allowed)  # type: ignore[type-var]
+                    stream = _limited(io.BufferedReader(member), names[0].file_size, max_bytes)  # type: ignore[type-var]
+                    return PlainMachine(allowed).run(stream)
         with path.open("rb") as file:
             stream = _limited(file, path.stat().st_size, max_bytes)
-            found = _read(stream, allowed)
-            if found == _TORCH_MAGIC:
+            found = PlainMachine(allowed).run(stream)
+            if found == TORCH_MAGIC:
                 for _ in range(3):
-                    found = _read(stream, allowed)
+                    found = PlainMachine(allowed).run(stream)
             return found
-    except _Unsafe as error:
+    except Unsafe as error:
         raise UnsafeCheckpoint(
             f"file {str(path)!r} is expected to hold only plain containers, but would call {error}; nothing was run",
             path=str(path),
@@ -124,37 +115,17 @@ def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 
         ) from error
 
 
-def _limited(file: IO[bytes], size: int, limit: int) -> _Bounded:
+def _limited(file: IO[bytes], size: int, limit: int) -> PickleStream:
     if size > limit:
-        raise ValueError(f"{size} bytes, more than {limit}")
-    return _Bounded(file, size)
+        raise BeyondLimit(f"it has {size} bytes, more than {limit}")
+    return PickleStream(file, size, max_bytes=limit, max_operations=_MAX_OPERATIONS)
 
 
-def _read(file: _Bounded, allowed: frozenset[str]) -> Any:
-    """Return the object of the pickle at the file's position."""
-    machine = _Machine(allowed)
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):  # type: ignore[arg-type]  # reads are all it needs
-        if count > _MAX_OPERATIONS:
-            raise ValueError(f"more than {_MAX_OPERATIONS} operations")
-        name = opcode.name
-        if name in _CONSTANTS:
-            machine.stack.append(_CONSTANTS[name])
-        elif name in _TEXTS or name in _NUMBERS:
-            machine.stack.append(argument)
-        elif name in _PUTS:
-            machine.memo[argument if argument is not None else len(machine.memo)] = machine.stack[-1]
-        elif name in _GETS:
-            machine.stack.append(machine.memo[argument])
-        elif name in _ACTIONS:
-            _ACTIONS[name](machine, argument)
-        elif name not in _SILENT:
-            raise _Unsafe("a tensor" if name.endswith("PERSID") else f"operation {name}")
-    (result,) = machine.stack
-    return result
-
-
-class _Machine:
+class PlainMachine:
     """The stack of a pickle. An object under construction is never anything but a container."""
+
+    #: Values that may be copied from one container to another.
+    max_copied = _MAX_OPERATIONS
 
     def __init__(self, allowed: frozenset[str]) -> None:
         self.allowed = allowed
@@ -163,29 +134,69 @@ class _Machine:
         self.marks: list[int] = []
         self.memo: dict[Any, Any] = {}
 
+    def run(self, stream: PickleStream) -> Any:
+        """Return the object of the next pickle of a stream.
+
+        Raises:
+            Unsafe: when it names, or does, what is not allowed.
+            ValueError: and whatever else damage leads to.
+        """
+        for name, argument in stream:
+            self.step(name, argument)
+        if self.marks:
+            raise ValueError("it ends within a container")
+        (result,) = self.stack
+        return result
+
+    def step(self, name: str, argument: Any) -> None:
+        """Do one operation."""
+        if name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name])
+        elif name in _TEXTS or name in _NUMBERS:
+            self.stack.append(argument)
+        elif name in _PUTS:
+            self.memo[argument if argument is not None else len(self.memo)] = self.stack[-1]
+        elif name in _GETS:
+            self.stack.append(self.memo[argument])
+        elif name in _ACTIONS:
+            _ACTIONS[name](self, argument)
+        elif name not in _SILENT:
+            raise Unsafe("a tensor" if name.endswith("PERSID") else f"operation {name}")
+
+    def mark(self) -> None:
+        """Begin a container."""
+        self.marks.append(len(self.stack))
+        if len(self.marks) > _MAX_MARKS:
+            raise BeyondLimit(f"its pickle nests more than {_MAX_MARKS:,} deep")
+
     def pop(self, count: int) -> list[Any]:
-        if len(self.stack) < count:
+        """Take the topmost values off the stack; none from below a mark."""
+        if len(self.stack) - count < (self.marks[-1] if self.marks else 0):
             raise ValueError("its stack is empty")
         taken = self.stack[len(self.stack) - count :]
         del self.stack[len(self.stack) - count :]
         return taken
 
     def since_mark(self) -> list[Any]:
+        """Take all values above the last mark off the stack."""
         begin = self.marks.pop()
         taken = self.stack[begin:]
         del self.stack[begin:]
         return taken
 
     def name(self, text: str) -> None:
+        """Push what a pickle names, when it is allowed."""
         if text not in self.allowed:
-            raise _Unsafe(text)
-        self.stack.append(_Global(text))
+            raise Unsafe(text)
+        self.stack.append(Global(text))
 
     def name_from_stack(self) -> None:
+        """Push what two texts on the stack name."""
         module, attribute = self.pop(2)
         self.name(f"{module}.{attribute}")
 
     def old_text(self, text: str) -> None:
+        """Push a text of Python 2."""
         # Python 2 wrote text as bytes, which pickletools hands over as Latin-1.
         data = text.encode("latin-1")
         try:
@@ -196,53 +207,58 @@ class _Machine:
     def charge(self, count: int) -> None:
         """Count what one operation copies: a short file can ask for a long list again and again."""
         self.copied += count
-        if self.copied > _MAX_OPERATIONS:
-            raise ValueError(f"more than {_MAX_OPERATIONS} values copied")
+        if self.copied > self.max_copied:
+            raise BeyondLimit(f"its pickle copies more than {self.max_copied:,} values")
 
     def extend(self, items: list[Any]) -> None:
+        """Add items to the list on the stack."""
         target = self.stack[-1]
         if type(target) is not list:
             raise ValueError("it adds items to what is no list")
         target.extend(items)
 
     def update(self, items: list[Any]) -> None:
+        """Set items, each key before its value, of the dictionary on the stack."""
         target = self.stack[-1]
-        if type(target) is not dict:
+        if not isinstance(target, dict):
             raise ValueError("it sets items of what is no dictionary")
-        target.update(_dictionary(zip(items[::2], items[1::2], strict=True)))
+        target.update(dictionary_of(zip(items[::2], items[1::2], strict=True)))
 
-    def dictionary(self) -> None:
+    def set_items(self) -> None:
+        """Push a dictionary of all values above the last mark."""
         items = self.since_mark()
         self.stack.append({})
         self.update(items)
 
     def reduce(self) -> None:
+        """Push what a call of an allowed name would make."""
         function, arguments = self.pop(2)
-        if type(function) is not _Global or type(arguments) is not tuple:
-            raise _Unsafe("what is no name")
+        if type(function) is not Global or type(arguments) is not tuple:
+            raise Unsafe("what is no name")
         name = function.name
         if name in _DICTIONARIES:
             (items,) = arguments or ([],)
             if type(items) not in (list, tuple, dict):
                 raise ValueError("it makes a dictionary of what is no list")
             self.charge(len(items))
-            self.stack.append(_dictionary(items.items() if type(items) is dict else items))
+            self.stack.append(dictionary_of(items.items() if type(items) is dict else items))
         elif name == "_codecs.encode":
             text, encoding = arguments
             if encoding not in ("latin1", "latin-1") or not isinstance(text, str):
-                raise _Unsafe("_codecs.encode of what is no text, or with another encoding")
+                raise Unsafe("_codecs.encode of what is no text, or with another encoding")
             self.charge(len(text))
             self.stack.append(text.encode("latin-1"))
         elif name == "__builtin__.bytes" and not arguments:
             self.stack.append(b"")  # how protocols below 3 write no bytes at all
         elif name == "numpy.dtype" and re.fullmatch(r"[biuf]\d{1,2}", arguments[0]):
             self.stack.append(_Dtype(arguments[0]))
-        elif name.endswith("._reconstruct") and arguments[0] == _Global("numpy.ndarray"):
+        elif name.endswith("._reconstruct") and arguments[0] == Global("numpy.ndarray"):
             self.stack.append(PlainArray())
         else:
-            raise _Unsafe(name)
+            raise Unsafe(name)
 
     def build(self) -> None:
+        """Give the object on the stack its state."""
         (state,) = self.pop(1)
         target = self.stack[-1]
         if type(target) is _Dtype and state[1] in ("<", ">", "|", "="):
@@ -252,20 +268,22 @@ class _Machine:
 
             _, shape, kind, by_column, data = state
             if type(kind) is not _Dtype:
-                raise _Unsafe("numpy.ndarray of objects")
+                raise Unsafe("numpy.ndarray of objects")
             raw = data.encode("utf-8") if isinstance(data, str) else data
             values = numpy.frombuffer(raw, dtype=numpy.dtype(kind.order + kind.code))
             target.values = values.reshape(shape, order="F" if by_column else "C")
         else:
-            raise _Unsafe(f"the state of a {type(target).__name__}")
+            raise Unsafe(f"the state of a {type(target).__name__}")
 
 
-def _dictionary(items: Any) -> dict[Any, Any]:
+def dictionary_of(items: Any) -> dict[Any, Any]:
     """Return a dictionary with keys whose hash costs nothing: that of nested tuples can take for ever."""
     made = {}
     for key, value in items:
         if type(key) not in (str, int, float, bool, bytes, type(None)):
             raise ValueError(f"it has a key that is a {type(key).__name__}")
+        if type(key) is int and key.bit_length() > 64:  # there are many with one hash
+            raise ValueError(f"it has a key of {key.bit_length()} bits")
         made[key] = value
     return made
 
@@ -276,11 +294,11 @@ _TEXTS = frozenset(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", 
 _PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"))
 _GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
 _SILENT = frozenset(("PROTO", "FRAME", "STOP"))
-_ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
-    "STRING": _Machine.old_text,
-    "BINSTRING": _Machine.old_text,
-    "SHORT_BINSTRING": _Machine.old_text,
-    "MARK": lambda machine, _: machine.marks.append(len(machine.stack)),
+_ACTIONS: dict[str, Callable[[PlainMachine, Any], Any]] = {
+    "STRING": PlainMachine.old_text,
+    "BINSTRING": PlainMachine.old_text,
+    "SHORT_BINSTRING": PlainMachine.old_text,
+    "MARK": lambda machine, _: machine.mark(),
     "POP": lambda machine, _: machine.pop(1),
     "POP_MARK": lambda machine, _: machine.since_mark(),
     "DUP": lambda machine, _: machine.stack.append(machine.stack[-1]),
@@ -291,7 +309,7 @@ _ACTIONS: dict[str, Callable[[_Machine, Any], Any]] = {
     "TUPLE1": lambda machine, _: machine.stack.append(tuple(machine.pop(1))),
     "TUPLE2": lambda machine, _: machine.stack.append(tuple(machine.pop(2))),
     "TUPLE3": lambda machine, _: machine.stack.append(tuple(machine.pop(3))),
-    "DICT": lambda machine, _: machine.dictionary(),
+    "DICT": lambda machine, _: machine.set_items(),
     "APPEND": lambda machine, _: machine.extend(machine.pop(1)),
     "APPENDS": lambda machine, _: machine.extend(machine.since_mark()),
     "SETITEM": lambda machine, _: machine.update(machine.pop(2)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Protocol
 
 from registry.catalog.names import twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
+from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
 
 TYPE_CHECKING = False
@@ -26,7 +29,10 @@ __all__ = [
     "shard_names",
 ]
 
+logger = logging.getLogger(__name__)
+
 INDEX_SUFFIX = ".index.json"
+_NO = frozenset(("0", "false", "no", "off"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ def checkpoint_format(path: Path) -> str:
         raise CheckpointError(
             f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror})", path=str(path)
         ) from error
-    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size:
+    if head[8:9] == b"{" and not 0x09 <= head[7] <= 0x7E:  # a text has a letter there, a length mostly nothing
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
@@ -129,28 +135,33 @@ def checkpoint_format(path: Path) -> str:
     return "an empty file" if not head else "neither"
 
 
-def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None, *, mapped: bool | None = None) -> Checkpoint:
     """Open a weights file, or the shards that an index file names.
 
     Args:
         path: the weights file, or its `*.index.json`.
         locate: finds a shard by its name in the index; by default it lies beside the index.
+        mapped: whether tensors are mapped; by default they are, unless the environment has `REGISTRY_MMAP=0`.
 
     Raises:
         CheckpointError: when a file is not a checkpoint, or an index does not fit its shards.
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
+    if mapped is None:
+        mapped = os.environ.get("REGISTRY_MMAP", "").lower() not in _NO
     if path.name.endswith(INDEX_SUFFIX) or locate is not None:
-        return open_shards(path, lambda name: open_checkpoint(locate(name) if locate else path.parent / name))
+        return open_shards(
+            path, lambda name: open_checkpoint(locate(name) if locate else path.parent / name, mapped=mapped)
+        )
     form = checkpoint_format(path)
     if form == "safetensors":
         from registry.checkpoint.safetensors_file import SafetensorsFile
 
-        return SafetensorsFile(path)
+        return SafetensorsFile(path, mapped=mapped)
     if form == "torch":
         from registry.checkpoint.torch_file import TorchFile
 
-        return TorchFile(path)
+        return TorchFile(path, mapped=mapped)
     raise CheckpointError(
         f"format of {str(path)!r} is expected to be safetensors or torch, but it is {form}; fetch it again, or convert it",
         path=str(path),
@@ -161,13 +172,18 @@ def shard_names(index: Path) -> dict[str, str]:
     """Return tensor name to shard file name, as an index file says.
 
     Raises:
-        CheckpointError: when it has no such map, or a shard's name is not a plain file name.
+        CheckpointError: when it has no such map, a shard's name is not a plain file name, or a tensor's could be a path.
     """
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(
             f"weight_map of {str(index)!r} is expected to map tensor names to files, but does not", path=str(index)
         )
+    for tensor in weight_map:
+        if reason := unsafe_tensor_name(tensor):
+            raise CheckpointError(
+                f"weight_map of {str(index)!r} is expected to name tensors, but {tensor!a:.80} {reason}", path=str(index)
+            )
     held: dict[str, str] = {}
     for name in sorted(set(weight_map.values())):
         reason = unsafe_file_name(name) or ("lies in a subfolder" if "/" in name else None)
@@ -198,4 +214,7 @@ def open_shards(index: Path, opened: Callable[[str], Checkpoint]) -> Checkpoint:
             raise CheckpointError(
                 f"shard {name!r} is expected to hold {tensor!r}, as {str(index)!r} says, but does not", path=str(index)
             )
+    for name, tensors in held.items():
+        if more := sorted(tensor for tensor in tensors if weight_map.get(tensor) != name):
+            logger.warning("%s does not list all that %s holds; not read: %s", index, name, ", ".join(more[:6]))
     return _Shards(files, weight_map)

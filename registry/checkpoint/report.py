@@ -43,6 +43,8 @@ class LoadReport(Mapping[str, list[object]]):
     newly_initialized: tuple[str, ...] = ()
     #: Name to the name whose tensor it shares.
     tied: Mapping[str, str] = field(default_factory=dict)
+    #: What was taken off every name of the file: the model had been saved within DistributedDataParallel, or the like.
+    wrapper: str = ""
     #: Where the weights came from.
     source: str = ""
 

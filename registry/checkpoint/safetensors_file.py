@@ -1,8 +1,10 @@
-"""safetensors files, mapped."""
+"""safetensors files, mapped, or read piece by piece where mapping is unwelcome."""
 
 from __future__ import annotations
 
 import math
+import os
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,43 +13,33 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from registry.checkpoint.reader import TensorInfo
+from registry.checkpoint.safetensors_header import read_header
 from registry.errors import CheckpointError
 
 __all__ = ["SafetensorsFile"]
 
-#: The format's names of dtypes (https://github.com/huggingface/safetensors, "Format"), and torch's with their bytes.
-_DTYPES = {
-    "F64": ("float64", 8),
-    "F32": ("float32", 4),
-    "F16": ("float16", 2),
-    "BF16": ("bfloat16", 2),
-    "F8_E4M3": ("float8_e4m3fn", 1),
-    "F8_E5M2": ("float8_e5m2", 1),
-    "I64": ("int64", 8),
-    "I32": ("int32", 4),
-    "I16": ("int16", 2),
-    "I8": ("int8", 1),
-    "U64": ("uint64", 8),
-    "U32": ("uint32", 4),
-    "U16": ("uint16", 2),
-    "U8": ("uint8", 1),
-    "BOOL": ("bool", 1),
-    "C64": ("complex64", 8),
-}
-
 
 class SafetensorsFile:
-    """Tensors of one file; each is a private mapping of its bytes, so nothing is read before it is used."""
+    """Tensors of one file. Nothing is read before it is used.
 
-    def __init__(self, path: Path) -> None:
+    Mapped, each is a private mapping of its bytes. Otherwise each is read into memory of its own: on a network file system a
+    page fault waits for the server, and kills the process when the file is cut meanwhile.
+    """
+
+    def __init__(self, path: Path, *, mapped: bool = True) -> None:
         """Read the header.
 
         Raises:
-            CheckpointError: when it is not one, or does not fit the file.
+            CheckpointError: when it is not one, does not fit the file, or is larger than any model's.
         """
         self.path = path
+        self._header = read_header(path)
+        self._file: Any = None
         try:
-            self._file: Any = safe_open(str(path), framework="pt", device="cpu")
+            if mapped:
+                self._file = safe_open(str(path), framework="pt", device="cpu")
+            else:
+                self._pieces = _Pieces(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint {str(path)!r} is expected to be a safetensors file, but is not ({error}); fetch it again",
@@ -57,25 +49,63 @@ class SafetensorsFile:
     @property
     def metadata(self) -> Mapping[str, str]:
         """The header's own metadata."""
-        return self._file.metadata() or {}
+        return self._header.metadata
 
     def names(self) -> Iterable[str]:
-        """Return the names of the tensors."""
-        return list(self._file.keys())
+        """Return the names of the tensors, in the order of their values."""
+        return list(self._header.tensors)
 
     def info(self, name: str) -> TensorInfo:
         """Return what the header says of a tensor."""
-        part = self._file.get_slice(name)
-        shape = tuple(part.get_shape())
-        dtype, width = _DTYPES.get(part.get_dtype(), (part.get_dtype(), 0))
-        return TensorInfo(dtype, shape, math.prod(shape) * width)
+        entry = self._header.tensors[name]
+        return TensorInfo(entry.dtype, entry.shape, entry.end - entry.begin)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor over the mapped file."""
-        tensor: torch.Tensor = self._file.get_tensor(name)
-        return tensor
+        """Return a tensor over the mapped file, or of its own.
+
+        Raises:
+            CheckpointError: when the file was cut after it was opened, and is not mapped.
+        """
+        if self._file is not None:
+            tensor: torch.Tensor = self._file.get_tensor(name)
+            return tensor
+        entry = self._header.tensors[name]
+        values = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
+        self._pieces.read(values.numpy().data, self._header.begin + entry.begin)
+        return values.view(getattr(torch, entry.dtype)).reshape(entry.shape)
 
     def parameters(self) -> int:
         """Return the number of floating point scalars in the file, from the header alone: integers are no weights."""
-        slices = [self._file.get_slice(name) for name in self.names()]
-        return sum(math.prod(part.get_shape()) for part in slices if part.get_dtype().startswith(("F", "BF")))
+        entries = self._header.tensors.values()
+        return sum(math.prod(entry.shape) for entry in entries if "float" in entry.dtype)
+
+
+class _Pieces:
+    """A file that is read at given places, by any number of threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._file = path.open("rb", buffering=0)
+
+    def read(self, into: memoryview, offset: int) -> None:
+        """Fill `into` with the bytes from `offset` on."""
+        done = 0
+        try:
+            while done < len(into):
+                count = self._read_some(into[done:], offset + done)
+                if count == 0:
+                    raise OSError("it was cut")
+                done += count
+        except OSError as error:
+            raise CheckpointError(
+                f"checkpoint {str(self._path)!r} is expected to be readable, but is not ({error.strerror or error})",
+                path=str(self._path),
+            ) from error
+
+    def _read_some(self, into: memoryview, offset: int) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [into], offset)
+        with self._lock:  # Windows: a place is not part of a read
+            self._file.seek(offset)
+            return self._file.readinto(into) or 0

@@ -2,129 +2,158 @@
 
 from __future__ import annotations
 
-import zipfile
+import logging
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import torch
 
-from registry.checkpoint.pickle_scan import SAFE_GLOBALS, pickle_globals
+from registry.checkpoint.keys import unsafe_tensor_name
 from registry.checkpoint.reader import TensorInfo
+from registry.checkpoint.torch_layout import check_sums, explained, is_zip, read_layout, scan_torch_file
+from registry.checkpoint.torch_pickle import TensorPart
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
 __all__ = ["TorchFile", "scan_torch_file"]
 
-#: A legacy file is five pickles (magic number, protocol, system, object, storage keys), then raw storages.
-_LEGACY_PICKLES = 5
-_MAX_PICKLE = 1 << 30
+logger = logging.getLogger(__name__)
+
+#: Where training scripts keep the state dict, beside optimizer and epoch.
+_CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
+#: How often all tensors together may hold the bytes of the file: views that overlap would multiply it when they are saved.
+_MAX_REPEAT = 4
 
 
 class TorchFile:
     """A state dict in a file that `torch.save` wrote. Tensors of the zip form are mapped, those of the legacy form read."""
 
-    def __init__(self, path: Path) -> None:
-        """Scan, then read, the file.
+    def __init__(self, path: Path, *, mapped: bool = True) -> None:
+        """Look at the file, and read none of its values.
+
+        Args:
+            path: the file.
+            mapped: whether tensors of the zip form are mapped.
 
         Raises:
             UnsafeCheckpoint: when it names anything but the parts of tensors; nothing was run.
             CheckpointError: when it is damaged or holds no state dict.
         """
         self.path = path
-        if unsafe := sorted(set(scan_torch_file(path)) - SAFE_GLOBALS):
+        self._mapped = mapped
+        #: What the scan of its pickles found.
+        self.report = scan_torch_file(path)
+        if self.report.refused:
             raise UnsafeCheckpoint(
-                f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {', '.join(unsafe)}; nothing was "
-                "run. If you trust it, load it where it was made and save its state_dict()",
+                f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {', '.join(self.report.refused)}; "
+                "nothing was run. If you trust it, load it where it was made and save its state_dict()",
                 path=str(path),
-                globals=unsafe,
+                globals=self.report.refused,
             )
-        try:
-            loaded = _load(path)
-        except Exception as error:  # torch meets damage with whatever its reader stumbles over
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} is expected to be readable by torch, but is not ({reason}); fetch it again",
-                path=str(path),
-            ) from error
-        if not isinstance(loaded, dict) or not all(isinstance(key, str) for key in loaded):
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} is expected to hold a state dict, but holds a {type(loaded).__name__}",
-                path=str(path),
-            )
-        for name, value in loaded.items():
-            if not isinstance(value, torch.Tensor):
-                raise CheckpointError(
-                    f"value {name!r} of checkpoint {str(path)!r} is expected to be a tensor, but is a {type(value).__name__}; "
-                    "save model.state_dict() and not what holds it",
-                    path=str(path),
-                )
-        self._tensors: dict[str, torch.Tensor] = loaded
+        self._stamp = _stamp(path)
+        #: The name of the state dict within the file; None when the file holds nothing else.
+        self.container, self._parts = _state_dict(read_layout(path), path)
+        if self.container is not None:
+            logger.info("of checkpoint %s only %r is read", path, self.container)
         self.metadata: Mapping[str, str] = {}
 
     def names(self) -> Iterable[str]:
         """Return the names of the tensors."""
-        return self._tensors.keys()
+        return self._parts.keys()
 
     def info(self, name: str) -> TensorInfo:
-        """Return what a tensor is."""
-        return TensorInfo.of(self._tensors[name])
+        """Return what the pickle says of a tensor."""
+        part = self._parts[name]
+        return TensorInfo(part.dtype, part.shape, part.nbytes)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor."""
-        return self._tensors[name].detach()
+        """Return a tensor. The first one that is asked for makes torch read the file.
+
+        Raises:
+            CheckpointError: when torch cannot read it.
+        """
+        tensor = self._tensors.get(name)
+        part = self._parts[name]
+        if not isinstance(tensor, torch.Tensor) or (TensorInfo.of(tensor), tensor.stride()) != (self.info(name), part.stride):
+            raise CheckpointError(
+                f"tensor {name!r} of checkpoint {str(self.path)!r} is expected to be what its pickle says, but torch reads it "
+                "otherwise; fetch it again",
+                path=str(self.path),
+            )
+        return tensor.detach()
+
+    def check_sums(self) -> None:
+        """Compare all that the file holds with its own sums, which torch does not.
+
+        It reads the whole file: for one whose sha256 is known there is no need.
+
+        Raises:
+            CheckpointError: when a record was changed.
+        """
+        check_sums(self.path)
+
+    @cached_property
+    def _tensors(self) -> Mapping[str, Any]:
+        with explained(self.path):
+            loaded: Any = _load(self.path, mapped=self._mapped)
+        if _stamp(self.path) != self._stamp:
+            raise CheckpointError(
+                f"checkpoint {str(self.path)!r} is expected to stay as it is while it is read, but changed; load it again",
+                path=str(self.path),
+            )
+        return loaded if self.container is None else loaded[self.container]  # type: ignore[no-any-return]
 
 
-def _load(path: Path) -> object:
+def _load(path: Path, *, mapped: bool) -> object:
     if path.suffix == ".safetensors":  # torch would go by that name; an open file has none, but cannot be mapped
         with path.open("rb") as file:
             return torch.load(file, map_location="cpu", weights_only=True)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip(path))
 
 
-def scan_torch_file(path: Path) -> list[str]:
-    """Return every `module.name` that the pickles of a file would fetch.
+def _stamp(path: Path) -> tuple[int, int, int]:
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
 
-    Raises:
-        CheckpointError: when the file holds no pickle that can be looked at.
-    """
-    try:
-        if _is_zip(path):
-            return _scan_zip(path)
-        with path.open("rb") as file:
-            return _scan_stream(file)
-    except Exception as error:  # as do the standard library's readers
+
+def _state_dict(value: Any, path: Path) -> tuple[str | None, Mapping[str, TensorPart]]:
+    """Return the state dict of a file, and its name where it is one of several things."""
+    where = f"checkpoint {str(path)!r}"
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{where} is expected to hold a state dict, but what it holds is {_kind(value)}", path=str(path))
+    container = None
+    if any(type(part) is not TensorPart for part in value.values()):
+        found = [name for name in _CONTAINERS if isinstance(value.get(name), dict) and value[name]]
+        if len(found) > 1:
+            raise CheckpointError(
+                f"{where} is expected to hold one state dict, but holds {' and '.join(found)}; save one of them by itself",
+                path=str(path),
+            )
+        if found:
+            (container,) = found
+            value, where = value[container], f"{container} of {where}"
+    distinct: set[TensorPart] = set()
+    for name, part in value.items():
+        if type(name) is not str:
+            raise CheckpointError(f"names in {where} are expected to be text, but one is {_kind(name)}", path=str(path))
+        if type(part) is not TensorPart:
+            raise CheckpointError(
+                f"value {name!a:.80} of {where} is expected to be a tensor, but is {_kind(part)}; "
+                "save model.state_dict() and not what holds it",
+                path=str(path),
+            )
+        if reason := unsafe_tensor_name(name):
+            raise CheckpointError(f"name {name!a:.80} of {where} is expected to be a tensor's, but {reason}", path=str(path))
+        distinct.add(part)
+    total, size = sum(part.nbytes for part in distinct), path.stat().st_size
+    if total > _MAX_REPEAT * size:
         raise CheckpointError(
-            f"checkpoint {str(path)!r} is expected to be a torch file, but is not ({error}); fetch it again", path=str(path)
-        ) from error
+            f"tensors of {where} are expected to be parts of its {size} bytes, but overlap so far that they have {total}",
+            path=str(path),
+        )
+    return container, value
 
 
-def _is_zip(path: Path) -> bool:
-    """Tell the two forms apart as torch does, so that what is scanned is what is read."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _scan_zip(path: Path) -> list[str]:
-    found: list[str] = []
-    with zipfile.ZipFile(path) as archive:
-        pickles = [info for info in archive.infolist() if info.filename.endswith(".pkl")]
-        if not any(info.filename.rpartition("/")[2] == "data.pkl" for info in pickles):
-            raise ValueError("a zip file without data.pkl")
-        for info in pickles:
-            if info.file_size > _MAX_PICKLE or info.compress_type != zipfile.ZIP_STORED:
-                raise ValueError(f"{info.filename} is compressed or larger than {_MAX_PICKLE} bytes")
-            with archive.open(info) as file:
-                found += pickle_globals(file)
-    return found
-
-
-def _scan_stream(file: IO[bytes]) -> list[str]:
-    found: list[str] = []
-    for index in range(_LEGACY_PICKLES):
-        try:
-            found += pickle_globals(file)
-        except ValueError:
-            if index == 0:
-                raise
-            break  # a bare pickle ends here; torch will say what is wrong with it
-    return found
+def _kind(value: Any) -> str:
+    return "a tensor" if type(value) is TensorPart else f"of type {type(value).__name__}"

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from registry.checkpoint.archive_stage import PIECE, Member, Refused
 
-__all__ = ["holds_torch_checkpoint", "open_zip"]
+__all__ = ["holds_torch_checkpoint", "open_zip", "opened_zip", "refuse_overlap"]
 
 #: What the list of members may take; `zipfile` reads it at once, and makes objects ten times as large of it.
 _MAX_DIRECTORY = 4 << 20
@@ -26,7 +26,7 @@ _ENCRYPTED, _UNREADABLE = 0x1 | 0x40 | 0x2000, 0x20
 def holds_torch_checkpoint(path: Path) -> bool:
     """Whether a file that begins as a zip archive is one that `torch.save` wrote, or the beginning of one."""
     try:
-        with path.open("rb") as file, _opened(file) as archive:
+        with path.open("rb") as file, opened_zip(file) as archive:
             names = [info.orig_filename for info in archive.infolist()]
     except Refused:  # cut or damaged: torch writes this member first
         with path.open("rb") as file:
@@ -43,14 +43,19 @@ def open_zip(file: BinaryIO) -> Iterator[list[Member]]:
     Raises:
         Refused: for what is damaged or encrypted, and for everything but plain files and folders.
     """
-    with _opened(file) as archive:
+    with opened_zip(file) as archive:
         infos = archive.infolist()
-        _refuse_overlap(file, infos, archive.start_dir)
+        refuse_overlap(file, infos, archive.start_dir)
         yield [_member(archive, info) for info in infos]
 
 
 @contextlib.contextmanager
-def _opened(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
+def opened_zip(file: BinaryIO) -> Iterator[zipfile.ZipFile]:
+    """Yield a zip file, its list of members read within limits.
+
+    Raises:
+        Refused: for what is damaged, or has too long a list.
+    """
     with _damage():
         archive = zipfile.ZipFile(_Wary(file))  # reading needs no more than it has
     with archive:
@@ -85,7 +90,7 @@ def _damage() -> Iterator[None]:
         raise Refused("content", "a zip file that can be read", f"is damaged ({error})") from error
 
 
-def _refuse_overlap(file: BinaryIO, infos: list[zipfile.ZipInfo], directory: int) -> None:
+def refuse_overlap(file: BinaryIO, infos: list[zipfile.ZipInfo], directory: int) -> None:
     """Refuse members that share bytes, of which a small file can be unpacked to any size."""
     ordered = sorted(infos, key=lambda info: info.header_offset)
     starts = [*(info.header_offset for info in ordered), directory]

@@ -23,6 +23,9 @@ __all__ = ["CODE_KEYS", "CONFIG_NAME", "PretrainedConfig", "warn_of_code"]
 
 CONFIG_NAME = "config.json"
 
+#: Bytes of a config file: it may name thousands of labels.
+_MAX_BYTES = 8 << 20
+
 _T = TypeVar("_T", bound="PretrainedConfig")
 
 #: Keys by which a configuration can ask other libraries to import code. Nothing of ours follows them.
@@ -37,7 +40,7 @@ class _ConfigMeta(type):
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} takes one positional argument at most, but {len(given)} were given")
         if given and isinstance(given[0], str | os.PathLike):
-            return cls.from_dict({**read_json(Path(given[0])), **kwargs})
+            return cls.from_dict({**read_json(Path(given[0]), max_bytes=_MAX_BYTES), **kwargs})
         if given:
             kwargs["vocab_size"] = given[0]
         cls.check_names(kwargs)
@@ -195,7 +198,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         Raises:
             ConfigError: when the file is no JSON object or holds impossible values.
         """
-        return cls.from_dict(read_json(Path(json_file)))
+        return cls.from_dict(read_json(Path(json_file), max_bytes=_MAX_BYTES))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from registry.checkpoint.keys import match_names
+from registry.checkpoint.keys import match_names, wrapper_prefix
 from registry.checkpoint.reader import Checkpoint
 from registry.checkpoint.report import LoadReport, Mismatch
 from registry.errors import CheckpointError
@@ -49,15 +49,17 @@ def fill(
     """
     expected = model.state_dict(keep_vars=True)
     tied = {name: to for name, to in model.tied_weights().items() if name in expected}
-    matched, unmatched = match_names(
-        checkpoint.names(), expected.keys(), prefix=model.base_model_prefix, renamed=model.renamed_weights
-    )
+    names, prefix, renamed = list(checkpoint.names()), model.base_model_prefix, model.renamed_weights
+    wrapper = wrapper_prefix(names, expected.keys(), prefix=prefix, renamed=renamed)
+    matched, unmatched = match_names(names, expected.keys(), prefix=prefix, renamed=renamed, wrapper=wrapper)
+    if wrapper:
+        logger.info("every name in %s begins with %r, of what the model was wrapped in; it was taken off", source, wrapper)
 
     for name, target in model.base_model.stored_copies().items():
         full = target if model.base_model is model else f"{model.base_model_prefix}.{target}"
-        if name in unmatched and full in expected and full not in matched:
-            matched[full] = name
-            del unmatched[name]
+        if wrapper + name in unmatched and full in expected and full not in matched:
+            matched[full] = wrapper + name
+            del unmatched[wrapper + name]
 
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
@@ -87,6 +89,7 @@ def fill(
         mismatched=tuple(mismatched),
         newly_initialized=tuple(missing),
         tied=tied,
+        wrapper=wrapper,
         source=source,
     )
     _judge(model, report, strict, ignore_mismatched_sizes)

@@ -29,10 +29,9 @@ PLAIN = {
     "nested": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4), {"a": []}),
 }
 
+_key = st.text() | st.integers(-(2**64) + 1, 2**64 - 1)
 _leaf = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-_plain = st.recursive(
-    _leaf, lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner)
-)
+_plain = st.recursive(_leaf, lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(_key, inner))
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -133,6 +132,9 @@ def _damaged() -> dict[str, bytes]:
         "items of no dictionary": b"\x80\x02N(NNu.",
         # Hashing it takes 2^40 steps.
         "a key of nested tuples": b"\x80\x02}N\x85" + b"2\x86" * 40 + b"Ns.",
+        "a key of many bits": b"\x80\x02}\x8a\x0a" + b"\x01" * 10 + b"Ns.",
+        "a number of many digits": b"\x80\x02\x8b" + struct.pack("<i", 300) + b"\x01" * 300 + b".",
+        "marks without end": b"\x80\x02" + b"(" * 2000 + b"t" * 2000 + b".",
         "a key without a value": b"\x80\x02}(Nu.",
         "a frame of the whole world": b"\x80\x04\x95" + huge + b"N.",
     }

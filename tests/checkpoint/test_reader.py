@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from registry import CheckpointError, ConfigError, UnsafeCheckpoint
 from registry.checkpoint.json_file import read_json
-from registry.checkpoint.pickle_scan import SAFE_GLOBALS, pickle_globals
+from registry.checkpoint.pickle_scan import SAFE_GLOBALS, PickleStream, pickle_globals
 from registry.checkpoint.reader import open_checkpoint, shard_names
 from registry.checkpoint.torch_file import scan_torch_file
 from registry.checkpoint.writer import write_weights
@@ -85,15 +85,16 @@ def test_an_index_that_does_not_fit_its_shards_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [{"a": 1}, [torch.zeros(1)], torch.zeros(1), {1: torch.zeros(1)}])
 def test_a_torch_file_that_is_no_state_dict_is_refused(tmp_path: Path, value: object) -> None:
     torch.save(value, tmp_path / "x.bin")
-    with pytest.raises(CheckpointError, match=r"expected to (hold a state dict|be a tensor)"):
+    with pytest.raises(CheckpointError, match=r"expected to (hold a state dict|be a tensor|be text)"):
         open_checkpoint(tmp_path / "x.bin")
 
 
 def test_a_pickled_tensor_dictionary_names_only_safe_globals(tmp_path: Path) -> None:
     for zipped in (True, False):
         torch.save(OrderedDict(TENSORS), tmp_path / "x", _use_new_zipfile_serialization=zipped)
-        found = set(scan_torch_file(tmp_path / "x"))
-        assert found <= SAFE_GLOBALS and "torch._utils._rebuild_tensor_v2" in found
+        report = scan_torch_file(tmp_path / "x")
+        assert set(report.globals) <= SAFE_GLOBALS and "torch._utils._rebuild_tensor_v2" in report.globals
+        assert report.refused == () and report.pickles == (1 if zipped else 5)
 
 
 class Calls:
@@ -111,7 +112,7 @@ def test_no_callable_hides_from_the_scan(tmp_path: Path, protocol: int, function
     path = tmp_path / "x"
     path.write_bytes(data)
     with path.open("rb") as file:
-        found = set(pickle_globals(file))
+        found = set(pickle_globals(PickleStream(file, len(data))))
     assert any(name.endswith(f".{function.__name__}") for name in found), found  # type: ignore[attr-defined]
     assert not found <= SAFE_GLOBALS
 
@@ -120,7 +121,7 @@ def test_a_global_whose_name_cannot_be_told_is_not_safe(tmp_path: Path) -> None:
     # STACK_GLOBAL on names that were put together by code: module "o"+"s" does not stand in the pickle as one string.
     data = b"\x80\x04N\x8c\x06system\x93."
     (tmp_path / "x").write_bytes(data)
-    assert scan_torch_file(tmp_path / "x") == ["?"]
+    assert scan_torch_file(tmp_path / "x").refused == ("?",)
     with pytest.raises(UnsafeCheckpoint, match=r"would call \?"):
         open_checkpoint(tmp_path / "x")
 
@@ -175,6 +176,10 @@ def test_flipped_bytes_never_end_in_another_kind_of_error(tmp_path: Path, form: 
     [
         ('{"a": 1, "a": 2}', "'a' twice"),
         ('{"a": NaN}', "NaN"),
+        ('{"a": [-Infinity]}', "-Infinity, which is no JSON"),
+        ('{"a": 1e999}', "1e999, which is beyond every number"),
+        ('{"a": ' + "1" * 5000 + "}", "cannot be read"),
+        ('{"a": [' + "[]," * 1_000_001 + "1]}", "more than 1,000,000 lists"),
         ("[" * 100_000, "nests too deep"),
         ("[1]", "is a list"),
         ('{"a": }', "line 1, column 7"),

@@ -1,0 +1,153 @@
+"""The header of a safetensors file, held to limits of our own before any library sees it.
+
+The format: 8 bytes of length, a JSON object of that length, then the values (https://github.com/huggingface/safetensors).
+Each tensor is `"name": {"dtype": …, "shape": […], "data_offsets": [begin, end]}`; `__metadata__` maps text to text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from registry.checkpoint.keys import unsafe_tensor_name
+from registry.errors import CheckpointError
+
+__all__ = ["Entry", "Header", "read_header"]
+
+#: Bytes; the library's own limit is four times that, and reading it takes gigabytes of memory.
+MAX_HEADER = 25_000_000
+MAX_TENSORS = 100_000
+_MAX_DIMENSIONS = 64
+#: Brackets, and commas, that a header of that many tensors has, with room for metadata. Counting them costs little.
+_MOST = {b"{": MAX_TENSORS + 100, b"[": 2 * MAX_TENSORS + 1000, b",": 10 * MAX_TENSORS}
+
+#: The format's names of dtypes, and torch's with their bytes.
+_DTYPES = {
+    "F64": ("float64", 8),
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I16": ("int16", 2),
+    "I8": ("int8", 1),
+    "U64": ("uint64", 8),
+    "U32": ("uint32", 4),
+    "U16": ("uint16", 2),
+    "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
+    "C64": ("complex64", 8),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor in a header. `dtype` is torch's name; `begin` and `end` are bytes from where the values begin."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of its tensors, in the order in which they lie."""
+
+    tensors: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+    #: Where in the file the values begin.
+    begin: int
+
+
+class _Bad(Exception):
+    """What is wrong with a header."""
+
+
+def read_header(path: Path) -> Header:
+    """Return the header of a file that it fits, byte for byte.
+
+    Raises:
+        CheckpointError: when there is none, it is beyond the limits, or the file is not what it says.
+    """
+    try:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > size - 8:
+                raise _Bad(f"its header claims {length:,} bytes of a file of {size:,}")
+            if length > MAX_HEADER:
+                raise _Bad(f"its header has {length:,} bytes, more than {MAX_HEADER:,}")
+            return _parse(file.read(length), size)
+    except (_Bad, ValueError, RecursionError) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        reason = "its header nests too deep" if isinstance(error, RecursionError) else error
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to be a safetensors file, but is not ({reason!s:.300}); fetch it again",
+            path=str(path),
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror})", path=str(path)
+        ) from error
+
+
+def _parse(text: bytes, size: int) -> Header:
+    for mark, most in _MOST.items():
+        if text.count(mark) > most:
+            raise _Bad(f"its header has more than {most:,} times {mark.decode()!r}; at most {MAX_TENSORS:,} tensors are read")
+    data = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
+    if not isinstance(data, dict):
+        raise _Bad("its header is no object")
+    metadata = data.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _Bad("its metadata does not map text to text")
+    if len(data) > MAX_TENSORS:
+        raise _Bad(f"it has more than {MAX_TENSORS:,} tensors")
+    entries = sorted(
+        ((name, _entry(name, fields)) for name, fields in data.items()), key=lambda item: (item[1].begin, item[1].end)
+    )
+    begin, end = 8 + len(text), 0
+    for name, entry in entries:
+        if entry.begin != end:
+            raise _Bad(f"tensor {name!a:.80} begins at {entry.begin}, and what is before it ends at {end}")
+        end = entry.end
+    if begin + end != size:
+        raise _Bad(f"its tensors end at {begin + end}, and the file at {size}")
+    return Header(dict(entries), metadata, begin)
+
+
+def _entry(name: str, fields: Any) -> Entry:
+    if reason := unsafe_tensor_name(name):
+        raise _Bad(f"the name {name!a:.80} {reason}")
+    try:
+        dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
+        known, width = _DTYPES[dtype]
+    except (KeyError, TypeError, ValueError):
+        raise _Bad(f"tensor {name!a:.80} has no dtype that is known, no shape, or no offsets") from None
+    numbers = [*shape, begin, end] if type(shape) is list else [None]
+    if len(fields) != 3 or len(numbers) > _MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+        raise _Bad(f"tensor {name!a:.80} has a shape or offsets that are no sizes, or more than these")
+    if math.prod(n for n in shape if n) >= 1 << 63 or math.prod(shape) * width != end - begin:
+        raise _Bad(f"tensor {name!a:.80} of {known} and shape {shape!s:.80} does not fill bytes {begin} to {end}")
+    return Entry(known, tuple(shape), begin, end)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    data = dict(pairs)
+    if len(data) != len(pairs):
+        seen: set[str] = set()
+        double = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise _Bad(f"its header has the key {double!a:.80} twice")
+    return data
+
+
+def _no_number(name: str) -> NoReturn:
+    raise _Bad(f"its header holds {name}, which is no JSON")

@@ -1,0 +1,261 @@
+"""The two forms of torch's files, read without torch: where the pickles lie, and whether the storages are what they say.
+
+The zip form holds one `data.pkl` and a record for each storage. The legacy form, of torch before 1.6, is five pickles
+(magic number, protocol, system, object, keys of the storages), then each storage: a count of 8 bytes, and its values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from registry.checkpoint.archive_stage import Refused
+from registry.checkpoint.pickle_scan import (
+    MAX_OPERATIONS,
+    MAX_PICKLE,
+    SAFE_GLOBALS,
+    BeyondLimit,
+    PickleReport,
+    PickleStream,
+    pickle_globals,
+)
+from registry.checkpoint.plain_pickle import TORCH_MAGIC, PlainMachine, Unsafe
+from registry.checkpoint.torch_pickle import Storage, TorchMachine, amount
+from registry.checkpoint.zip_file import opened_zip, refuse_overlap
+from registry.errors import CheckpointError, UnsafeCheckpoint
+
+__all__ = ["check_sums", "is_zip", "read_layout", "scan_torch_file"]
+
+_LEGACY_PICKLES = 5
+_PROTOCOL = 1001
+_LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: …, length of the name, of the extra field
+_END = b"PK\x05\x06"
+_END_BYTES = 22
+_PIECE = 1 << 20
+
+
+def scan_torch_file(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int = MAX_OPERATIONS) -> PickleReport:
+    """Return what the pickles of a file would fetch.
+
+    Args:
+        path: the file.
+        max_bytes: the largest pickle that is looked at.
+        max_operations: the longest.
+
+    Raises:
+        CheckpointError: when the file holds no pickle that can be looked at.
+    """
+    found: set[str] = set()
+    pickles = 0
+    with explained(path), path.open("rb") as file:
+        if _is_zip(file):
+            stream, limit = _data_pickle(_records(file), file, max_bytes, max_operations), 1
+        else:
+            size = path.stat().st_size
+            stream, limit = PickleStream(file, size, max_bytes=max_bytes, max_operations=max_operations), _LEGACY_PICKLES
+        while pickles < limit:
+            try:
+                found.update(pickle_globals(stream))
+            except BeyondLimit:
+                raise
+            except ValueError:
+                if pickles == 0:
+                    raise
+                break  # a bare pickle ended before
+            pickles += 1
+    return PickleReport(tuple(sorted(found)), tuple(sorted(found - SAFE_GLOBALS)), pickles, stream.operations)
+
+
+def read_layout(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int = MAX_OPERATIONS) -> Any:
+    """Return the object in a file, with a `TensorPart` in place of each tensor; each lies in the file in full length.
+
+    Arguments are those of `scan_torch_file`.
+
+    Raises:
+        UnsafeCheckpoint: when it would do more than make tensors.
+        CheckpointError: when it is damaged, or says of its tensors what is not so.
+    """
+    with explained(path), path.open("rb") as file:
+        machine = TorchMachine()
+        machine.max_copied = max_operations // 4
+        if _is_zip(file):
+            records = _records(file)
+            return _read_zip(records, _data_pickle(records, file, max_bytes, max_operations), machine)
+        size = path.stat().st_size
+        return _read_legacy(file, PickleStream(file, size, max_bytes=max_bytes, max_operations=max_operations), size, machine)
+
+
+def check_sums(path: Path) -> None:
+    """Read a zip form file in full, and compare each record with its CRC-32; torch itself does not.
+
+    A legacy file has no sums, and a file that was saved with `set_crc32_options(False)` has zeros.
+
+    Raises:
+        CheckpointError: naming the record that was changed.
+    """
+    with explained(path), path.open("rb") as file:
+        if not _is_zip(file):
+            return
+        for name, record in _records(file).items():
+            if record.crc and _crc(file, record) != record.crc:
+                raise Refused(f"record {name!r}", "as it was saved", "was changed: its CRC-32 is another")
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a file has the zip form."""
+    with path.open("rb") as file:
+        return _is_zip(file)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say of which file, and in our own errors, what is wrong with it."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except BeyondLimit as error:
+        raise CheckpointError(
+            f"size of checkpoint {str(path)!r} is expected to be that of a state dict, but {error}; if you trust it, load it "
+            "where it was made and save its state_dict()",
+            path=str(path),
+        ) from error
+    except Unsafe as error:
+        raise UnsafeCheckpoint(
+            f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {error.name}; nothing was run",
+            path=str(path),
+            globals=[error.name],
+        ) from None
+    except Refused as error:
+        raise CheckpointError(
+            f"{error.what} of checkpoint {str(path)!r} is expected to be {error.expected}, but {error.actual}; fetch it again",
+            path=str(path),
+        ) from error
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror or error})", path=str(path)
+        ) from error
+    except Exception as error:  # damage leads the standard library's readers, and ours, to whatever they stumble over
+        reason = str(error).strip() or type(error).__name__
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to be a torch file, but is not ({reason:.300}); fetch it again",
+            path=str(path),
+        ) from error
+
+
+def _is_zip(file: BinaryIO) -> bool:
+    """Tell the two forms apart as torch does, so that what is scanned is what is read."""
+    found = file.read(4) == b"PK\x03\x04"
+    file.seek(0)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    offset: int
+    size: int
+    crc: int
+
+
+def _records(file: BinaryIO) -> Mapping[str, _Record]:
+    """Return the records of a zip form file by their name, each apart from the others and stored as it is.
+
+    A zip file can be made that two readers understand in two ways; this is stricter than either, so that both agree.
+    """
+    with opened_zip(file) as archive:
+        infos = archive.infolist()
+        refuse_overlap(file, infos, archive.start_dir)
+        file.seek(-_END_BYTES, io.SEEK_END)
+        if archive.comment or file.read(4) != _END or min((info.header_offset for info in infos), default=0) != 0:
+            raise Refused("content", "one zip file from begin to end", "has something before or behind it")
+    names = [info.orig_filename for info in infos]
+    folder = names[0].partition("/")[0] + "/" if names else ""
+    if folder + "data.pkl" not in names:
+        raise Refused("content", "a file of torch.save", "is a zip file without data.pkl")
+    if folder + "constants.pkl" in names:
+        raise Refused("content", "a state dict", "is a TorchScript archive, which is code: save its state_dict()")
+    records: dict[str, _Record] = {}
+    lower: set[str] = set()
+    for info in infos:
+        what, name = f"record {info.orig_filename!a:.80}", info.orig_filename.removeprefix(folder)
+        if not info.orig_filename.startswith(folder) or "\0" in name:
+            raise Refused(what, f"in the folder {folder!r}", "is not")
+        if name.lower() in lower:  # torch does not tell upper from lower case
+            raise Refused(what, "there once", "is there twice")
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
+            raise Refused(what, "stored as it is", "is compressed or encrypted")
+        if name.lower().endswith(".pkl") and name != "data.pkl":
+            raise Refused(what, "no second pickle", "is one")
+        lower.add(name.lower())
+        file.seek(info.header_offset)
+        begin = info.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
+        records[name] = _Record(begin, info.file_size, info.CRC)
+    return records
+
+
+def _crc(file: BinaryIO, record: _Record) -> int:
+    file.seek(record.offset)
+    left, crc = record.size, 0
+    while left and (piece := file.read(min(left, _PIECE))):
+        crc, left = zlib.crc32(piece, crc), left - len(piece)
+    return crc
+
+
+def _data_pickle(records: Mapping[str, _Record], file: BinaryIO, max_bytes: int, max_operations: int) -> PickleStream:
+    record = records["data.pkl"]
+    if record.size > max_bytes:
+        raise BeyondLimit(f"its pickle has {record.size:,} bytes, more than {max_bytes:,}")
+    if record.crc and _crc(file, record) != record.crc:
+        raise Refused("record 'data.pkl'", "as it was saved", "was changed: its CRC-32 is another")
+    file.seek(record.offset)
+    return PickleStream(file, record.size, max_bytes=max_bytes, max_operations=max_operations)
+
+
+def _read_zip(records: Mapping[str, _Record], stream: PickleStream, machine: TorchMachine) -> Any:
+    value = machine.run(stream)
+    for key, storage in machine.storages.items():
+        record = records.get(f"data/{key}")
+        if record is None:
+            raise Refused(f"storage {key!a:.40}", "a record of the file", "is not there")
+        if record.size != storage.nbytes:
+            raise Refused(
+                f"storage {key!a:.40}", f"{amount(storage.nbytes)} bytes long, as its pickle says", f"has {record.size}"
+            )
+    return value
+
+
+def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: TorchMachine) -> Any:
+    if PlainMachine(frozenset()).run(stream) != TORCH_MAGIC:
+        raise ValueError("it is a bare pickle; save the state dict with torch.save")
+    if (protocol := PlainMachine(frozenset()).run(stream)) != _PROTOCOL:
+        raise ValueError(f"its protocol is {protocol!a:.40} and not {_PROTOCOL}")
+    PlainMachine(frozenset()).run(stream)  # of the system; values are little-endian whatever it says
+    value = machine.run(stream)
+    keys = PlainMachine(frozenset()).run(stream)
+    if type(keys) is not list or len(keys) != len(machine.storages) or set(keys) != set(machine.storages):
+        raise ValueError("the list of its storages is another than those that its tensors have")
+    end = _check_storages(file, stream.position, size, [machine.storages[key] for key in keys])
+    if end != size:
+        raise ValueError(f"it has {size - end} bytes behind its last storage")
+    return value
+
+
+def _check_storages(file: BinaryIO, offset: int, size: int, storages: list[Storage]) -> int:
+    """Go from storage to storage; return where the last one ends."""
+    for storage in storages:
+        file.seek(offset)
+        count = int.from_bytes(file.read(8), "little")
+        offset += 8 + storage.nbytes
+        if count != storage.count or offset > size:
+            raise ValueError(
+                f"storage {storage.key!a:.40} has {amount(storage.count)} values in its pickle, {count} where it lies, in a "
+                f"file of {size} bytes"
+            )
+    return offset
