@@ -91,6 +91,13 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         """Return the names under which a file of a model with a head may hold this base model's weights, and these."""
         return {}
 
+    def second_names(self) -> dict[str, str]:
+        """Return names under which files hold a weight once more, because others have two there, to its name here.
+
+        Others compute with the one of these names: its value is the one that is loaded.
+        """
+        return {}
+
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the names of the weights whose first dimension is the vocabulary, the input embedding first."""
         return ()
@@ -271,6 +278,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         if safe_serialization or limit is not None:  # 2019's library expects tied names, and reads one `.bin`
             tied = self.tied_weights()
             tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
+        tensors |= {name: tensors[main] for name, main in self.second_names().items()}
         with staged_folder(folder, replaces_weights=True) as stage:
             (stage / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
             write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)

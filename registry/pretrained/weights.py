@@ -56,6 +56,12 @@ def fill(
             matched[full] = name
             del unmatched[name]
 
+    unused = []
+    for name, main in model.second_names().items():
+        if (twin := unmatched.pop(name, None)) is not None:
+            unused.append(twin)
+            matched[main] = name
+
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
     for name in filter(matched.__contains__, expected):  # in the model's order, not the file's
@@ -80,7 +86,7 @@ def fill(
     report = LoadReport(
         missing=tuple(name for name in missing if not any(name == item.name for item in mismatched)),
         unexpected=(*(name for name in unmatched if name not in ignored), *(matched[name] for name in differing)),
-        ignored=tuple(ignored),
+        ignored=(*ignored, *unused),
         mismatched=tuple(mismatched),
         newly_initialized=tuple(missing),
         tied=tied,
