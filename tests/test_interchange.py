@@ -142,10 +142,13 @@ def test_a_head_that_is_not_tied_goes_both_ways(name: str, tmp_path: Path) -> No
     theirs = opened_there(name, tmp_path / "ours")
     assert_same_weights(ours, theirs)
     assert_equal_outputs(name, ours, theirs)
+    with torch.no_grad():
+        for bias in (key for key in theirs.state_dict() if key.endswith("decoder.bias")):
+            theirs.get_parameter(bias).add_(1)  # BERT there has another one, too, that nothing reads
     theirs.save_pretrained(tmp_path / "theirs")
     again = registry.load(tmp_path / "theirs", strict=True)
     assert again.config.tie_word_embeddings is False
-    assert_same_weights(again, theirs)
+    assert_equal_outputs(name, again, theirs)
 
 
 @pytest.mark.parametrize("name", ["BertForTokenClassification", "GPT2LMHeadModel"])

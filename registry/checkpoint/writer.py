@@ -81,8 +81,8 @@ def _unfinished(folder: Path) -> CheckpointError:
 def _to_remove(ready: Path) -> list[str]:
     """Return which weights files go when this set comes; a list from elsewhere can name no other files."""
     try:
-        names = (ready / _REMOVES).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
+        names = (ready / _REMOVES).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # most sets remove nothing
         return []
     return [name for name in names if _WEIGHTS.fullmatch(name)]
 
