@@ -38,7 +38,7 @@ from registry.families.locks import ForkSafeLock
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
-from registry.store.place import Place, StoredFile, is_offline
+from registry.store.place import Place, Replaced, StoredFile, is_offline
 from registry.store.progress import default_observers
 from registry.store.source import is_url
 from registry.store.store import Store, Vanished
@@ -60,18 +60,21 @@ __all__ = ["ModelRegistry", "default_registry", "fetch", "list_models", "load", 
 
 PathLike = str | os.PathLike[str]
 
+#: How often something is tried that other processes can spoil.
+_TRIES = 5
+
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _survives_pruning(method: _Method) -> _Method:
-    """Do an operation anew when another process prunes the cache below it."""
+    """Do an operation anew when another process prunes the cache below it, or saves into the folder that it reads."""
 
     @functools.wraps(method)
     def tried(*args: Any, **kwargs: Any) -> Any:
-        for _ in range(2):
+        for _ in range(_TRIES - 1):
             try:
                 return method(*args, **kwargs)
-            except Vanished:
+            except (Vanished, Replaced):
                 continue
         return method(*args, **kwargs)
 

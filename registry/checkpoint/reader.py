@@ -150,9 +150,7 @@ def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None, *, 
     if mapped is None:
         mapped = os.environ.get("REGISTRY_MMAP", "").lower() not in _NO
     if path.name.endswith(INDEX_SUFFIX) or locate is not None:
-        return open_shards(
-            path, lambda name: open_checkpoint(locate(name) if locate else path.parent / name, mapped=mapped)
-        )
+        return open_shards(path, lambda name: open_checkpoint(locate(name) if locate else path.parent / name, mapped=mapped))
     form = checkpoint_format(path)
     if form == "safetensors":
         from registry.checkpoint.safetensors_file import SafetensorsFile

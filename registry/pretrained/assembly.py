@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 from registry.checkpoint.name_table import Renamed
 from registry.checkpoint.numpy_pieces import SHAPES_NAME
 from registry.checkpoint.reader import StateDict
+from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import ConfigError, DownloadError
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.pretrained.weights_files import Wanted, find_weights, inspect_weights, names_config, names_weights, open_weights
 from registry.store.at_once import at_once
-from registry.store.place import StoredFile
+from registry.store.place import Replaced, StoredFile
 from registry.store.source import redact
 from registry.store.store import Store
 from registry.store.target import Target
@@ -39,6 +41,7 @@ class Assembly:
         self.target = target
         self._store = store
         self._families = families
+        self._stamps: dict[Path, tuple[int, int, int] | None] = {}
 
     def need(self, candidates: Sequence[str], what: str) -> StoredFile:
         """Return the first of these files that the place has.
@@ -47,7 +50,7 @@ class Assembly:
             DownloadError: when it has none of them.
         """
         if (found := self._store.first(self.target.place, candidates)) is not None:
-            return found
+            return self._noted(found)
         where = " or ".join(redact(source) for source in self.target.place.sources)
         raise DownloadError(
             f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
@@ -80,7 +83,39 @@ class Assembly:
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
         found = ((name, self._store.get(self.target.place, name)) for name in TOKENIZER_FILES)
-        return {name: file for name, file in found if file is not None}
+        return {name: self._noted(file) for name, file in found if file is not None}
+
+    def _noted(self, file: StoredFile) -> StoredFile:
+        """Note what a file of a folder is before it is read."""
+        if self.target.folder is not None:
+            self._stamps.setdefault(file.path, _stamp(file.path))
+        return file
+
+    @contextlib.contextmanager
+    def _of_one_set(self) -> Iterator[None]:
+        """Hold all files that were read of a folder, up to the end of the block, to be of one save.
+
+        Raises:
+            Replaced: when another process saved into the folder meanwhile.
+            CheckpointError: when its save was interrupted.
+        """
+        try:
+            yield
+        except Exception:  # perhaps because half of what was looked for is gone
+            self._hold_set()
+            raise
+        self._hold_set()
+
+    def _hold_set(self) -> None:
+        if self.target.folder is None:
+            return
+        refuse_unfinished(self.target.folder)
+        if any(_stamp(path) != stamp for path, stamp in self._stamps.items()):
+            raise Replaced(
+                f"folder {str(self.target.folder)!r} is expected to stay as it is while it is read, but another process saves "
+                "into it again and again; load it when that has ended",
+                path=str(self.target.folder),
+            )
 
     def config(
         self,
@@ -127,7 +162,7 @@ class Assembly:
         may_lack_it = found is None and described is not None and "numpy" in described.converters
         if may_lack_it and self._store.get(self.target.place, SHAPES_NAME) is not None:
             return None
-        return found or self.need(candidates, "configuration")
+        return self._noted(found) if found is not None else self.need(candidates, "configuration")
 
     def model(
         self,
@@ -153,7 +188,8 @@ class Assembly:
             checkpoint: Checkpoint = StateDict(state_dict)
             source = "state_dict"
         else:
-            checkpoint, name = self._weights(described, config, from_tf=from_tf)
+            with self._of_one_set():  # an open file stays what it is
+                checkpoint, name = self._weights(described, config, from_tf=from_tf)
             source = f"{self.target.label} ({name})"
         own_dtype, skipped = None, tuple[str, ...]()
         if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
@@ -179,6 +215,13 @@ class Assembly:
         settings: Mapping[str, Any],
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
+        with self._of_one_set():
+            vocabulary = self._vocabulary(files)
+            side_files = {name: file.path for name, file in self.side_files().items()}
+            return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
+
+    def _vocabulary(self, files: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+        """Return constructor argument to file, of those that make a vocabulary."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
         if alone is not None and (names_weights(alone) or alone in files.get("weights", ())):
@@ -189,9 +232,9 @@ class Assembly:
             elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
                 vocabulary[f"{role}_file"] = self.need((alone,), "vocabulary").path
             elif found := self._store.first(self.target.place, files[role]):
-                vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
-        side_files = {name: file.path for name, file in self.side_files().items()}
-        return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
+                vocabulary[f"{role}_file"] = self._noted(found).path
+            # Without one the class knows what belongs to that file, or says so.
+        return vocabulary
 
 
 def _model_type(file: StoredFile | None, target: Target) -> str:
@@ -212,3 +255,12 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
     return found
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced; None when it is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size

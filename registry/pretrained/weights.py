@@ -61,6 +61,12 @@ def fill(
             matched[full] = wrapper + name
             del unmatched[wrapper + name]
 
+    unused = []
+    for name, main in model.second_names().items():
+        if (twin := unmatched.pop(name, None)) is not None:
+            unused.append(twin)
+            matched[main] = name
+
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
     for name in filter(matched.__contains__, expected):  # in the model's order, not the file's
@@ -85,7 +91,7 @@ def fill(
     report = LoadReport(
         missing=tuple(name for name in missing if not any(name == item.name for item in mismatched)),
         unexpected=(*(name for name in unmatched if name not in ignored), *(matched[name] for name in differing)),
-        ignored=(*ignored, *skipped),
+        ignored=(*ignored, *unused, *skipped),
         mismatched=tuple(mismatched),
         newly_initialized=tuple(missing),
         tied=tied,
