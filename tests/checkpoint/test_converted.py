@@ -40,7 +40,7 @@ def blobs(cache: Path) -> set[Path]:
 
 
 def forbid_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a pickle was opened")
 
     monkeypatch.setattr(torch_file.TorchFile, "__init__", refuse)
