@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INDEX_SUFFIX", "Checkpoint", "StateDict", "TensorInfo", "checkpoint_format", "open_checkpoint", "shard_names"]
+__all__ = [
+    "INDEX_SUFFIX",
+    "TABLE_MAGIC",
+    "Checkpoint",
+    "StateDict",
+    "TensorInfo",
+    "checkpoint_format",
+    "open_checkpoint",
+    "shard_names",
+]
 
 INDEX_SUFFIX = ".index.json"
+#: The last bytes of every table, the format of TensorFlow's `.index` files.
+TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +108,12 @@ class _Shards:
 
 
 def checkpoint_format(path: Path) -> str:
-    """Return `safetensors`, `torch`, or what else a file is in words, from its first bytes."""
+    """Return `safetensors`, `torch`, `tensorflow`, or what else a file is in words, from its first and last bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
+            file.seek(max(file.seek(0, os.SEEK_END) - len(TABLE_MAGIC), 0))
+            tail = file.read(len(TABLE_MAGIC))
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror})", path=str(path)
@@ -108,6 +122,8 @@ def checkpoint_format(path: Path) -> str:
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
+    if tail == TABLE_MAGIC:
+        return "tensorflow"
     for magic, what in (
         (b"\x1f\x8b", "a gzip archive"),
         (b"\x89HDF", "an HDF5 file"),
@@ -120,19 +136,21 @@ def checkpoint_format(path: Path) -> str:
     return "an empty file" if not head else "neither"
 
 
-def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None) -> Checkpoint:
+def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None, name: str | None = None) -> Checkpoint:
     """Open a weights file, or the shards that an index file names.
 
     Args:
-        path: the weights file, or its `*.index.json`.
-        locate: finds a shard by its name in the index; by default it lies beside the index.
+        path: the weights file, its `*.index.json`, or the `.index` of a TensorFlow checkpoint.
+        locate: finds a shard by its file name; by default it lies beside the index.
+        name: the file's own name, where the path has another, as in a cache.
 
     Raises:
         CheckpointError: when a file is not a checkpoint, or an index does not fit its shards.
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
-    if path.name.endswith(INDEX_SUFFIX) or locate is not None:
-        return _open_shards(path, locate or (lambda name: path.parent / name))
+    name = name or path.name
+    if name.endswith(INDEX_SUFFIX):
+        return _open_shards(path, locate or (lambda shard: path.parent / shard))
     form = checkpoint_format(path)
     if form == "safetensors":
         from registry.checkpoint.safetensors_file import SafetensorsFile
@@ -142,8 +160,13 @@ def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None) -> 
         from registry.checkpoint.torch_file import TorchFile
 
         return TorchFile(path)
+    if form == "tensorflow":
+        from registry.checkpoint.tensorflow_file import TensorflowFile
+
+        return TensorflowFile(path, locate, name)
     raise CheckpointError(
-        f"format of {str(path)!r} is expected to be safetensors or torch, but it is {form}; fetch it again, or convert it",
+        f"format of {str(path)!r} is expected to be safetensors, torch or the index of a TensorFlow checkpoint, but it is "
+        f"{form}; fetch it again, or convert it",
         path=str(path),
     )
 

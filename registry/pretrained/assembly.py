@@ -135,9 +135,9 @@ class Assembly:
             source = "state_dict"
         else:
             files = {file.name: file.path for file in self.weights_files(weights)}
-            first = next(iter(files.values()))
-            checkpoint = open_checkpoint(first, files.__getitem__ if len(files) > 1 else None)
-            source = f"{self.target.label} ({next(iter(files))})"
+            name, first = next(iter(files.items()))
+            checkpoint = open_checkpoint(first, files.__getitem__, name)
+            source = f"{self.target.label} ({name})"
         with torch.device("meta"):
             model = cls(config, *args, **kwargs)
         fill(
