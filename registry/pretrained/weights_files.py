@@ -157,9 +157,7 @@ def _opened(files: Sequence[StoredFile], opened: Callable[[StoredFile], Checkpoi
         return "safetensors", open_shards(first.path, lambda name: opened(held[name]))
     form = checkpoint_format(first.path)
     if form == "tensorflow":
-        from registry.checkpoint.tensorflow_file import TensorflowFile
-
-        return form, TensorflowFile(first.path, lambda name: held[name].path, first.name)
+        return form, open_checkpoint(first.path, lambda name: held[name].path, name=first.name)
     return form, opened(first)
 
 
