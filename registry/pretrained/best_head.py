@@ -29,8 +29,13 @@ def best_head(described: Family, config: PretrainedConfig, names: Collection[str
             model = described.load_class(described.head_path(head))(config)
         expected, tied = model.state_dict().keys(), model.tied_weights()
         matched, left = match_names(names, expected, prefix=model.base_model_prefix, renamed=model.renamed_weights)
-        # A weight that is tied need not be there, and one that the model computes is not missed.
-        unused = [name for name, twin in left.items() if twin is None and not name.endswith(model.derivable_weights or ("\0",))]
+        # What every model of the family can do without, or computes, tells no head from another.
+        common = (*model.optional_weights, *(f"{model.base_model_prefix}.{name}" for name in model.optional_weights))
+        unused = [
+            name
+            for name, twin in left.items()
+            if twin is None and not name.startswith(common) and not name.endswith(model.derivable_weights)
+        ]
         lacking = [name for name in expected if name not in matched and name not in tied]
         return len(unused), len(lacking), head != described.default_head
 
