@@ -671,7 +671,7 @@ class ModelRegistry:
         return Store(
             self._cache(cache_dir),
             offline=is_offline(offline),
-            hosts=self.catalog.hosts,
+            hosts=lambda: self.catalog.hosts,
             refresh=refresh,
             proxies=proxies,
             observers=(*default_observers(), *self._observers),
