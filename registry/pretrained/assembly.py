@@ -165,6 +165,7 @@ class Assembly:
 
         from registry.pretrained.weights import fill
 
+        dtype, device = _torch_dtype(dtype), _torch_device(device)  # before weights are fetched for nothing
         if state_dict is not None:
             checkpoint: Checkpoint = StateDict(state_dict)
             source = "state_dict"
@@ -181,7 +182,7 @@ class Assembly:
             checkpoint,
             source=source,
             strict=strict,
-            dtype=_torch_dtype(dtype),
+            dtype=dtype,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
         )
         return model.to(device).eval() if device is not None else model.eval()
@@ -234,6 +235,16 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
     return found
+
+
+def _torch_device(device: torch.device | str | None) -> torch.device | None:
+    import torch
+
+    try:
+        return None if device is None else torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device is expected to be one that torch has here, but is {device!r} ({reason})") from error
 
 
 def _names_config(name: str) -> bool:

@@ -20,13 +20,14 @@ import torch
 
 import registry
 from registry import CheckpointError
+from registry.pretrained import assembly
 from registry_bert import BertConfig, BertModel, BertTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
 #: Audit events (https://docs.python.org/3/library/audit_events.html) by which a folder changes.
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.utime", "os.truncate"}
-SHARDS = 4_000
+SHARDS = 1_000
 
 
 def model(number: int) -> Any:
@@ -152,6 +153,7 @@ def test_a_model_is_the_old_one_the_new_one_or_refused(before: str, after: str, 
     old, new = tmp_path / "old", model(2)
     if before in FORMS:
         model(1).save_pretrained(old, **FORMS[before])
+        assert ("shards" in before) == bool(list(old.glob("*-of-*")))
     seen: list[str] = []
     step = 1
     while True:
@@ -333,6 +335,83 @@ def test_a_live_stage_of_another_save_is_left_alone(tmp_path: Path) -> None:
             (second / "a").write_text("second")
         assert (first / "a").read_text() == "first"
     assert (tmp_path / "out" / "a").read_text() == "first", "the last one to end"
+
+
+@pytest.fixture
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let something happen just before one of the steps of a load, a number of times."""
+
+    def interrupt(owner: Any, name: str, action: Callable[[], Any], times: int = 1) -> None:
+        step, left = getattr(owner, name), [None] * times
+
+        def interrupted(*args: Any, **kwargs: Any) -> Any:
+            if left:
+                left.pop()
+                action()
+            return step(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, interrupted)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("step", ["open_checkpoint", "newest_first", "at_once", "shard_names"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_save_between_two_steps_of_a_load_gives_the_new_set(form: str, step: str, interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m", max_shard_size=SHARDS)
+    save = partial(model(2).save_pretrained, tmp_path / "m", **FORMS[form])
+    interrupting(assembly, step, save)
+    assert number_of(registry.load(tmp_path / "m")) == 2
+
+
+def test_a_save_into_the_folder_of_a_name_is_noticed_too(interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m")
+    (tmp_path / "models.yaml").write_text("registry: 1\nmodels:\n  mine: {family: bert, source: ./m}\n")
+    interrupting(assembly, "open_checkpoint", lambda: model(2).save_pretrained(tmp_path / "m"))
+    assert number_of(registry.ModelRegistry([tmp_path / "models.yaml"]).load("mine")) == 2
+
+
+def test_saves_between_the_steps_of_every_try_are_an_error(interrupting: Any, tmp_path: Path) -> None:
+    models = [model(1), model(2)]
+    models[0].save_pretrained(tmp_path / "m")
+
+    def save() -> None:
+        models.reverse()
+        models[0].save_pretrained(tmp_path / "m")
+
+    interrupting(assembly, "open_checkpoint", save, times=100)
+    with pytest.raises(CheckpointError, match="R501.*another process saves into it again and again"):
+        registry.load(tmp_path / "m")
+
+
+def test_a_vocabulary_and_what_lies_beside_it_are_of_one_save(interrupting: Any, tmp_path: Path) -> None:
+    tokenizer(tmp_path, 1).save_pretrained(tmp_path / "m")
+    interrupting(assembly.Assembly, "side_files", lambda: tokenizer(tmp_path, 2).save_pretrained(tmp_path / "m"))
+    assert number_of_tokenizer(registry.load_tokenizer(tmp_path / "m", family="bert")) == 2
+
+
+def test_an_unrelated_file_that_changes_is_no_reason_to_load_again(interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m")
+    calls: list[int] = []
+
+    def log() -> None:
+        calls.append(1)
+        (tmp_path / "m" / "train.log").write_text("epoch " * len(calls))
+
+    interrupting(assembly, "open_checkpoint", log, times=100)
+    assert number_of(registry.load(tmp_path / "m")) == 1 and len(calls) == 1
+
+
+def test_an_interrupt_by_the_user_is_not_taken_for_another_process(interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m")
+
+    def stop() -> None:
+        model(2).save_pretrained(tmp_path / "m")
+        raise KeyboardInterrupt
+
+    interrupting(assembly, "open_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        registry.load(tmp_path / "m")
 
 
 @pytest.mark.slow
