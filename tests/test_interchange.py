@@ -193,3 +193,17 @@ def test_model_and_tokenizer_of_one_folder_open_by_the_auto_classes(family: str,
     assert new.AutoConfig.from_pretrained(tmp_path / "m").architectures == [name]
     theirs.save_pretrained(tmp_path / "m")
     assert registry.load_tokenizer(tmp_path / "m")("hello world")["input_ids"] == tokenizer("hello world")["input_ids"]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt", "gpt2"])
+def test_a_tokenizer_saved_over_one_of_theirs_is_the_one_that_is_opened_there(family: str, tmp_path: Path) -> None:
+    vocabulary(tmp_path, family).save_pretrained(tmp_path / "m")
+    theirs = new.AutoTokenizer.from_pretrained(tmp_path / "m")
+    theirs.save_pretrained(tmp_path / "m")
+    assert (tmp_path / "m" / "tokenizer.json").exists()
+    ours = vocabulary(tmp_path, family)
+    ours.add_tokens(["xyz"])
+    ours.save_pretrained(tmp_path / "m")
+    assert not (tmp_path / "m" / "tokenizer.json").exists()
+    again = new.AutoTokenizer.from_pretrained(tmp_path / "m")
+    assert again("hello xyz")["input_ids"] == ours("hello xyz")["input_ids"] != theirs("hello xyz")["input_ids"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -197,6 +198,7 @@ def test_a_model_is_the_old_one_the_new_one_or_refused(before: str, after: str, 
 def test_a_tokenizer_saved_into_a_models_folder_is_one_set_and_the_model_stays(tmp_path: Path) -> None:
     model(1).save_pretrained(tmp_path / "old")
     tokenizer(tmp_path, 1).save_pretrained(tmp_path / "old")
+    (tmp_path / "old" / "tokenizer.json").write_text("of another library")
     new = tokenizer(tmp_path, 2)
     seen, step, killed = [], 1, True
     while killed:
@@ -249,6 +251,33 @@ def test_a_save_that_is_killed_while_it_clears_up_after_a_killed_one(form: str, 
         step += 1
     assert outcomes == {"new", "refused"}
     assert number_of_tokenizer(registry.load_tokenizer(folder)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_line_of_saves_that_are_killed_anywhere(seed: int, tmp_path: Path) -> None:
+    """Each save is of a model with a higher number: the folder holds one, never an older one than before, or is refused."""
+    chance = random.Random(seed)
+    folder = tmp_path / "around" / "out"
+    folder.parent.mkdir()
+    held, seen = 0, set()
+    for number in range(1, 60):
+        form = FORMS[chance.choice(list(FORMS))]
+        dies_before(chance.randint(1, 45), partial(model(number).save_pretrained, **form), folder)
+        try:
+            now = number_of(registry.load(folder, strict=True))
+            assert held <= now <= number
+            held = now
+            seen.add("new" if now == number else "old")
+        except CheckpointError as error:
+            assert "interrupted" in str(error)
+            seen.add("refused")
+            if chance.random() < 0.3:
+                follow(error.message)
+                held = number_of(registry.load(folder, strict=True))
+        except registry.UnknownModel:
+            assert held == 0
+    assert seen == {"new", "old", "refused"}
 
 
 @pytest.fixture
