@@ -71,11 +71,14 @@ def _is_unfinished(folder: Path) -> bool:
 
 def _unfinished(folder: Path) -> CheckpointError:
     ready = folder / _READY
-    names = _to_remove(ready)
-    gone = ", ".join(repr(str(path)) for path in (*(folder / name for name in names), *([ready / _REMOVES] if names else ())))
+    advice = "save again"
+    with contextlib.suppress(OSError):
+        if names := _to_remove(ready):
+            gone = ", ".join(repr(str(path)) for path in (*(folder / name for name in names), ready / _REMOVES))
+        advice += f", or finish it: {f'remove {gone}; ' if names else ''}move every file of {str(ready)!r} into the folder; "
+        advice += f"remove {str(ready)!r}"
     return CheckpointError(
-        f"folder {str(folder)!r} is expected to hold one saved set, but a save into it was interrupted; save again, or finish "
-        f"it: {f'remove {gone}; ' if gone else ''}move every file of {str(ready)!r} into the folder; remove {str(ready)!r}",
+        f"folder {str(folder)!r} is expected to hold one saved set, but a save into it was interrupted; {advice}",
         path=str(folder),
     )
 
@@ -84,7 +87,7 @@ def _to_remove(ready: Path) -> list[str]:
     """Return which files go when this set comes; a list from elsewhere can name only such as saves replace."""
     try:
         names = (ready / _REMOVES).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # most sets remove nothing
+    except FileNotFoundError:  # most sets remove nothing
         return []
     return [name for name in names if _WEIGHTS.fullmatch(name) or _ENGINE.fullmatch(name)]
 
@@ -131,7 +134,11 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False, replaces_toke
     except OSError as error:
         if isinstance(error, RegistryError):  # one that is a TimeoutError, too
             raise
-        state = _unfinished(folder).message if _is_unfinished(folder) else "what was there is unchanged"
+        state = (
+            _unfinished(folder).message
+            if _is_unfinished(folder)
+            else "what was there is unchanged; mend that, or save elsewhere"
+        )
         raise CheckpointError(
             f"folder {str(folder)!r} is expected to take the files of a save, but cannot ({error.strerror or error}); {state}",
             path=str(folder),
@@ -276,7 +283,12 @@ def _write_pickle(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in tensors.items()
     }
     with path.open("wb") as file:
-        torch.save(own, file)
+        try:
+            torch.save(own, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch still tries to end its archive, and complains of that
+                raise error.__context__ from error
+            raise
 
 
 def _split(tensors: Mapping[str, torch.Tensor], limit: int | None) -> list[dict[str, torch.Tensor]]:

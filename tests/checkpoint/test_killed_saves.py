@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -71,8 +72,11 @@ def number_of_tokenizer(loaded: Any) -> int:
     return int(loaded.model_max_length)
 
 
-def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
-    """Save in a process that is killed before its `step`-th operation in or beside a folder; return whether it was."""
+def run_until(step: int, fault: Callable[[], None], save: Callable[[Path], Any], folder: Path) -> int:
+    """Save in a process of its own, with a fault before its `step`-th operation in or beside a folder; return how it ended.
+
+    That is the negative number of a signal, 0, or for an error of ours what `ENDS` says.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads; none of them holds a lock
         child = os.fork()
@@ -84,7 +88,7 @@ def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
                 nonlocal count
                 count += 1
                 if count == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    fault()
 
             def hook(event: str, arguments: tuple[Any, ...]) -> None:
                 if event in EVENTS and str(arguments[0]).startswith(str(folder.parent)):
@@ -97,13 +101,24 @@ def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
             os.fsync = fsync
             sys.addaudithook(hook)
             save(folder)
-            os._exit(0)
+            os._exit(0 if count < step else PASSED_OVER)
+        except CheckpointError as error:
+            os._exit(next(number for number, text in ENDS.items() if text in str(error)))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
-    return os.WIFSIGNALED(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+ENDS = {10: "what was there is unchanged", 11: "a save into it was interrupted"}
+PASSED_OVER = 12
+
+
+def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
+    """Save in a process that is killed before its `step`-th operation; return whether it was."""
+    end = run_until(step, lambda: os.kill(os.getpid(), signal.SIGKILL), save, folder)
+    assert end in (0, -signal.SIGKILL)
+    return end != 0
 
 
 def follow(advice: str) -> None:
@@ -251,6 +266,34 @@ def test_a_save_that_is_killed_while_it_clears_up_after_a_killed_one(form: str, 
         step += 1
     assert outcomes == {"new", "refused"}
     assert number_of_tokenizer(registry.load_tokenizer(folder)) == 2
+
+
+@pytest.mark.parametrize("form", ["shards", pytest.param("bin", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("before", ["nothing", pytest.param("one file", marks=pytest.mark.slow)])
+def test_an_operation_that_fails_is_an_error_that_says_what_is_there(before: str, form: str, tmp_path: Path) -> None:
+    def fault() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    ends, step, end = set(), 1, -1
+    while end != 0:
+        folder = tmp_path / f"at {step}" / "out"
+        if before in FORMS:
+            model(1).save_pretrained(folder, **FORMS[before])
+        folder.parent.mkdir(exist_ok=True)
+        end = run_until(step, fault, partial(model(2).save_pretrained, **FORMS[form]), folder)
+        ends.add(end)
+        if end in (0, PASSED_OVER):
+            assert number_of(registry.load(folder, strict=True)) == 2
+        elif ENDS[end] == "what was there is unchanged":
+            assert number_of(registry.load(folder)) == 1 if before in FORMS else not folder.exists()
+            assert not folder.exists() or not leftovers(folder)
+        else:
+            with pytest.raises(CheckpointError, match="interrupted") as error:
+                registry.load(folder)
+            follow(error.value.message)
+            assert number_of(registry.load(folder, strict=True)) == 2
+        step += 1
+    assert ends >= ({0, 10, 11} if before in FORMS else {0, 10})
 
 
 @pytest.mark.slow
