@@ -196,16 +196,18 @@ class Assembly:
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
         with self._of_one_set():
-            vocabulary = self._vocabulary(files)
             side_files = {name: file.path for name, file in self.side_files().items()}
+            vocabulary = self._vocabulary(files, side_files)
             return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
 
-    def _vocabulary(self, files: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+    def _vocabulary(self, files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> dict[str, Path]:
         """Return constructor argument to file, of those that make a vocabulary."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
         if alone is not None and (alone.endswith((".safetensors", INDEX_SUFFIX)) or alone in files.get("weights", ())):
             alone = None  # weights: the vocabulary lies beside them
+        if alone is None:
+            files = _as_written(files, side_files)
         for role in (role for role in files if role not in ("weights", "config")):
             if alone is None:
                 vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
@@ -215,6 +217,17 @@ class Assembly:
                 vocabulary[f"{role}_file"] = self._noted(found).path
             # Without one the class knows what belongs to that file, or says so.
         return vocabulary
+
+
+def _as_written(files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
+    """Put `tokenizer.json` first where transformers 5 wrote the settings: it leaves an older save's vocabulary beside it."""
+    from registry.checkpoint.json_file import read_json
+    from registry.pretrained.tokenizer import TOKENIZER_CONFIG_NAME
+
+    settings = side_files.get(TOKENIZER_CONFIG_NAME)
+    if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before
+        return files
+    return {role: sorted(names, key=lambda name: name != "tokenizer.json") for role, names in files.items()}
 
 
 def _model_type(file: StoredFile, target: Target) -> str:
