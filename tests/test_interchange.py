@@ -193,3 +193,29 @@ def test_model_and_tokenizer_of_one_folder_open_by_the_auto_classes(family: str,
     assert new.AutoConfig.from_pretrained(tmp_path / "m").architectures == [name]
     theirs.save_pretrained(tmp_path / "m")
     assert registry.load_tokenizer(tmp_path / "m")("hello world")["input_ids"] == tokenizer("hello world")["input_ids"]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt", "gpt2"])
+def test_a_tokenizer_saved_over_one_of_theirs_is_the_one_that_is_opened_there(family: str, tmp_path: Path) -> None:
+    vocabulary(tmp_path, family).save_pretrained(tmp_path / "m")
+    theirs = new.AutoTokenizer.from_pretrained(tmp_path / "m")
+    theirs.save_pretrained(tmp_path / "m")
+    assert (tmp_path / "m" / "tokenizer.json").exists()
+    ours = vocabulary(tmp_path, family)
+    ours.add_tokens(["xyz"])
+    ours.save_pretrained(tmp_path / "m")
+    assert not (tmp_path / "m" / "tokenizer.json").exists()
+    again = new.AutoTokenizer.from_pretrained(tmp_path / "m")
+    assert again("hello xyz")["input_ids"] == ours("hello xyz")["input_ids"] != theirs("hello xyz")["input_ids"]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt", "gpt2"])
+def test_a_tokenizer_of_theirs_saved_over_one_of_ours_is_the_one_that_is_opened_here(family: str, tmp_path: Path) -> None:
+    ours = vocabulary(tmp_path, family)
+    ours.save_pretrained(tmp_path / "m")
+    theirs = new.AutoTokenizer.from_pretrained(tmp_path / "m")
+    theirs.add_tokens(["xyz"])
+    theirs.save_pretrained(tmp_path / "m")
+    assert len(list((tmp_path / "m").glob("vocab.*"))) == 1, "it leaves the vocabulary of the earlier save there"
+    again = registry.load_tokenizer(tmp_path / "m", family=family)
+    assert again("hello xyz")["input_ids"] == theirs("hello xyz")["input_ids"] != ours("hello xyz")["input_ids"]

@@ -29,6 +29,8 @@ _REMOVES = ".removes"
 #: Seconds after which what an unknown process left is nobody's any more.
 _ABANDONED = 24 * 60 * 60
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-\d{5}-of-\d{5})?\.(safetensors|bin)(\.index\.json)?")
+#: What other libraries write of a tokenizer, and then read before the vocabulary.
+_ENGINE = re.compile(r"tokenizer\.json")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
 
 
@@ -69,32 +71,39 @@ def _is_unfinished(folder: Path) -> bool:
 
 def _unfinished(folder: Path) -> CheckpointError:
     ready = folder / _READY
-    names = _to_remove(ready)
-    gone = ", ".join(repr(str(path)) for path in (*(folder / name for name in names), *([ready / _REMOVES] if names else ())))
+    advice = "save again"
+    with contextlib.suppress(OSError):
+        if names := _to_remove(ready):
+            gone = ", ".join(repr(str(path)) for path in (*(folder / name for name in names), ready / _REMOVES))
+        advice += f", or finish it: {f'remove {gone}; ' if names else ''}move every file of {str(ready)!r} into the folder; "
+        advice += f"remove {str(ready)!r}"
     return CheckpointError(
-        f"folder {str(folder)!r} is expected to hold one saved set, but a save into it was interrupted; save again, or finish "
-        f"it: {f'remove {gone}; ' if gone else ''}move every file of {str(ready)!r} into the folder; remove {str(ready)!r}",
+        f"folder {str(folder)!r} is expected to hold one saved set, but a save into it was interrupted; {advice}",
         path=str(folder),
     )
 
 
 def _to_remove(ready: Path) -> list[str]:
-    """Return which weights files go when this set comes; a list from elsewhere can name no other files."""
+    """Return which files go when this set comes; a list from elsewhere can name only such as saves replace."""
     try:
         names = (ready / _REMOVES).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # most sets remove nothing
+    except FileNotFoundError:  # most sets remove nothing
         return []
-    return [name for name in names if _WEIGHTS.fullmatch(name)]
+    return [name for name in names if _WEIGHTS.fullmatch(name) or _ENGINE.fullmatch(name)]
 
 
 @contextlib.contextmanager
-def staged_folder(folder: Path, *, replaces_weights: bool = False) -> Iterator[Path]:
+def staged_folder(folder: Path, *, replaces_weights: bool = False, replaces_tokenizer: bool = False) -> Iterator[Path]:
     """Yield an empty folder to write files into; what is in it afterwards appears in `folder`.
 
     A new folder appears whole, by one rename. In an existing one each file is replaced by a rename, never written over,
-    because it may be mapped; a process that dies in between leaves a folder that `refuse_unfinished` refuses. With
-    `replaces_weights`, weights files of an earlier save that the new set does not have are removed. What killed saves left
-    behind is removed, too.
+    because it may be mapped; a process that dies in between leaves a folder that `refuse_unfinished` refuses. What killed
+    saves left behind is removed.
+
+    Args:
+        folder: where to.
+        replaces_weights: whether weights files there that the new set does not have are removed.
+        replaces_tokenizer: whether a `tokenizer.json` there is removed, unless the new set has one.
 
     Raises:
         CheckpointError: when the folder cannot take them; what was in it stays as it was.
@@ -119,13 +128,17 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False) -> Iterator[P
         sync_folder(stage)
         if inside or not _becomes(stage, folder):
             with _folder_lock(folder):
-                _move_into(stage, folder, replaces_weights)
+                _move_into(stage, folder, replaces_weights=replaces_weights, replaces_tokenizer=replaces_tokenizer)
         with contextlib.suppress(OSError):  # the set is there
             sync_folder(folder.parent)
     except OSError as error:
         if isinstance(error, RegistryError):  # one that is a TimeoutError, too
             raise
-        state = _unfinished(folder).message if _is_unfinished(folder) else "what was there is unchanged"
+        state = (
+            _unfinished(folder).message
+            if _is_unfinished(folder)
+            else "what was there is unchanged; mend that, or save elsewhere"
+        )
         raise CheckpointError(
             f"folder {str(folder)!r} is expected to take the files of a save, but cannot ({error.strerror or error}); {state}",
             path=str(folder),
@@ -181,7 +194,7 @@ def _folder_lock(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _move_into(stage: Path, folder: Path, replaces_weights: bool) -> None:
+def _move_into(stage: Path, folder: Path, *, replaces_weights: bool, replaces_tokenizer: bool) -> None:
     """Put a complete set in the place of the one in `folder`.
 
     Until the marker is there nothing has changed. Once it is, `_finish` can be broken off at any point and done again.
@@ -191,8 +204,10 @@ def _move_into(stage: Path, folder: Path, replaces_weights: bool) -> None:
     for name in new:
         if (folder / name).is_dir():
             raise IsADirectoryError(0, f"{name} is a folder there")
-    gone = [file.name for file in folder.iterdir() if _WEIGHTS.fullmatch(file.name) and file.name not in new]
-    if replaces_weights and gone:
+    others = [file.name for file in folder.iterdir() if file.name not in new]
+    gone = [name for name in others if replaces_weights and _WEIGHTS.fullmatch(name)]
+    gone += [name for name in others if replaces_tokenizer and _ENGINE.fullmatch(name)]
+    if gone:
         (stage / _REMOVES).write_text("\n".join(gone) + "\n", encoding="utf-8")
         _sync_file(stage / _REMOVES)
     stage.rename(folder / _READY)
@@ -268,7 +283,12 @@ def _write_pickle(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         for name, tensor in tensors.items()
     }
     with path.open("wb") as file:
-        torch.save(own, file)
+        try:
+            torch.save(own, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch still tries to end its archive, and complains of that
+                raise error.__context__ from error
+            raise
 
 
 def _split(tensors: Mapping[str, torch.Tensor], limit: int | None) -> list[dict[str, torch.Tensor]]:

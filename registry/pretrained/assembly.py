@@ -184,6 +184,7 @@ class Assembly:
 
         from registry.pretrained.weights import fill
 
+        dtype, device = _torch_dtype(dtype), _torch_device(device)  # before weights are fetched for nothing
         if state_dict is not None:
             checkpoint: Checkpoint = StateDict(state_dict)
             source = "state_dict"
@@ -201,7 +202,7 @@ class Assembly:
             checkpoint,
             source=source,
             strict=strict,
-            dtype=_torch_dtype(dtype) or own_dtype,
+            dtype=dtype or own_dtype,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             skipped=skipped,
         )
@@ -216,16 +217,18 @@ class Assembly:
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
         with self._of_one_set():
-            vocabulary = self._vocabulary(files)
             side_files = {name: file.path for name, file in self.side_files().items()}
+            vocabulary = self._vocabulary(files, side_files)
             return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
 
-    def _vocabulary(self, files: Mapping[str, Sequence[str]]) -> dict[str, Path]:
+    def _vocabulary(self, files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> dict[str, Path]:
         """Return constructor argument to file, of those that make a vocabulary."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
         if alone is not None and (names_weights(alone) or alone in files.get("weights", ())):
             alone = None  # weights: the vocabulary lies beside them
+        if alone is None:
+            files = _as_written(files, side_files)
         for role in (role for role in files if role not in ("weights", "config")):
             if alone is None:
                 vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
@@ -235,6 +238,17 @@ class Assembly:
                 vocabulary[f"{role}_file"] = self._noted(found).path
             # Without one the class knows what belongs to that file, or says so.
         return vocabulary
+
+
+def _as_written(files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
+    """Put `tokenizer.json` first where transformers 5 wrote the settings: it leaves an older save's vocabulary beside it."""
+    from registry.checkpoint.json_file import read_json
+    from registry.pretrained.tokenizer import TOKENIZER_CONFIG_NAME
+
+    settings = side_files.get(TOKENIZER_CONFIG_NAME)
+    if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before
+        return files
+    return {role: sorted(names, key=lambda name: name != "tokenizer.json") for role, names in files.items()}
 
 
 def _model_type(file: StoredFile | None, target: Target) -> str:
@@ -255,6 +269,16 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise ConfigError(f"dtype is expected to be a floating point type of torch such as 'float16', but is {dtype!r}")
     return found
+
+
+def _torch_device(device: torch.device | str | None) -> torch.device | None:
+    import torch
+
+    try:
+        return None if device is None else torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device is expected to be one that torch has here, but is {device!r} ({reason})") from error
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

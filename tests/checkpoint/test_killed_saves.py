@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import random
 import re
 import shutil
 import signal
@@ -20,13 +22,14 @@ import torch
 
 import registry
 from registry import CheckpointError
+from registry.pretrained import assembly
 from registry_bert import BertConfig, BertModel, BertTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 
 #: Audit events (https://docs.python.org/3/library/audit_events.html) by which a folder changes.
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.utime", "os.truncate"}
-SHARDS = 4_000
+SHARDS = 1_000
 
 
 def model(number: int) -> Any:
@@ -69,8 +72,11 @@ def number_of_tokenizer(loaded: Any) -> int:
     return int(loaded.model_max_length)
 
 
-def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
-    """Save in a process that is killed before its `step`-th operation in or beside a folder; return whether it was."""
+def run_until(step: int, fault: Callable[[], None], save: Callable[[Path], Any], folder: Path) -> int:
+    """Save in a process of its own, with a fault before its `step`-th operation in or beside a folder; return how it ended.
+
+    That is the negative number of a signal, 0, or for an error of ours what `ENDS` says.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking where there are threads; none of them holds a lock
         child = os.fork()
@@ -82,7 +88,7 @@ def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
                 nonlocal count
                 count += 1
                 if count == step:
-                    os.kill(os.getpid(), signal.SIGKILL)
+                    fault()
 
             def hook(event: str, arguments: tuple[Any, ...]) -> None:
                 if event in EVENTS and str(arguments[0]).startswith(str(folder.parent)):
@@ -95,13 +101,24 @@ def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
             os.fsync = fsync
             sys.addaudithook(hook)
             save(folder)
-            os._exit(0)
+            os._exit(0 if count < step else PASSED_OVER)
+        except CheckpointError as error:
+            os._exit(next(number for number, text in ENDS.items() if text in str(error)))
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL)
-    return os.WIFSIGNALED(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+ENDS = {10: "what was there is unchanged", 11: "a save into it was interrupted"}
+PASSED_OVER = 12
+
+
+def dies_before(step: int, save: Callable[[Path], Any], folder: Path) -> bool:
+    """Save in a process that is killed before its `step`-th operation; return whether it was."""
+    end = run_until(step, lambda: os.kill(os.getpid(), signal.SIGKILL), save, folder)
+    assert end in (0, -signal.SIGKILL)
+    return end != 0
 
 
 def follow(advice: str) -> None:
@@ -152,6 +169,7 @@ def test_a_model_is_the_old_one_the_new_one_or_refused(before: str, after: str, 
     old, new = tmp_path / "old", model(2)
     if before in FORMS:
         model(1).save_pretrained(old, **FORMS[before])
+        assert ("shards" in before) == bool(list(old.glob("*-of-*")))
     seen: list[str] = []
     step = 1
     while True:
@@ -195,6 +213,7 @@ def test_a_model_is_the_old_one_the_new_one_or_refused(before: str, after: str, 
 def test_a_tokenizer_saved_into_a_models_folder_is_one_set_and_the_model_stays(tmp_path: Path) -> None:
     model(1).save_pretrained(tmp_path / "old")
     tokenizer(tmp_path, 1).save_pretrained(tmp_path / "old")
+    (tmp_path / "old" / "tokenizer.json").write_text("of another library")
     new = tokenizer(tmp_path, 2)
     seen, step, killed = [], 1, True
     while killed:
@@ -247,6 +266,61 @@ def test_a_save_that_is_killed_while_it_clears_up_after_a_killed_one(form: str, 
         step += 1
     assert outcomes == {"new", "refused"}
     assert number_of_tokenizer(registry.load_tokenizer(folder)) == 2
+
+
+@pytest.mark.parametrize("form", ["shards", pytest.param("bin", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("before", ["nothing", pytest.param("one file", marks=pytest.mark.slow)])
+def test_an_operation_that_fails_is_an_error_that_says_what_is_there(before: str, form: str, tmp_path: Path) -> None:
+    def fault() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    ends, step, end = set(), 1, -1
+    while end != 0:
+        folder = tmp_path / f"at {step}" / "out"
+        if before in FORMS:
+            model(1).save_pretrained(folder, **FORMS[before])
+        folder.parent.mkdir(exist_ok=True)
+        end = run_until(step, fault, partial(model(2).save_pretrained, **FORMS[form]), folder)
+        ends.add(end)
+        if end in (0, PASSED_OVER):
+            assert number_of(registry.load(folder, strict=True)) == 2
+        elif ENDS[end] == "what was there is unchanged":
+            assert number_of(registry.load(folder)) == 1 if before in FORMS else not folder.exists()
+            assert not folder.exists() or not leftovers(folder)
+        else:
+            with pytest.raises(CheckpointError, match="interrupted") as error:
+                registry.load(folder)
+            follow(error.value.message)
+            assert number_of(registry.load(folder, strict=True)) == 2
+        step += 1
+    assert ends >= ({0, 10, 11} if before in FORMS else {0, 10})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_line_of_saves_that_are_killed_anywhere(seed: int, tmp_path: Path) -> None:
+    """Each save is of a model with a higher number: the folder holds one, never an older one than before, or is refused."""
+    chance = random.Random(seed)
+    folder = tmp_path / "around" / "out"
+    folder.parent.mkdir()
+    held, seen = 0, set()
+    for number in range(1, 60):
+        form = FORMS[chance.choice(list(FORMS))]
+        dies_before(chance.randint(1, 45), partial(model(number).save_pretrained, **form), folder)
+        try:
+            now = number_of(registry.load(folder, strict=True))
+            assert held <= now <= number
+            held = now
+            seen.add("new" if now == number else "old")
+        except CheckpointError as error:
+            assert "interrupted" in str(error)
+            seen.add("refused")
+            if chance.random() < 0.3:
+                follow(error.message)
+                held = number_of(registry.load(folder, strict=True))
+        except registry.UnknownModel:
+            assert held == 0
+    assert seen == {"new", "old", "refused"}
 
 
 @pytest.fixture
@@ -333,6 +407,83 @@ def test_a_live_stage_of_another_save_is_left_alone(tmp_path: Path) -> None:
             (second / "a").write_text("second")
         assert (first / "a").read_text() == "first"
     assert (tmp_path / "out" / "a").read_text() == "first", "the last one to end"
+
+
+@pytest.fixture
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let something happen just before one of the steps of a load, a number of times."""
+
+    def interrupt(owner: Any, name: str, action: Callable[[], Any], times: int = 1) -> None:
+        step, left = getattr(owner, name), [None] * times
+
+        def interrupted(*args: Any, **kwargs: Any) -> Any:
+            if left:
+                left.pop()
+                action()
+            return step(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, interrupted)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("step", ["open_checkpoint", "newest_first", "at_once", "shard_names"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_save_between_two_steps_of_a_load_gives_the_new_set(form: str, step: str, interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m", max_shard_size=SHARDS)
+    save = partial(model(2).save_pretrained, tmp_path / "m", **FORMS[form])
+    interrupting(assembly, step, save)
+    assert number_of(registry.load(tmp_path / "m")) == 2
+
+
+def test_a_save_into_the_folder_of_a_name_is_noticed_too(interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m")
+    (tmp_path / "models.yaml").write_text("registry: 1\nmodels:\n  mine: {family: bert, source: ./m}\n")
+    interrupting(assembly, "open_checkpoint", lambda: model(2).save_pretrained(tmp_path / "m"))
+    assert number_of(registry.ModelRegistry([tmp_path / "models.yaml"]).load("mine")) == 2
+
+
+def test_saves_between_the_steps_of_every_try_are_an_error(interrupting: Any, tmp_path: Path) -> None:
+    models = [model(1), model(2)]
+    models[0].save_pretrained(tmp_path / "m")
+
+    def save() -> None:
+        models.reverse()
+        models[0].save_pretrained(tmp_path / "m")
+
+    interrupting(assembly, "open_checkpoint", save, times=100)
+    with pytest.raises(CheckpointError, match="R501.*another process saves into it again and again"):
+        registry.load(tmp_path / "m")
+
+
+def test_a_vocabulary_and_what_lies_beside_it_are_of_one_save(interrupting: Any, tmp_path: Path) -> None:
+    tokenizer(tmp_path, 1).save_pretrained(tmp_path / "m")
+    interrupting(assembly.Assembly, "side_files", lambda: tokenizer(tmp_path, 2).save_pretrained(tmp_path / "m"))
+    assert number_of_tokenizer(registry.load_tokenizer(tmp_path / "m", family="bert")) == 2
+
+
+def test_an_unrelated_file_that_changes_is_no_reason_to_load_again(interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m")
+    calls: list[int] = []
+
+    def log() -> None:
+        calls.append(1)
+        (tmp_path / "m" / "train.log").write_text("epoch " * len(calls))
+
+    interrupting(assembly, "open_checkpoint", log, times=100)
+    assert number_of(registry.load(tmp_path / "m")) == 1 and len(calls) == 1
+
+
+def test_an_interrupt_by_the_user_is_not_taken_for_another_process(interrupting: Any, tmp_path: Path) -> None:
+    model(1).save_pretrained(tmp_path / "m")
+
+    def stop() -> None:
+        model(2).save_pretrained(tmp_path / "m")
+        raise KeyboardInterrupt
+
+    interrupting(assembly, "open_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        registry.load(tmp_path / "m")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import registry
-from registry import CheckpointError
+from registry import CheckpointError, ConfigError
 from registry_bert import BertConfig, BertForMaskedLM, BertForSequenceClassification
 from registry_gpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from registry_gpt2 import GPT2Config, GPT2LMHeadModel
@@ -72,6 +72,19 @@ def test_a_model_goes_to_the_device(device: Any, tmp_path: Path) -> None:
     model = registry.load(tmp_path, device=device)
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
     assert BertForMaskedLM.from_pretrained(tmp_path, device="cpu").device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("dtype", "float61"), ("dtype", torch.int8), ("device", "cellar"), ("device", "meta:x"), ("device", 1.5)],
+)
+def test_what_is_no_dtype_or_device_is_an_error_before_weights_are_fetched(option: str, value: Any, tmp_path: Path) -> None:
+    masked_lm().save_pretrained(tmp_path / "m")
+    files = {f"/m/{path.name}": path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    with file_server(files) as server:
+        with pytest.raises(ConfigError, match=rf"^\[R601\] {option} is expected .* but is {value!r}"):
+            registry.load(f"{server.url}/m", **{option: value})
+        assert {request.path for request in server.requests} <= {"/m/config.json"}
 
 
 # -- state_dict and config ------------------------------------------------------------------------------------------------
