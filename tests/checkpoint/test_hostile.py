@@ -280,6 +280,11 @@ def headers() -> dict[str, Case]:
         "list": (safetensors_file('{"__metadata__": []}'[:-1] + "x"), "delimiter"),
         "twice": (safetensors_file(one[:-1] + "," + one[1:], bytes(4)), "key 'a' twice"),
         "field-twice": (safetensors_file('{"a":{"dtype":"F32","dtype":"I32","shape":[1]}}', bytes(4)), "'dtype' twice"),
+        "twice-in-other-letters": (safetensors_file(one[:-1] + r',"\u0061"' + one[4:], bytes(4)), "key 'a' twice"),
+        "twice-once-empty": (safetensors_file('{"a": {},' + one[1:], bytes(4)), "key 'a' twice"),
+        "twice-once-a-number": (safetensors_file('{"a": 1,' + one[1:], bytes(4)), "key 'a' twice"),
+        "twice-metadata": (safetensors_file('{"__metadata__":{"k":"1","k":"2"},' + one[1:], bytes(4)), "key 'k' twice"),
+        "metadata-twice": (safetensors_file('{"__metadata__":{},"__metadata__":{"k":"2"},' + one[1:], bytes(4)), "twice"),
         "metadata": (safetensors_file({"__metadata__": {"a": 1}, "b": entry()}, bytes(4)), "text to text"),
         "not-utf-8": (b"\x04\0\0\0\0\0\0\0{\xff\xff}", "utf-8"),
     }  # fmt: skip
