@@ -11,6 +11,7 @@ __all__ = ["match_names", "unsafe_tensor_name", "wrapper_prefix"]
 _WRAPPERS = ("module.", "model.", "_orig_mod.")
 #: No key of a state dict has any; a control character in a name fools logs and terminals, a lone surrogate cannot be saved.
 _NEVER_IN_NAMES = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|^[/\\]|^[A-Za-z]:[/\\]|(^|[/\\])\.{1,2}([/\\]|$)")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{,500}")  # nearly all names
 _MAX_NAME = 1000
 
 #: Names of layer norm parameters in files converted from TensorFlow; only a whole last part is meant.
@@ -22,6 +23,8 @@ def unsafe_tensor_name(name: str) -> str | None:
 
     A `/` between words is legal: TensorFlow's names have it.
     """
+    if _PLAIN_NAME.fullmatch(name):
+        return None
     if not name:
         return "is empty"
     if len(name) > _MAX_NAME:

@@ -41,8 +41,11 @@ SAFE_GLOBALS = frozenset(
 )
 
 _STRINGS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE", "STRING", "BINSTRING", "SHORT_BINSTRING"}
-_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
 _GETS = {"GET", "BINGET", "LONG_BINGET"}
+_NOTED = {"GLOBAL", "INST", "STACK_GLOBAL", "EXT1", "EXT2", "EXT4", "PROTO", "FRAME", *_STRINGS, *_PUTS, *_GETS}
+#: Bytes that are read at a time.
+_CHUNK = 1 << 16
 
 
 class BeyondLimit(ValueError):
@@ -62,7 +65,10 @@ class PickleReport:
 
 
 class PickleStream:
-    """The pickles that a file begins with. They share limits, and no read asks for more than there is."""
+    """The pickles that a file begins with. They share limits, and no read asks for more than there is.
+
+    It knows Python's operations from `pickletools`, whose own reader takes ten times as long.
+    """
 
     def __init__(
         self, file: IO[bytes], size: int, *, max_bytes: int = MAX_PICKLE, max_operations: int = MAX_OPERATIONS
@@ -72,19 +78,31 @@ class PickleStream:
         self._size = size
         self._max_bytes = max_bytes
         self._max_operations = max_operations
-        #: Bytes that were read.
-        self.position = 0
+        self._window = b""
+        self._at = 0
+        self._before = 0
         #: Operations that were read.
         self.operations = 0
 
-    def read(self, size: int = -1) -> bytes:
+    @property
+    def position(self) -> int:
+        """Bytes that were read."""
+        return self._before + self._at
+
+    def read(self, size: int) -> bytes:
         """Return the next `size` bytes, or what there is, whatever length a pickle claims."""
-        left = self._left()
-        return self._took(self._file.read(left if size < 0 else min(size, left)))
+        if self._at + size > len(self._window):
+            self._fill(size)
+        data = self._window[self._at : self._at + size]
+        self._at += len(data)
+        return data
 
     def readline(self) -> bytes:
         """Return the next line, or what there is."""
-        return self._took(self._file.readline(self._left()))
+        while (end := self._window.find(b"\n", self._at)) < 0:
+            if not self._fill(2 * (len(self._window) - self._at) + _CHUNK):
+                break
+        return self.read((len(self._window) if end < 0 else end + 1) - self._at)
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         """Yield the name and argument of each operation of the next pickle.
@@ -93,22 +111,42 @@ class PickleStream:
             BeyondLimit: for more bytes, operations or digits than are read.
             ValueError: when the bytes are no pickle.
         """
-        for opcode, argument, _ in pickletools.genops(self):  # type: ignore[arg-type]  # these two methods are all it needs
+        while True:
+            if self._at >= len(self._window) and not self._fill(1):
+                raise ValueError("it ends without STOP")
+            opcode = _OPERATIONS.get(self._window[self._at])
+            if opcode is None:
+                raise ValueError(f"it has the byte {self._window[self._at]:#04x} in place of an operation")
+            self._at += 1
+            name, reader = opcode
             self.operations += 1
             if self.operations > self._max_operations:
                 raise BeyondLimit(f"its pickle has more than {self._max_operations:,} operations")
+            if reader is None:
+                yield name, None
+                if name == "STOP":
+                    return
+                continue
+            argument = reader(self)
             if type(argument) is int and argument.bit_length() > _MAX_BITS:
                 raise BeyondLimit(f"its pickle holds a number of {argument.bit_length():,} bits")
-            yield opcode.name, argument
+            yield name, argument
 
-    def _left(self) -> int:
-        return min(self._size, self._max_bytes) - self.position
-
-    def _took(self, data: bytes) -> bytes:
-        self.position += len(data)
-        if self.position >= self._max_bytes and self._size > self._max_bytes:
+    def _fill(self, size: int) -> bool:
+        """Have `size` bytes in the window, or all that is left; return whether there are more than before."""
+        rest = self._window[self._at :]
+        begin = self._before + self._at
+        left = min(self._size, self._max_bytes) - begin - len(rest)
+        more = self._file.read(min(max(size - len(rest), _CHUNK), left))
+        if len(rest) + len(more) < size and self._size > self._max_bytes:
             raise BeyondLimit(f"its pickle has more than {self._max_bytes:,} bytes")
-        return data
+        self._window, self._at, self._before = rest + more, 0, begin
+        return bool(more)
+
+
+_OPERATIONS: dict[int, tuple[str, Any]] = {
+    ord(opcode.code): (opcode.name, opcode.arg.reader if opcode.arg is not None else None) for opcode in pickletools.opcodes
+}
 
 
 def pickle_globals(stream: PickleStream) -> Iterator[str]:
@@ -119,25 +157,25 @@ def pickle_globals(stream: PickleStream) -> Iterator[str]:
     Raises:
         ValueError: when the bytes are no pickle, or one beyond the limits.
     """
-    strings: list[str | None] = []
+    # The two topmost values of the stack, where they are known texts.
+    below: str | None = None
+    top: str | None = None
     memo: dict[int, str | None] = {}
     for name, argument in stream:
-        if name in ("GLOBAL", "INST"):
+        if name not in _NOTED:  # it may have pushed a value: that is no known text
+            below, top = top, None
+        elif name in _STRINGS:
+            below, top = top, str(argument)
+        elif name in _PUTS:
+            memo[len(memo) if argument is None else int(argument)] = top
+        elif name in _GETS:
+            below, top = top, memo.get(int(argument))
+        elif name in ("GLOBAL", "INST"):
             yield str(argument).replace(" ", ".", 1)
+            below, top = top, None
         elif name == "STACK_GLOBAL":
-            module, attribute = strings[-2:] if len(strings) >= 2 else (None, None)
-            yield f"{module}.{attribute}" if module and attribute else "?"
+            yield f"{below}.{top}" if below and top else "?"
+            below, top = top, None
         elif name in ("EXT1", "EXT2", "EXT4"):
             yield "?"
-        elif name in _PUTS:
-            memo[int(argument)] = strings[-1] if strings else None
-        elif name == "MEMOIZE":
-            memo[len(memo)] = strings[-1] if strings else None
-        if name in _STRINGS:
-            strings.append(str(argument))
-        elif name in _GETS:
-            strings.append(memo.get(int(argument)))
-        elif name not in _PUTS and name not in ("MEMOIZE", "PROTO", "FRAME"):
-            # Anything else that may have pushed a value: it is not a known string.
-            strings.append(None)
-        del strings[:-4]
+            below, top = top, None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -126,6 +126,8 @@ class PlainMachine:
 
     #: Values that may be copied from one container to another.
     max_copied = _MAX_OPERATIONS
+    #: What each operation does.
+    actions: Mapping[str, Callable[[Any, Any], Any]]
 
     def __init__(self, allowed: frozenset[str]) -> None:
         self.allowed = allowed
@@ -141,27 +143,21 @@ class PlainMachine:
             Unsafe: when it names, or does, what is not allowed.
             ValueError: and whatever else damage leads to.
         """
+        actions = self.actions
         for name, argument in stream:
-            self.step(name, argument)
+            action = actions.get(name)
+            if action is None:
+                self.unknown(name)
+            else:
+                action(self, argument)
         if self.marks:
             raise ValueError("it ends within a container")
         (result,) = self.stack
         return result
 
-    def step(self, name: str, argument: Any) -> None:
-        """Do one operation."""
-        if name in _CONSTANTS:
-            self.stack.append(_CONSTANTS[name])
-        elif name in _TEXTS or name in _NUMBERS:
-            self.stack.append(argument)
-        elif name in _PUTS:
-            self.memo[argument if argument is not None else len(self.memo)] = self.stack[-1]
-        elif name in _GETS:
-            self.stack.append(self.memo[argument])
-        elif name in _ACTIONS:
-            _ACTIONS[name](self, argument)
-        elif name not in _SILENT:
-            raise Unsafe("a tensor" if name.endswith("PERSID") else f"operation {name}")
+    def unknown(self, operation: str) -> None:
+        """Refuse an operation that is none of `actions`."""
+        raise Unsafe("a tensor" if operation.endswith("PERSID") else f"operation {operation}")
 
     def mark(self) -> None:
         """Begin a container."""
@@ -318,4 +314,22 @@ _ACTIONS: dict[str, Callable[[PlainMachine, Any], Any]] = {
     "STACK_GLOBAL": lambda machine, _: machine.name_from_stack(),
     "REDUCE": lambda machine, _: machine.reduce(),
     "BUILD": lambda machine, _: machine.build(),
+}
+
+
+def _remember(machine: PlainMachine, index: Any) -> None:
+    machine.memo[len(machine.memo) if index is None else index] = machine.stack[-1]
+
+
+def _push(value: Any) -> Callable[[PlainMachine, Any], Any]:
+    return lambda machine, _: machine.stack.append(value)
+
+
+PlainMachine.actions = {
+    **_ACTIONS,
+    **{name: _push(value) for name, value in _CONSTANTS.items()},
+    **dict.fromkeys(_TEXTS | _NUMBERS, lambda machine, argument: machine.stack.append(argument)),
+    **dict.fromkeys(_PUTS, _remember),
+    **dict.fromkeys(_GETS, lambda machine, index: machine.stack.append(machine.memo[index])),
+    **dict.fromkeys(_SILENT, lambda machine, _: None),
 }

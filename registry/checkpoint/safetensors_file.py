@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from registry.checkpoint.safetensors_header import read_header
 from registry.errors import CheckpointError
 
 __all__ = ["SafetensorsFile"]
+
+_PIECE = 16 << 20
 
 
 class SafetensorsFile:
@@ -86,7 +89,8 @@ class _Pieces:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._file = path.open("rb", buffering=0)
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, into: memoryview, offset: int) -> None:
         """Fill `into` with the bytes from `offset` on."""
@@ -105,7 +109,9 @@ class _Pieces:
 
     def _read_some(self, into: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self._file.fileno(), [into], offset)
-        with self._lock:  # Windows: a place is not part of a read
-            self._file.seek(offset)
-            return self._file.readinto(into) or 0
+            return os.preadv(self._descriptor, [into], offset)
+        with self._lock:  # Windows, where a read goes on from where the last one ended
+            os.lseek(self._descriptor, offset, os.SEEK_SET)
+            data = os.read(self._descriptor, min(len(into), _PIECE))
+        into[: len(data)] = data
+        return len(data)

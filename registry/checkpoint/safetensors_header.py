@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
@@ -48,8 +48,7 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A tensor in a header. `dtype` is torch's name; `begin` and `end` are bytes from where the values begin."""
 
     dtype: str
@@ -103,9 +102,7 @@ def _parse(text: bytes, size: int) -> Header:
     for mark, most in _MOST.items():
         if text.count(mark) > most:
             raise _Bad(f"its header has more than {most:,} times {mark.decode()!r}; at most {MAX_TENSORS:,} tensors are read")
-    data = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_number)
-    if not isinstance(data, dict):
-        raise _Bad("its header is no object")
+    data = _object(text)
     metadata = data.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _Bad("its metadata does not map text to text")
@@ -132,12 +129,30 @@ def _entry(name: str, fields: Any) -> Entry:
         known, width = _DTYPES[dtype]
     except (KeyError, TypeError, ValueError):
         raise _Bad(f"tensor {name!a:.80} has no dtype that is known, no shape, or no offsets") from None
-    numbers = [*shape, begin, end] if type(shape) is list else [None]
-    if len(fields) != 3 or len(numbers) > _MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < 1 << 63 for n in numbers):
+    if len(fields) != 3 or type(shape) is not list or len(shape) > _MAX_DIMENSIONS or not _are_sizes((*shape, begin, end)):
         raise _Bad(f"tensor {name!a:.80} has a shape or offsets that are no sizes, or more than these")
-    if math.prod(n for n in shape if n) >= 1 << 63 or math.prod(shape) * width != end - begin:
+    count = math.prod(shape)
+    if count * width != end - begin or (not count and math.prod(filter(None, shape)) >= 1 << 63):
         raise _Bad(f"tensor {name!a:.80} of {known} and shape {shape!s:.80} does not fill bytes {begin} to {end}")
     return Entry(known, tuple(shape), begin, end)
+
+
+def _are_sizes(values: tuple[Any, ...]) -> bool:
+    return set(map(type, values)) == {int} and min(values) >= 0 and max(values) < 1 << 63
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """Return a JSON object without a key that is there twice."""
+    data = json.loads(text.decode("utf-8"), parse_constant=_no_number)
+    if not isinstance(data, dict):
+        raise _Bad("its header is no object")
+    # A tensor takes five texts, and metadata two for each of its own: where just so many stand there, none was replaced by
+    # another of its name. That is quick to see; to look at each object takes longer than all the rest.
+    metadata = data.get("__metadata__")
+    texts = 5 * (len(data) - (metadata is not None)) + (1 + 2 * len(metadata) if isinstance(metadata, dict) else 0)
+    if b"\\" in text or text.count(b'"') != 2 * texts:
+        json.loads(text, object_pairs_hook=_unique)
+    return data
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

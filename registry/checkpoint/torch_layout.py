@@ -83,9 +83,10 @@ def read_layout(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int 
         CheckpointError: when it is damaged, or says of its tensors what is not so.
     """
     with explained(path), path.open("rb") as file:
-        machine = TorchMachine()
+        zipped = _is_zip(file)
+        machine = TorchMachine(views=not zipped)
         machine.max_copied = max_operations // 4
-        if _is_zip(file):
+        if zipped:
             records = _records(file)
             return _read_zip(records, _data_pickle(records, file, max_bytes, max_operations), machine)
         size = path.stat().st_size
@@ -232,8 +233,12 @@ def _read_zip(records: Mapping[str, _Record], stream: PickleStream, machine: Tor
 
 
 def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: TorchMachine) -> Any:
-    if PlainMachine(frozenset()).run(stream) != TORCH_MAGIC:
-        raise ValueError("it is a bare pickle; save the state dict with torch.save")
+    try:
+        is_legacy = PlainMachine(frozenset()).run(stream) == TORCH_MAGIC
+    except Unsafe:
+        is_legacy = False
+    if not is_legacy:
+        raise ValueError("it is a bare pickle, and no file of torch.save; save the state dict with that")
     if (protocol := PlainMachine(frozenset()).run(stream)) != _PROTOCOL:
         raise ValueError(f"its protocol is {protocol!a:.40} and not {_PROTOCOL}")
     PlainMachine(frozenset()).run(stream)  # of the system; values are little-endian whatever it says

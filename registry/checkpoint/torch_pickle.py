@@ -88,21 +88,18 @@ class TorchMachine(PlainMachine):
 
     max_copied = 500_000
 
-    def __init__(self) -> None:
+    def __init__(self, *, views: bool) -> None:
+        """Begin. `views` says whether a storage may be a part of another, as only the legacy form has it."""
         super().__init__(SAFE_GLOBALS)
+        self._with_views = views
         #: Each storage that tensors were made of, by its key.
         self.storages: dict[str, Storage] = {}
         self._views: dict[str, tuple[Storage, Storage]] = {}
         self._tensors = 0
 
-    def step(self, name: str, argument: Any) -> None:
-        """Do one operation."""
-        if name not in _OPERATIONS:
-            raise ValueError(f"its pickle has the operation {name}, which torch.save does not write unless told to")
-        if name == "BINPERSID":
-            self.stack.append(self._storage(*self.pop(1)))
-        else:
-            super().step(name, argument)
+    def unknown(self, operation: str) -> None:
+        """Refuse an operation that torch's restricted unpickler does not know."""
+        raise ValueError(f"its pickle has the operation {operation}, which torch.save does not write unless told to")
 
     def reduce(self) -> None:
         """Make what a call of a safe name would make."""
@@ -153,7 +150,7 @@ class TorchMachine(PlainMachine):
 
     def _storage(self, identity: Any) -> Storage:
         kind, *rest = identity if type(identity) is tuple else (None,)
-        if kind != "storage" or len(rest) not in (4, 5):
+        if kind != "storage" or len(rest) != 4 + self._with_views:
             raise Unsafe(f"a persistent object that is no storage ({kind!a:.40})")
         type_, key, _, count, *view = rest  # the device it lay on is not looked at: everything is read to the CPU
         if type(type_) is not Global or (dtype := _STORAGES.get(type_.name.rpartition(".")[2])) is None:
@@ -193,10 +190,10 @@ class TorchMachine(PlainMachine):
             raise ValueError(f"a tensor has {len(shape)} dimensions and {len(stride)} strides")
         held, count = storage.nbytes // _WIDTHS[kind], math.prod(shape)
         end = offset + (sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) + 1 if count else 0)
-        if end > held or math.prod(size for size in shape if size) > max(held, 1 << 62):
-            raise ValueError(f"a tensor ends at {amount(end)} of the {held} values of storage {storage.key!a:.40}")
         if count > held:  # with a stride of 0 it would be of any size
             raise ValueError(f"a tensor has {amount(count)} values, and storage {storage.key!a:.40} only {held}")
+        if end > held or math.prod(size for size in shape if size) > max(held, 1 << 62):
+            raise ValueError(f"a tensor ends at {amount(end)} of the {held} values of storage {storage.key!a:.40}")
         self._tensors += 1
         if self._tensors > MAX_TENSORS:
             raise BeyondLimit(f"it has more than {MAX_TENSORS:,} tensors")
@@ -220,3 +217,9 @@ def _check_hooks(name: str, requires_grad: Any = False, hooks: Any = None, metad
     """Refuse what may hang at a tensor beside its values; `torch.save` writes nothing of it for a state dict."""
     if type(requires_grad) is not bool or hooks or metadata or not isinstance(hooks, dict | None):
         raise Unsafe(f"{name} with hooks or flags")
+
+
+TorchMachine.actions = {
+    **{name: action for name, action in PlainMachine.actions.items() if name in _OPERATIONS},
+    "BINPERSID": lambda machine, _: machine.stack.append(machine._storage(*machine.pop(1))),
+}

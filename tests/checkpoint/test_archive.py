@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from registry import CacheError, CheckpointError
 from registry.checkpoint.archive import Limits, archive_format, extract_archive
 from registry.checkpoint.archive_stage import Member, Refused, Stage
+from tests.processes import run_python
 
 FORMS = ("tar", "tar.gz", "zip")
 BODY = random.Random(5).randbytes(3000)
@@ -631,3 +632,50 @@ def test_memory_does_not_grow_with_a_member(tmp_path: Path) -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 16 << 20
+
+
+_CONFINED = """
+import resource, sys
+from pathlib import Path
+from registry.checkpoint.archive import extract_archive
+from registry.errors import CheckpointError
+
+folder = Path(sys.argv[1])
+extract_archive(folder / "good", folder / "good.out")
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+limit = pages * resource.getpagesize() + (64 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+resource.setrlimit(resource.RLIMIT_FSIZE, (257 << 20, 257 << 20))
+for path in sorted(folder.glob("*.bomb")):
+    try:
+        extract_archive(path, path.with_suffix(".out"))
+    except CheckpointError as error:
+        print(path.name)
+"""
+
+
+@pytest.mark.slow
+def test_bombs_take_neither_memory_nor_disk_before_they_are_refused(tmp_path: Path) -> None:
+    many = b"".join(header(b"%d" % number) for number in range(10_001))
+    entry = struct.pack("<4s6H3L5H2L", b"PK\x01\x02", *[20] * 2, *[0] * 7, 1, *[0] * 6) + b"a"
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFE, 0xFFFE, len(entry) * 1_000_000, 4, 0)
+    bombs = {
+        "zeros in zip": zip_of(dict.fromkeys("abc", bytes(100 << 20))),
+        "zeros in tar": gzip.compress(header(b"zeros", size=b"%o" % (300 << 20))) + gzip.compress(bytes(1 << 20)) * 301,
+        "zeros after the end": gzip.compress(header(b"a") + bytes(1024)) + gzip.compress(bytes(1 << 20)) * 301,
+        "many in tar": gzip.compress(many, 1),
+        "many in zip": b"PK\x03\x04" + entry * 1_000_000 + end,
+        "declared": header(b"a", size=b"\x80" + (1 << 60).to_bytes(11, "big")),
+        "long name": extension(b"L", b"x" * (80 << 20)),
+        "long name, not there": header(b"x", b"L", b"%o" % (7 << 30)),
+        "long attributes": extension(b"x", b"80000000 path=" + b"x" * (80 << 20)),
+        "climbing": packed("tar", {"../x": b"x"}),
+    }
+    (tmp_path / "good").write_bytes(packed("tar.gz", FILES))
+    for name, data in bombs.items():
+        (tmp_path / f"{name}.bomb").write_bytes(data)
+    before = set(tmp_path.rglob("*"))
+    done = run_python("-c", _CONFINED, str(tmp_path))
+    assert done.stdout.splitlines() == sorted(f"{name}.bomb" for name in bombs)
+    left = {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before}
+    assert left == {"good.out"}

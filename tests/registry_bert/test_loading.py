@@ -154,6 +154,28 @@ def test_torch_files_load_in_both_forms(tmp_path: Path, zipped: bool) -> None:
         assert torch.equal(again.state_dict()[key], value)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module._orig_mod."])
+def test_the_checkpoint_of_a_training_run_loads(tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    model = build("BertForMaskedLM")
+    state = {prefix + key: value for key, value in model.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 2, "global_step": 100}, tmp_path / "last.ckpt")
+    with caplog.at_level("INFO"):
+        again = BertForMaskedLM.from_pretrained(tmp_path / "last.ckpt", config=model.config, strict=True)
+    assert again.load_report.clean and again.load_report.wrapper == prefix
+    assert "only 'state_dict' is read" in caplog.text and f"begins with {prefix!r}" in caplog.text
+    for key, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "module.bert."])
+def test_a_wrapped_file_of_another_head_says_what_is_new_and_left(tmp_path: Path, prefix: str) -> None:
+    state = {prefix + key: value for key, value in build("BertModel").state_dict().items()}
+    state[f"{prefix}embeddings.word_embeddings.extra"] = torch.zeros(1)
+    report = BertForSequenceClassification.from_pretrained(folder_with(tmp_path, state)).load_report
+    assert report.newly_initialized == ("classifier.weight", "classifier.bias")
+    assert report.unexpected == (f"{prefix}embeddings.word_embeddings.extra",) and report.wrapper == "module."
+
+
 def test_a_weights_file_by_itself_takes_its_configuration_from_the_argument(tmp_path: Path) -> None:
     model = build("BertModel")
     torch.save(model.state_dict(), tmp_path / "mine.pt")
