@@ -428,11 +428,14 @@ def test_no_block_under_a_right_checksum_does_harm(tmp_path: Path, content: byte
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", ["slices", "types"])
-def test_ten_thousand_damaged_checkpoints_in_little_memory(tmp_path: Path, name: str) -> None:
+def test_ten_thousand_damaged_checkpoints_in_little_memory(tmp_path: Path, name: str, seed: int) -> None:
     source = CHECKPOINTS / name / "model.ckpt.index"
-    done = run_python("-m", "tests.tensorflow.mutations", str(source), str(tmp_path), "5000", "200")
-    assert json.loads(done.stdout)["refused"] > 4000
+    megabytes = 200
+    done = run_python("-m", "tests.tensorflow.mutations", str(source), str(tmp_path), "2500", str(seed), str(megabytes))
+    refused = json.loads(done.stdout)["refused"]
+    assert 1000 < refused < 2500  # not every byte is looked at, and some damage is none
 
 
 MEMORY = """
@@ -443,7 +446,8 @@ from registry.checkpoint.reader import open_checkpoint
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))
 
-open_checkpoint(Path(sys.argv[2])).tensor("model/wte")  # all that reading imports is there
+tensor = open_checkpoint(Path(sys.argv[2])).tensor("model/wte")
+assert tensor[0, 0] != 1000.0  # all that reading and comparing needs is there
 before = anonymous()
 checkpoint = open_checkpoint(Path(sys.argv[1]))
 most = 0
@@ -458,7 +462,7 @@ print(most)
 
 @pytest.mark.slow
 def test_reading_holds_one_tensor_at_a_time(tmp_path: Path) -> None:
-    size, count = 10 << 20, 40
+    size, count = 40 << 20, 10  # blocks of 32 MB and more go back to the system at once, whatever the allocator remembers
     entries = {b"": bundle.header()}
     with (tmp_path / "model.ckpt.data-00000-of-00001").open("wb") as file:
         for number in range(count):
