@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.checkpoint.tensorflow_table import Table, damaged
-from registry.checkpoint.tensorflow_wire import Entry, Header, Slice, is_slice_key, read_entry, read_header, slice_key
+from registry.checkpoint.tensorflow_wire import (
+    MAX_SLICES,
+    Entry,
+    Header,
+    Slice,
+    read_entry,
+    read_header,
+    slice_key,
+)
 from registry.errors import CheckpointError
 
 __all__ = ["Index", "read_index", "type_of"]
@@ -46,7 +54,6 @@ _OTHER_TYPES = {
 }
 
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
-_MAX_SLICES = 1 << 18
 _MAX_NUMBERS = 1 << 60  # so that no size or stride leaves 64 bits
 
 
@@ -78,7 +85,7 @@ def read_index(path: Path) -> Index:
     header: Header | None = None
     variables: dict[str, Entry] = {}
     loose: dict[bytes, Entry] = {}
-    slices = 0
+    axes = 0
     for key, value in table:
         try:
             if header is None:
@@ -88,10 +95,10 @@ def read_index(path: Path) -> Index:
                 continue
             entry = read_entry(value)
             _check_entry(entry, header)
-            slices += len(entry.slices)
-            if slices > _MAX_SLICES:
-                raise ValueError(f"more than {_MAX_SLICES} slices were named up to here")
-            if is_slice_key(key):
+            axes += sum(map(len, entry.slices))
+            if axes > MAX_SLICES:
+                raise ValueError(f"there are more than {MAX_SLICES} axes of slices up to here")
+            if key.startswith(b"\0"):
                 loose[key] = entry
             else:
                 variables[key.decode()] = entry

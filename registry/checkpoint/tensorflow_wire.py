@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Entry", "Header", "Slice", "is_slice_key", "read_entry", "read_header", "slice_key", "varint"]
+__all__ = ["MAX_SLICES", "Entry", "Header", "Slice", "read_entry", "read_header", "slice_key", "varint"]
 
 #: Of every axis its start and length; a length of -1 is the whole axis.
 Slice = tuple[tuple[int, int], ...]
 
+#: Of a whole checkpoint, counted by their axes.
+MAX_SLICES = 1 << 18
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _VERSION = 1  # of the bundle
 _MAX_SHARDS = 99_999  # five digits in the name of a shard
+_MAX_FIELDS = 32  # the largest message has 7, and one of them is repeated
 _MAX_RANK = 64
-_MAX_SLICES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,10 @@ def read_header(data: bytes) -> Header:
 
 def read_entry(data: bytes) -> Entry:
     """Read the value of any other key."""
-    dtype = shard = offset = size = crc32c = 0
+    dtype = shard = offset = size = crc32c = axes = 0
     shape: tuple[int, ...] = ()
     slices: list[Slice] = []
-    for number, value in _fields(data):
+    for number, value in _fields(data, 7):
         if number == 1:
             dtype = _size(value)
         elif number == 2:
@@ -102,35 +105,38 @@ def read_entry(data: bytes) -> Entry:
             crc32c = _size(value)
         elif number == 7:
             slices.append(_slice(_message(value)))
-            if len(slices) > _MAX_SLICES:
-                raise ValueError(f"it has more than {_MAX_SLICES} slices")
+            axes += len(slices[-1]) + 1
+            if axes > MAX_SLICES:
+                raise ValueError(f"it has more than {MAX_SLICES} axes of slices")
     return Entry(dtype, shape, shard, offset, size, crc32c, tuple(slices))
-
-
-def is_slice_key(key: bytes) -> bool:
-    """Whether a key is that of a slice, and not a name."""
-    return key.startswith(b"\0")
 
 
 def slice_key(name: bytes, extents: Slice) -> bytes:
     """Return the key of a slice: 0, the name, its rank, and each start and length, such that bytes sort as they do.
 
-    The encoding is TensorFlow's OrderedCode (tensorflow/core/lib/strings/ordered_code.cc).
+    No name begins with that 0. The encoding is TensorFlow's OrderedCode (tensorflow/core/lib/strings/ordered_code.cc).
     """
     text = name.replace(b"\0", b"\0\xff")  # there is no byte 255 to escape, for a name is UTF-8
     numbers = b"".join(_signed(number) for extent in extents for number in extent)
     return b"\0" + text + b"\0\x01" + _unsigned(len(extents)) + numbers
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the number and value of each field of a message; the bytes of a number are an unsigned number."""
-    position, end = 0, len(data)
+def _fields(data: bytes, repeated: int = 0) -> Iterator[tuple[int, int | bytes]]:
+    """Yield the number and value of each field of a message; the bytes of a number are an unsigned number.
+
+    Only the field `repeated` may come often: its count is limited by who reads it.
+    """
+    position, end, single = 0, len(data), 0
     while position < end:
         tag, position = varint(data, position, end)
-        kind = tag & 7
+        kind, field = tag & 7, tag >> 3
+        if field != repeated:
+            single += 1
+            if single > _MAX_FIELDS:
+                raise ValueError(f"a message has more than {_MAX_FIELDS} fields")
         if kind == _VARINT:
             value, position = varint(data, position, end)
-            yield tag >> 3, value
+            yield field, value
             continue
         length = {_FIXED64: 8, _FIXED32: 4}.get(kind)
         if kind == _BYTES:
@@ -141,7 +147,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
             raise ValueError(f"a field of {length} bytes leaves its message")
         content = data[position : position + length]
         position += length
-        yield tag >> 3, content if kind == _BYTES else int.from_bytes(content, "little")
+        yield field, content if kind == _BYTES else int.from_bytes(content, "little")
 
 
 def _message(value: int | bytes) -> bytes:
@@ -161,7 +167,7 @@ def _size(value: int | bytes) -> int:
 
 def _shape(data: bytes) -> tuple[int, ...]:
     sizes: list[int] = []
-    for number, value in _fields(data):
+    for number, value in _fields(data, 2):
         if number == 2:  # an axis: its size, and perhaps a name
             sizes.append(next((_size(part) for field, part in _fields(_message(value)) if field == 1), 0))
         elif number == 3 and value:
@@ -173,7 +179,7 @@ def _shape(data: bytes) -> tuple[int, ...]:
 
 def _slice(data: bytes) -> Slice:
     extents: list[tuple[int, int]] = []
-    for number, value in _fields(data):
+    for number, value in _fields(data, 1):
         if number == 1:
             extent = {field: _size(part) for field, part in _fields(_message(value))}
             extents.append((extent.get(1, 0), extent.get(2, -1)))
