@@ -10,12 +10,19 @@ import click
 
 from registry.errors import RegistryError
 
-__all__ = ["CACHE", "JSON", "OFFLINE", "each", "size_text", "table"]
+__all__ = ["CACHE", "JSON", "LOCKED", "OFFLINE", "each", "size_text", "table"]
 
 _Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
+LOCKED = click.option(
+    "--locked",
+    is_flag=False,
+    flag_value="true",
+    type=click.Choice(["true", "exact"]),
+    help="Use only the bytes of models.lock; --locked=exact also refuses other versions of plugin and library.",
+)
 CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
 
 

@@ -52,6 +52,13 @@ class Assembly:
         if (found := self._store.first(self.target.place, candidates)) is not None:
             return self._noted(found)
         where = " or ".join(redact(source) for source in self.target.place.sources)
+        if lock := self.target.place.lock:
+            raise DownloadError(
+                f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} of {lock}, but none of it is "
+                f"locked; files that are not locked are not used. `registry lock {self.target.label}` locks what is there now",
+                url=where,
+                status=404,
+            )
         raise DownloadError(
             f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
             url=where,
