@@ -16,7 +16,7 @@ import click
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
-from registry.cli.layout import CACHE, JSON, LOCKED, OFFLINE, each, table
+from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
 from registry.cli.lock_command import lock
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
@@ -139,6 +139,7 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
 @CACHE
 @OFFLINE
 @LOCKED
+@EXACT
 @click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
