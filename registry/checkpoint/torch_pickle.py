@@ -118,6 +118,11 @@ class TorchMachine(PlainMachine):
             if type(made) is not TensorPart:
                 raise Unsafe(f"{name} of what is no tensor")
             _check_hooks(name, *rest[:2])
+        elif name == "torch._utils._rebuild_device_tensor_from_cpu_tensor":  # of devices without storages, such as XLA's
+            made, dtype, _, requires_grad = arguments
+            if type(made) is not TensorPart or dtype != Global(f"torch.{made.dtype}"):
+                raise Unsafe(f"{name} of what is no tensor, or of another dtype")
+            _check_hooks(name, requires_grad)
         elif name in ("collections.OrderedDict", "collections.Counter"):
             made = self._dictionary(name, *arguments)
         elif name == "torch.Size":

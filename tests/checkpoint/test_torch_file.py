@@ -15,9 +15,11 @@ from registry import CheckpointError, UnsafeCheckpoint
 from registry.checkpoint.reader import TensorInfo, open_checkpoint
 from registry.checkpoint.torch_file import TorchFile, scan_torch_file
 from tests.checkpoint.forge import (
+    call,
     dictionary,
     for_legacy,
     legacy_file,
+    name,
     number,
     pickled,
     storage,
@@ -56,11 +58,11 @@ def saved(path: Path, value: object, zipped: bool) -> Path:
 
 def assert_equal(found: Any, expected: dict[str, torch.Tensor]) -> None:
     assert list(found.names()) == list(expected)
-    for name, value in expected.items():
-        assert found.info(name) == TensorInfo.of(value), name
-        actual = found.tensor(name)
-        assert actual.dtype == value.dtype and not actual.requires_grad, name
-        assert torch.equal(actual.double(), value.detach().double()), name
+    for key, value in expected.items():
+        assert found.info(key) == TensorInfo.of(value), key
+        actual = found.tensor(key)
+        assert actual.dtype == value.dtype and not actual.requires_grad, key
+        assert torch.equal(actual.double(), value.detach().double()), key
 
 
 @FORMS
@@ -95,6 +97,18 @@ def test_tensors_come_to_the_cpu_from_wherever_they_were_saved(tmp_path: Path, d
     (tmp_path / "legacy").write_bytes(legacy_file(pickled(for_legacy(body)), {"0": (4, values)}))
     for form in ("zip", "legacy"):
         assert_equal(open_checkpoint(tmp_path / form), {"a": VALUES.reshape(2, 2).t()})
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tensors_of_a_device_without_storages_come_as_cpu_tensors(tmp_path: Path, dtype: str) -> None:
+    inner = tensor(storage("0", 4), (4,), (1,))
+    outer = call("torch._utils._rebuild_device_tensor_from_cpu_tensor", inner, name(f"torch.{dtype}"), text("xla:1"), b"\x89")
+    (tmp_path / "x").write_bytes(zip_file(pickled(dictionary({"a": outer})), {"data/0": VALUES.numpy().tobytes()}))
+    if dtype == "float32":
+        assert_equal(open_checkpoint(tmp_path / "x"), {"a": VALUES})
+    else:  # a copy of another size: torch.save never asks for one
+        with pytest.raises(UnsafeCheckpoint, match="of another dtype"):
+            open_checkpoint(tmp_path / "x")
 
 
 def test_storages_of_2017_are_parts_of_others(tmp_path: Path) -> None:
