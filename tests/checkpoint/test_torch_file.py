@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry import CheckpointError, UnsafeCheckpoint
 from registry.checkpoint.reader import TensorInfo, open_checkpoint
@@ -79,6 +82,37 @@ def test_tensors_that_shared_memory_share_it(tmp_path: Path, zipped: bool) -> No
     found = open_checkpoint(saved(tmp_path / "x", every_kind(zipped), zipped))
     pointers = {found.tensor(name).untyped_storage().data_ptr() for name in ("transposed", "column", "row", "shared")}
     assert len(pointers) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 4), min_size=1, max_size=3),
+            st.slices(4),
+            st.booleans(),
+            st.sampled_from(["float32", "float16", "int64", "bool"]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_any_view_is_what_torch_says_it_is(
+    tmp_path_factory: pytest.TempPathFactory, views: list[tuple[list[int], slice, bool, str]], zipped: bool
+) -> None:
+    tensors = {}
+    for index, (shape, part, turned, dtype) in enumerate(views):
+        if (part.step or 1) < 0:
+            part = slice(part.start, part.stop, -part.step)  # torch has no negative steps
+        whole = torch.arange(math.prod(shape)).to(getattr(torch, dtype)).reshape(shape)
+        tensors[f"whole.{index}"] = whole
+        tensors[f"part.{index}"] = (whole.transpose(0, -1) if turned else whole)[part]
+    path = saved(tmp_path_factory.getbasetemp() / f"views.{zipped}", tensors, zipped)
+    found = TorchFile(path)
+    for key, value in torch.load(path, weights_only=True).items():
+        assert found.info(key) == TensorInfo.of(value)
+        assert torch.equal(found.tensor(key), value) and torch.equal(value, tensors[key])
 
 
 @FORMS
