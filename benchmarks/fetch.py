@@ -225,8 +225,8 @@ def measure(
         if endpoint and 0 < number <= slow_rounds:
             keys = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
             _, whole = bench.ours("s3://acme/bert", digest, **keys, AWS_REGION="us-east-1", REGISTRY_PARALLEL="1")
-            _, parts = bench.ours("s3://acme/bert", digest, **keys, AWS_REGION="us-east-1", REGISTRY_PARALLEL="8")
-            note("moto S3 server, in process", "registry, 8 parts", parts)
+            _, parts = bench.ours("s3://acme/bert", digest, **keys, AWS_REGION="us-east-1")
+            note("moto S3 server, in process", "registry", parts)
             note("moto S3 server, in process", "registry, one stream", whole)
     return figures
 

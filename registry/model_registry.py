@@ -24,8 +24,8 @@ from registry.catalog.layers import (
 from registry.catalog.names import user_path
 from registry.errors import (
     CatalogError,
-    CheckpointError,
     ConfigError,
+    DownloadError,
     RegistryError,
     RegistryWarning,
     UnknownFamily,
@@ -38,15 +38,16 @@ from registry.families.locks import ForkSafeLock
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
-from registry.store.place import Place, StoredFile, is_offline
+from registry.store.place import Place, Replaced, StoredFile, is_offline
 from registry.store.progress import default_observers
 from registry.store.source import is_url
 from registry.store.store import Store, Vanished
-from registry.store.target import Target, entry_target, path_target, url_target
+from registry.store.target import Target, entry_target, maybe_path_target, url_target
 
 if TYPE_CHECKING:
     import torch
 
+    from registry.checkpoint.inspection import Inspection
     from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
@@ -59,18 +60,21 @@ __all__ = ["ModelRegistry", "default_registry", "fetch", "list_models", "load", 
 
 PathLike = str | os.PathLike[str]
 
+#: How often something is tried that other processes can spoil.
+_TRIES = 5
+
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def _survives_pruning(method: _Method) -> _Method:
-    """Do an operation anew when another process prunes the cache below it."""
+    """Do an operation anew when another process prunes the cache below it, or saves into the folder that it reads."""
 
     @functools.wraps(method)
     def tried(*args: Any, **kwargs: Any) -> Any:
-        for _ in range(2):
+        for _ in range(_TRIES - 1):
             try:
                 return method(*args, **kwargs)
-            except Vanished:
+            except (Vanished, Replaced):
                 continue
         return method(*args, **kwargs)
 
@@ -206,7 +210,7 @@ class ModelRegistry:
         target = self._locate(name_or_path)
         with self._store(cache_dir, offline, refresh) as store:
             parts = self._parts(target, store)
-            files = parts.all_files(self._family_files(parts, family), jobs)
+            files = parts.all_files(self._family_of_parts(parts, family), jobs)
             folder = store.folder(target.label, files)
         self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
         return folder
@@ -235,6 +239,25 @@ class ModelRegistry:
         with self._store(cache_dir, offline, False) as store:
             return self._parts(target, store).need((file,), "file").path
 
+    @_survives_pruning
+    def inspect(
+        self,
+        name_or_path: PathLike,
+        *,
+        family: str | None = None,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Inspection:
+        """Return what a model's weights are, by their own names; values are not read. Arguments as in `fetch`.
+
+        Raises:
+            CheckpointError: when they are damaged; what would be refused as unsafe is described.
+        """
+        target = self._locate(name_or_path)
+        with self._store(cache_dir, offline, False) as store:
+            parts = self._parts(target, store)
+            return parts.inspect(self._family_of(parts.target, family))
+
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network.
 
@@ -248,7 +271,7 @@ class ModelRegistry:
             if target.archive is not None:
                 found[target.archive] = store.is_cached(target.place, target.archive)
             if (here := maybe_unpacked(target, store)) is not None:
-                names = self._family_files(self._parts(here, store), None)
+                names = self._family_of_parts(self._parts(here, store), None).files
                 wanted = dict.fromkeys((*here.place.pins, *(name for listed in names.values() for name in listed)))
                 found |= {name: store.is_cached(here.place, name) for name in wanted}
             return {name: file for name, file in found.items() if file is not None}
@@ -425,15 +448,72 @@ class ModelRegistry:
                 cls,
                 (),
                 {},
-                described.files["weights"],
+                described,
                 loaded,
                 state_dict=state_dict,
+                from_tf=False,
                 strict=strict,
                 dtype=dtype,
                 device=device,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
             )
         self._hooks.tell("registry_loaded", model=target.label, instance=model)
+        return model
+
+    @_survives_pruning
+    def convert(
+        self,
+        name_or_path: PathLike,
+        save_directory: PathLike,
+        *,
+        head: str | None = None,
+        family: str | None = None,
+        dtype: torch.dtype | str | None = None,
+        max_shard_size: int | str | None = None,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+        **overrides: Any,
+    ) -> PreTrainedModel:
+        """Write a model, from whatever form, as a folder that this program and transformers open; return the model.
+
+        The tokenizer is written, too, where the vocabulary is there.
+
+        Args:
+            name_or_path: what to convert, as in `load`.
+            save_directory: the folder to write.
+            head: by default what the configuration names, else the one that leaves the fewest weights over.
+            family: the family, where neither entry nor configuration tells.
+            dtype: of floating point weights; None keeps the source's.
+            max_shard_size: in bytes or as `"5GB"`; larger models are written in shards.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here.
+            overrides: fields of the configuration.
+
+        Raises:
+            what `load` raises; nothing is written then.
+        """
+        from registry.checkpoint.writer import staged_folder
+
+        _refuse_reserved(overrides)
+        target = self._locate(name_or_path)
+        with self._store(cache_dir, offline, False) as store:
+            parts = self._parts(target, store)
+            described = self._family_of_parts(parts, family)
+            loaded = parts.config(described, None, overrides)
+            chosen = head or _head_of(loaded, described) or parts.best_head(described, loaded)
+        options = {"family": described.name, "cache_dir": cache_dir, "offline": offline}
+        model = self.load(name_or_path, head=chosen, dtype=dtype, config=loaded, **options)  # type: ignore[arg-type]
+        tokenizer = None
+        if described.tokenizer is not None:
+            try:
+                tokenizer = self.load_tokenizer(name_or_path, **options)  # type: ignore[arg-type]
+            except DownloadError as error:
+                if error.status != 404:  # weights alone are often all that is kept
+                    raise
+        with staged_folder(Path(save_directory), replaces_weights=True) as stage:
+            model.save_pretrained(stage, max_shard_size=max_shard_size)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(stage)
         return model
 
     @_survives_pruning
@@ -534,12 +614,6 @@ class ModelRegistry:
         else:
             target = self._locate(name_or_path)
         described = self._family_of_class(cls.config_class, target)
-        if from_tf:
-            raise CheckpointError(
-                f"family {described.name if described else cls.config_class.model_type!r} is expected to have a converter for "
-                "TensorFlow checkpoints, but has none; convert the checkpoint first"
-            )
-        weights = (described.files if described else DEFAULT_FILES)["weights"]
         dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
         known = cls.config_class.field_names()
         overrides = {name: value for name, value in kwargs.items() if name in known}
@@ -553,9 +627,10 @@ class ModelRegistry:
                 cls,
                 model_args,
                 rest,
-                weights,
+                described,
                 loaded,
                 state_dict=state_dict,
+                from_tf=from_tf,
                 strict=strict,
                 dtype=dtype,
                 device=device,
@@ -596,7 +671,7 @@ class ModelRegistry:
         return Store(
             self._cache(cache_dir),
             offline=is_offline(offline),
-            hosts=self.catalog.hosts,
+            hosts=lambda: self.catalog.hosts,
             refresh=refresh,
             proxies=proxies,
             observers=(*default_observers(), *self._observers),
@@ -629,21 +704,17 @@ class ModelRegistry:
             return url_target(text)
         is_word = not is_path and not text.startswith((".", "/", "~", os.sep))
         entry = self.maybe_resolve(text) if is_word else None
-        path = user_path(text)
-        try:
-            exists = path.exists()
-        except (OSError, ValueError):  # too long, or with a character that no path has
-            exists = False
+        there = maybe_path_target(user_path(text), text)
         if entry is not None:
-            if exists:
+            if there is not None:
                 warnings.warn(
                     f"{text!r} is both a model's name and a path; the name is used, write './{text}' for the path",
                     RegistryWarning,
                     stacklevel=5,
                 )
             return entry_target(entry)
-        if exists:
-            return path_target(path, text)
+        if there is not None:
+            return there
         raise self.catalog.unknown(text)
 
     def _given(
@@ -695,11 +766,10 @@ class ModelRegistry:
                 f"{target.entry.family!r}; use registry.load, or a class of that family"
             )
 
-    def _family_files(self, parts: Assembly, family: str | None) -> Mapping[str, tuple[str, ...]]:
+    def _family_of_parts(self, parts: Assembly, family: str | None) -> Family:
+        """Return the family, as the configuration says where nothing else does."""
         described = self._family_of(parts.target, family)
-        if described is None:
-            described = self.families.get(parts.config(None, None, {}).model_type)
-        return described.files
+        return described if described is not None else self.families.get(parts.config(None, None, {}).model_type)
 
 
 def _head_of(config: PretrainedConfig, family: Family) -> str | None:

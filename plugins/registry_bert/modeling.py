@@ -132,6 +132,10 @@ class _WithPredictions(BertPreTrainedModel):
         main = "bert.embeddings.word_embeddings.weight"
         return {"cls.predictions.decoder.weight": main} if self.config.tie_word_embeddings else {}
 
+    def second_names(self) -> dict[str, str]:
+        """Return that transformers has two biases in a head that is not tied, and computes with the decoder's."""
+        return {} if self.config.tie_word_embeddings else {"cls.predictions.decoder.bias": "cls.predictions.bias"}
+
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the embedding, the head's weights and its bias."""
         return ("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight", "cls.predictions.bias")

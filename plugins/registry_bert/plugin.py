@@ -31,4 +31,5 @@ def registry_family() -> Family:
             # transformers 5 saves no vocab.txt any more; its tokenizer.json holds the same vocabulary.
             "vocab": ("vocab.txt", "tokenizer.json"),
         },
+        converters={"tensorflow": "registry_bert.convert:load_tf_weights"},
     )

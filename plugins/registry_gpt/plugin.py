@@ -23,8 +23,9 @@ def registry_family() -> Family:
         files={
             "weights": ("model.safetensors", "pytorch_model.bin"),
             "config": ("config.json", "openai_gpt_config.json"),
-            # transformers 5 saves neither any more; its tokenizer.json holds both.
-            "vocab": ("vocab.json", "tokenizer.json"),
-            "merges": ("merges.txt", "tokenizer.json"),
+            # transformers 5 saves neither any more; its tokenizer.json holds both. The last ones are OpenAI's own names.
+            "vocab": ("vocab.json", "tokenizer.json", "encoder_bpe_40000.json"),
+            "merges": ("merges.txt", "tokenizer.json", "vocab_40000.bpe"),
         },
+        converters={"numpy": "registry_gpt.convert:load_numpy_weights"},
     )

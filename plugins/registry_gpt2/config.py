@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 from registry.pretrained.causal_config import CausalConfig
 
@@ -15,7 +16,7 @@ class GPT2Config(CausalConfig):
     """Sizes and rates of GPT-2; the defaults are those of `gpt2`."""
 
     model_type: ClassVar[str] = "gpt2"
-    aliases: ClassVar[dict[str, str]] = {**CausalConfig.aliases, "output_past": "use_cache"}
+    aliases: ClassVar[dict[str, str]] = {**CausalConfig.aliases, "output_past": "use_cache", "n_vocab": "vocab_size"}
 
     #: Name of the activation, see `registry.pretrained.layers.ACTIVATIONS`.
     activation_function: str = "gelu_new"
@@ -28,6 +29,13 @@ class GPT2Config(CausalConfig):
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
     add_cross_attention: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build from the content of a config.json, or of OpenAI's `hparams.json`, where `n_ctx` is the only length."""
+        if "n_ctx" in data and data.keys().isdisjoint(("n_positions", "max_position_embeddings")):
+            data = {**data, "n_positions": data["n_ctx"]}
+        return super().from_dict(data)
 
     def validate(self) -> None:
         """Refuse what this implementation would compute wrongly or not at all."""

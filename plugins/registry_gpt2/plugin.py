@@ -22,9 +22,11 @@ def registry_family() -> Family:
         tokenizer="registry_gpt2.tokenization:GPT2Tokenizer",
         files={
             "weights": ("model.safetensors", "pytorch_model.bin"),
-            "config": ("config.json",),
+            # The last ones of each are the names in OpenAI's own release.
+            "config": ("config.json", "hparams.json"),
             # transformers 5 saves neither any more; its tokenizer.json holds both.
-            "vocab": ("vocab.json", "tokenizer.json"),
-            "merges": ("merges.txt", "tokenizer.json"),
+            "vocab": ("vocab.json", "tokenizer.json", "encoder.json"),
+            "merges": ("merges.txt", "tokenizer.json", "vocab.bpe"),
         },
+        converters={"tensorflow": "registry_gpt2.convert:load_tf_weights"},
     )

@@ -22,4 +22,5 @@ def registry_family() -> Family:
             # Ours, the one on the hub that is no pickle, then the pickles of 2019 and of transformers 4.
             "vocab": ("vocab.txt", "vocab.json", "vocab.bin", "vocab.pkl"),
         },
+        converters={"tensorflow": "registry_transfo_xl.convert:load_tf_weights"},
     )

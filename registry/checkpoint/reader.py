@@ -13,17 +13,29 @@ from registry.catalog.names import twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
+from registry.store.place import is_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INDEX_SUFFIX", "Checkpoint", "StateDict", "TensorInfo", "checkpoint_format", "open_checkpoint", "shard_names"]
+__all__ = [
+    "INDEX_SUFFIX",
+    "TABLE_MAGIC",
+    "Checkpoint",
+    "StateDict",
+    "TensorInfo",
+    "checkpoint_format",
+    "open_checkpoint",
+    "open_shards",
+    "shard_names",
+]
 
 logger = logging.getLogger(__name__)
 
 INDEX_SUFFIX = ".index.json"
-_NO = frozenset(("0", "false", "no", "off"))
+#: The last bytes of every table, the format of TensorFlow's `.index` files.
+TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +114,12 @@ class _Shards:
 
 
 def checkpoint_format(path: Path) -> str:
-    """Return `safetensors`, `torch`, or what else a file is in words, from its first bytes."""
+    """Return `safetensors`, `torch`, `tensorflow`, or what else a file is in words, from its first and last bytes."""
     try:
         with path.open("rb") as file:
             head = file.read(64)
+            file.seek(max(file.seek(0, os.SEEK_END) - len(TABLE_MAGIC), 0))
+            tail = file.read(len(TABLE_MAGIC))
     except OSError as error:
         raise CheckpointError(
             f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror})", path=str(path)
@@ -114,6 +128,8 @@ def checkpoint_format(path: Path) -> str:
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return "torch"
+    if tail == TABLE_MAGIC:
+        return "tensorflow"
     for magic, what in (
         (b"\x1f\x8b", "a gzip archive"),
         (b"\x89HDF", "an HDF5 file"),
@@ -126,12 +142,15 @@ def checkpoint_format(path: Path) -> str:
     return "an empty file" if not head else "neither"
 
 
-def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None, *, mapped: bool | None = None) -> Checkpoint:
+def open_checkpoint(
+    path: Path, locate: Callable[[str], Path] | None = None, *, name: str | None = None, mapped: bool | None = None
+) -> Checkpoint:
     """Open a weights file, or the shards that an index file names.
 
     Args:
-        path: the weights file, or its `*.index.json`.
-        locate: finds a shard by its name in the index; by default it lies beside the index.
+        path: the weights file, its `*.index.json`, or the `.index` of a TensorFlow checkpoint.
+        locate: finds a shard by its file name; by default it lies beside the index.
+        name: the file's own name, where the path has another, as in a cache.
         mapped: whether tensors are mapped; by default they are, unless the environment has `REGISTRY_MMAP=0`.
 
     Raises:
@@ -139,9 +158,10 @@ def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None, *, 
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
     if mapped is None:
-        mapped = os.environ.get("REGISTRY_MMAP", "").lower() not in _NO
-    if path.name.endswith(INDEX_SUFFIX) or locate is not None:
-        return _open_shards(path, locate or (lambda name: path.parent / name), mapped)
+        mapped = not is_off("REGISTRY_MMAP")
+    name = name or path.name
+    if name.endswith(INDEX_SUFFIX):
+        return open_shards(path, lambda shard: open_checkpoint(locate(shard) if locate else path.parent / shard, mapped=mapped))
     form = checkpoint_format(path)
     if form == "safetensors":
         from registry.checkpoint.safetensors_file import SafetensorsFile
@@ -151,8 +171,13 @@ def open_checkpoint(path: Path, locate: Callable[[str], Path] | None = None, *, 
         from registry.checkpoint.torch_file import TorchFile
 
         return TorchFile(path, mapped=mapped)
+    if form == "tensorflow":
+        from registry.checkpoint.tensorflow_file import TensorflowFile
+
+        return TensorflowFile(path, locate, name)
     raise CheckpointError(
-        f"format of {str(path)!r} is expected to be safetensors or torch, but it is {form}; fetch it again, or convert it",
+        f"format of {str(path)!r} is expected to be safetensors, torch or the index of a TensorFlow checkpoint, but it is "
+        f"{form}; fetch it again, or convert it",
         path=str(path),
     )
 
@@ -185,9 +210,18 @@ def shard_names(index: Path) -> dict[str, str]:
     return weight_map
 
 
-def _open_shards(index: Path, locate: Callable[[str], Path], mapped: bool) -> Checkpoint:
+def open_shards(index: Path, opened: Callable[[str], Checkpoint]) -> Checkpoint:
+    """Open the shards that an index file names as one checkpoint.
+
+    Args:
+        index: the `*.index.json`.
+        opened: opens a shard by its name in the index.
+
+    Raises:
+        CheckpointError: when the index does not fit its shards; and what `opened` raises.
+    """
     weight_map = shard_names(index)
-    files = {name: open_checkpoint(locate(name), mapped=mapped) for name in sorted(set(weight_map.values()))}
+    files = {name: opened(name) for name in sorted(set(weight_map.values()))}
     held = {name: set(file.names()) for name, file in files.items()}
     for tensor, name in weight_map.items():
         if tensor not in held[name]:

@@ -14,7 +14,8 @@ import click
 
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
-from registry.cli.layout import CACHE, JSON, each, table
+from registry.cli.checkpoint_commands import convert, inspect
+from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -31,8 +32,6 @@ Examples:
   registry try minilm 'A man eats.' 'Someone is eating.' 'Stocks fell.'
 """
 
-_OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
-
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pretrained-registry", prog_name="registry")
@@ -41,6 +40,8 @@ def cli() -> None:
 
 
 cli.add_command(cache)
+cli.add_command(convert)
+cli.add_command(inspect)
 cli.add_command(verify)
 
 
@@ -133,7 +134,7 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
 @cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch minilm bert-base-cased --json")
 @click.argument("names", nargs=-1, required=True)
 @CACHE
-@_OFFLINE
+@OFFLINE
 @click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -174,7 +175,7 @@ def fetch(
 @click.argument("texts", nargs=-1)
 @click.option("--head", help="Use this head instead of the model's own.")
 @CACHE
-@_OFFLINE
+@OFFLINE
 @JSON
 def try_command(
     name: str, texts: Sequence[str], head: str | None, cache_dir: str | None, offline: bool | None, as_json: bool

@@ -10,11 +10,12 @@ import click
 
 from registry.errors import RegistryError
 
-__all__ = ["CACHE", "JSON", "each", "size_text", "table"]
+__all__ = ["CACHE", "JSON", "OFFLINE", "each", "size_text", "table"]
 
 _Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
 CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,16 +56,34 @@ def hook_entry_points() -> list[EntryPoint]:
 
 def _entry_points(group: str) -> list[EntryPoint]:
     disabled = {_canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
-    found: dict[tuple[str, str], EntryPoint] = {}
-    for point in metadata.entry_points(group=group):
-        # What a failed uninstall leaves behind has neither name nor version.
-        distribution = _canonical((point.dist and point.dist.name) or "unknown")
-        entry = EntryPoint(point.name, point.value, distribution, (point.dist and point.dist.version) or "")
-        if disabled & {_canonical(point.name), distribution, f"{distribution}:{_canonical(point.name)}"}:
-            continue
-        # Stale metadata of the same distribution is not a rival; the first on sys.path is the one that imports.
-        found.setdefault((distribution, point.name), entry)
-    return sorted(found.values(), key=lambda entry: (not entry.builtin, entry.distribution, entry.name))
+    return [
+        entry
+        for entry in _installed(tuple((path, _changed(path)) for path in sys.path))[group]
+        if not disabled & {_canonical(entry.name), entry.distribution, f"{entry.distribution}:{_canonical(entry.name)}"}
+    ]
+
+
+@lru_cache(maxsize=1)
+def _installed(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[EntryPoint]]:
+    """Return the entry points of each group; `path` is `sys.path` with what changes when a package comes or goes."""
+    everything, installed = metadata.entry_points(), {}
+    for group in (GROUP, _HOOKS_GROUP):
+        found: dict[tuple[str, str], EntryPoint] = {}
+        for point in everything.select(group=group):
+            # What a failed uninstall leaves behind has neither name nor version.
+            distribution = _canonical((point.dist and point.dist.name) or "unknown")
+            entry = EntryPoint(point.name, point.value, distribution, (point.dist and point.dist.version) or "")
+            # Stale metadata of the same distribution is not a rival; the first on sys.path is the one that imports.
+            found.setdefault((distribution, point.name), entry)
+        installed[group] = sorted(found.values(), key=lambda entry: (not entry.builtin, entry.distribution, entry.name))
+    return installed
+
+
+def _changed(path: str) -> int:
+    try:
+        return Path(path or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def package_folders(package: str) -> Iterable[Path]:

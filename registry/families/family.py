@@ -33,7 +33,9 @@ class Family:
         tokenizer: the tokenizer class, or None.
         files: role to the file names that can fill it, best first. `weights` and `config` are needed to load a model;
             every further role (`vocab`, `merges`) is needed by the tokenizer.
-        converters: foreign format to the function that reads it.
+        converters: another program's format, `tensorflow` or `numpy`, to the function that gives a checkpoint in it the
+            family's names, as `module:function`: it takes the checkpoint and the configuration, and returns a
+            `registry.checkpoint.name_table.Renamed`.
     """
 
     name: str
@@ -52,10 +54,11 @@ class Family:
                 f"but is {self.default_head!r}",
                 family=self.name,
             )
-        for path in self.class_paths():
+        for path in (*self.class_paths(), *self.converters.values()):
             if path.count(":") != 1:
                 raise PluginError(
-                    f"a class of family {self.name!r} is expected to be named 'module:Class', but is {path!r}", family=self.name
+                    f"a class or function of family {self.name!r} is expected to be named 'module:Name', but is {path!r}",
+                    family=self.name,
                 )
 
     def class_paths(self) -> tuple[str, ...]:

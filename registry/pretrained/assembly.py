@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.checkpoint.reader import INDEX_SUFFIX, StateDict, open_checkpoint, shard_names
+from registry.checkpoint.name_table import Renamed
+from registry.checkpoint.numpy_pieces import SHAPES_NAME
+from registry.checkpoint.reader import StateDict
+from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import ConfigError, DownloadError
-from registry.families.family import Family
+from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
+from registry.pretrained.weights_files import Wanted, find_weights, inspect_weights, names_config, names_weights, open_weights
 from registry.store.at_once import at_once
-from registry.store.place import StoredFile
+from registry.store.place import Replaced, StoredFile
 from registry.store.source import redact
 from registry.store.store import Store
-from registry.store.target import Target, newest_first
+from registry.store.target import Target
 
 if TYPE_CHECKING:
     import torch
 
+    from registry.checkpoint.inspection import Inspection
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
@@ -35,6 +41,7 @@ class Assembly:
         self.target = target
         self._store = store
         self._families = families
+        self._stamps: dict[Path, tuple[int, int, int] | None] = {}
 
     def need(self, candidates: Sequence[str], what: str) -> StoredFile:
         """Return the first of these files that the place has.
@@ -43,7 +50,7 @@ class Assembly:
             DownloadError: when it has none of them.
         """
         if (found := self._store.first(self.target.place, candidates)) is not None:
-            return found
+            return self._noted(found)
         where = " or ".join(redact(source) for source in self.target.place.sources)
         raise DownloadError(
             f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
@@ -51,25 +58,64 @@ class Assembly:
             status=404,
         )
 
-    def all_files(self, names: Mapping[str, Sequence[str]], jobs: int | None = None) -> list[StoredFile]:
-        """Return every file of a model, several of them fetched at once; `names` are those of the family, by role."""
+    def all_files(self, described: Family, jobs: int | None = None) -> list[StoredFile]:
+        """Return every file of a model, several of them fetched at once."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
-        place, first = self.target.place, self._store.first
+        place, first, names = self.target.place, self._store.first, described.files
         # Alone at first: its answer fixes the commit that a moving revision stands for.
-        config = self.need(names["config"], "configuration")
-        weights = partial(self.weights_files, names["weights"], jobs)
+        config = self._config_file(names["config"], described)
+        wanted = Wanted.of(described, names["weights"])
+        weights = partial(find_weights, self._store, self.target, wanted, self.need, jobs)
         others = [partial(first, place, names[role]) for role in names if role not in ("weights", "config")]
         others += [partial(first, place, (name,)) for name in TOKENIZER_FILES]
         held, *found = at_once(self._store, [weights, *others], jobs)
-        return [*held, config, *(file for file in found if file is not None)]
+        return [*held, *(file for file in (config, *found) if file is not None)]
+
+    def inspect(self, described: Family | None) -> Inspection:
+        """Describe the weights, of whatever form; without a family the usual names are looked for."""
+        names = (described.files if described is not None else DEFAULT_FILES)["weights"]
+        wanted = Wanted(names, described.converters if described is not None else dict.fromkeys(("tensorflow", "numpy"), ""))
+        return inspect_weights(find_weights(self._store, self.target, wanted, self.need))
 
     def side_files(self) -> dict[str, StoredFile]:
         """Return the files that may lie beside a vocabulary."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
         found = ((name, self._store.get(self.target.place, name)) for name in TOKENIZER_FILES)
-        return {name: file for name, file in found if file is not None}
+        return {name: self._noted(file) for name, file in found if file is not None}
+
+    def _noted(self, file: StoredFile) -> StoredFile:
+        """Note what a file of a folder is before it is read."""
+        if self.target.folder is not None:
+            self._stamps.setdefault(file.path, _stamp(file.path))
+        return file
+
+    @contextlib.contextmanager
+    def _of_one_set(self) -> Iterator[None]:
+        """Hold all files that were read of a folder, up to the end of the block, to be of one save.
+
+        Raises:
+            Replaced: when another process saved into the folder meanwhile.
+            CheckpointError: when its save was interrupted.
+        """
+        try:
+            yield
+        except Exception:  # perhaps because half of what was looked for is gone
+            self._hold_set()
+            raise
+        self._hold_set()
+
+    def _hold_set(self) -> None:
+        if self.target.folder is None:
+            return
+        refuse_unfinished(self.target.folder)
+        if any(_stamp(path) != stamp for path, stamp in self._stamps.items()):
+            raise Replaced(
+                f"folder {str(self.target.folder)!r} is expected to stay as it is while it is read, but another process saves "
+                "into it again and again; load it when that has ended",
+                path=str(self.target.folder),
+            )
 
     def config(
         self,
@@ -87,39 +133,47 @@ class Assembly:
         if given is not None:
             return given.replace(**overrides) if overrides else given
         candidates = described.files["config"] if described else ("config.json",)
-        if self.target.file is not None and (is_config or _names_config(self.target.file)):
+        if self.target.file is not None and (is_config or names_config(self.target.file)):
             candidates = (self.target.file,)
-        file = self.need(candidates, "configuration")
+        file = self._config_file(candidates, described)
         if cls is None:
             described = described or self._families.get(_model_type(file, self.target))
             cls = described.load_class(described.config)
         assert cls is not None
-        loaded = cls.from_json_file(file.path)
+        loaded = cls() if file is None else cls.from_json_file(file.path)
         changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
-    def weights_files(self, names: Sequence[str], jobs: int | None = None) -> list[StoredFile]:
-        """Return the weights file, or an index and its shards, several of them fetched at once."""
-        candidates: Sequence[str] = [form for name in names for form in (name, name + INDEX_SUFFIX)]
-        if self.target.file is not None and not _names_config(self.target.file):
-            candidates = (self.target.file,)
-        elif self.target.folder is not None:
-            candidates = newest_first(self.target.folder, candidates)
-        first = self.need(candidates, "weights")
-        if not first.name.endswith(INDEX_SUFFIX):
-            return [first]
-        shards = sorted(set(shard_names(first.path).values()))
-        return [first, *at_once(self._store, [partial(self.need, (name,), "shard") for name in shards], jobs)]
+    def best_head(self, described: Family, config: PretrainedConfig) -> str:
+        """Return the head that the weights are of, by their names."""
+        from registry.pretrained.best_head import best_head
+
+        return best_head(described, config, list(self._weights(described, config)[0].names()))
+
+    def _weights(self, described: Family | None, config: PretrainedConfig, *, from_tf: bool = False) -> tuple[Checkpoint, str]:
+        """Return the weights by the family's names, and the name of their first file."""
+        names = (described.files if described is not None else DEFAULT_FILES)["weights"]
+        files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need)
+        return open_weights(files, described, config, self._store, self.target.label), files[0].name
+
+    def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
+        """Return the configuration; None for a numpy release, which has none: it is of the sizes that are the defaults."""
+        found = self._store.first(self.target.place, candidates)
+        may_lack_it = found is None and described is not None and "numpy" in described.converters
+        if may_lack_it and self._store.get(self.target.place, SHAPES_NAME) is not None:
+            return None
+        return self._noted(found) if found is not None else self.need(candidates, "configuration")
 
     def model(
         self,
         cls: type[PreTrainedModel],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        weights: Sequence[str],
+        described: Family | None,
         config: PretrainedConfig,
         *,
         state_dict: Mapping[str, torch.Tensor] | None,
+        from_tf: bool,
         strict: bool | None,
         dtype: torch.dtype | str | None,
         device: torch.device | str | None,
@@ -130,14 +184,17 @@ class Assembly:
 
         from registry.pretrained.weights import fill
 
+        dtype, device = _torch_dtype(dtype), _torch_device(device)  # before weights are fetched for nothing
         if state_dict is not None:
             checkpoint: Checkpoint = StateDict(state_dict)
             source = "state_dict"
         else:
-            files = {file.name: file.path for file in self.weights_files(weights)}
-            first = next(iter(files.values()))
-            checkpoint = open_checkpoint(first, files.__getitem__ if len(files) > 1 else None)
-            source = f"{self.target.label} ({next(iter(files))})"
+            with self._of_one_set():  # an open file stays what it is
+                checkpoint, name = self._weights(described, config, from_tf=from_tf)
+            source = f"{self.target.label} ({name})"
+        own_dtype, skipped = None, tuple[str, ...]()
+        if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
+            own_dtype, skipped = torch.float32, checkpoint.skipped
         with torch.device("meta"):
             model = cls(config, *args, **kwargs)
         fill(
@@ -145,8 +202,9 @@ class Assembly:
             checkpoint,
             source=source,
             strict=strict,
-            dtype=_torch_dtype(dtype),
+            dtype=dtype or own_dtype,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
+            skipped=skipped,
         )
         return model.to(device).eval() if device is not None else model.eval()
 
@@ -158,25 +216,45 @@ class Assembly:
         settings: Mapping[str, Any],
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
+        with self._of_one_set():
+            side_files = {name: file.path for name, file in self.side_files().items()}
+            vocabulary = self._vocabulary(files, side_files)
+            return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
+
+    def _vocabulary(self, files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> dict[str, Path]:
+        """Return constructor argument to file, of those that make a vocabulary."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
-        if alone is not None and (alone.endswith((".safetensors", INDEX_SUFFIX)) or alone in files.get("weights", ())):
+        if alone is not None and (names_weights(alone) or alone in files.get("weights", ())):
             alone = None  # weights: the vocabulary lies beside them
+        if alone is None:
+            files = _as_written(files, side_files)
         for role in (role for role in files if role not in ("weights", "config")):
             if alone is None:
                 vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
             elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
                 vocabulary[f"{role}_file"] = self.need((alone,), "vocabulary").path
             elif found := self._store.first(self.target.place, files[role]):
-                vocabulary[f"{role}_file"] = found.path  # else the class knows what belongs to that file, or says so
-        side_files = {name: file.path for name, file in self.side_files().items()}
-        return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
+                vocabulary[f"{role}_file"] = self._noted(found).path
+            # Without one the class knows what belongs to that file, or says so.
+        return vocabulary
 
 
-def _model_type(file: StoredFile, target: Target) -> str:
+def _as_written(files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
+    """Put `tokenizer.json` first where transformers 5 wrote the settings: it leaves an older save's vocabulary beside it."""
+    from registry.checkpoint.json_file import read_json
+    from registry.pretrained.tokenizer import TOKENIZER_CONFIG_NAME
+
+    settings = side_files.get(TOKENIZER_CONFIG_NAME)
+    if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before
+        return files
+    return {role: sorted(names, key=lambda name: name != "tokenizer.json") for role, names in files.items()}
+
+
+def _model_type(file: StoredFile | None, target: Target) -> str:
     from registry.checkpoint.json_file import read_json
 
-    name = read_json(file.path).get("model_type")
+    name = read_json(file.path).get("model_type") if file is not None else None
     if not isinstance(name, str):
         raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
     return name
@@ -193,6 +271,20 @@ def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return found
 
 
-def _names_config(name: str) -> bool:
-    """Whether the name of a file is that of a configuration, and not of weights or their index."""
-    return name.endswith(".json") and not name.endswith(INDEX_SUFFIX)
+def _torch_device(device: torch.device | str | None) -> torch.device | None:
+    import torch
+
+    try:
+        return None if device is None else torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"device is expected to be one that torch has here, but is {device!r} ({reason})") from error
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is replaced; None when it is gone."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size

@@ -91,6 +91,13 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         """Return the names under which a file of a model with a head may hold this base model's weights, and these."""
         return {}
 
+    def second_names(self) -> dict[str, str]:
+        """Return names under which files hold a weight once more, because others have two there, to its name here.
+
+        Others compute with the one of these names: its value is the one that is loaded.
+        """
+        return {}
+
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the names of the weights whose first dimension is the vocabulary, the input embedding first."""
         return ()
@@ -246,37 +253,36 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         *,
         safe_serialization: bool = True,
         max_shard_size: int | str | None = None,
+        model_card: bool = False,
     ) -> None:
         """Write configuration and weights into a folder, which is made when it does not exist.
 
-        A new folder appears whole; in an existing one each file is replaced in one step, never written over.
+        A new folder appears whole; in an existing one each file is replaced in one step, never written over. The weights
+        are written from where they are: no second copy of them is made in memory.
 
         Args:
             save_directory: where to.
             safe_serialization: `model.safetensors` when true, `pytorch_model.bin` when false.
             max_shard_size: in bytes or as `"5GB"`; larger models are written in shards with an index. None for one file.
+            model_card: whether to write a `README.md` that says what the model is, too.
+
+        Raises:
+            CheckpointError: when the folder cannot take the files, or weights have no values; what was there stays.
         """
+        folder = Path(save_directory)
+        limit = None if max_shard_size is None else parse_size(max_shard_size)
         config = self.config.replace()
         config.architectures = [type(self).__name__]
         config.torch_dtype = str(self.dtype).removeprefix("torch.")
         tensors: dict[str, Tensor] = self.state_dict()
-        if safe_serialization:
-            tensors = _without_shared(tensors, self.tied_weights())
-        with staged_folder(Path(save_directory), replaces_weights=True) as stage:
+        if safe_serialization or limit is not None:  # 2019's library expects tied names, and reads one `.bin`
+            tied = self.tied_weights()
+            tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
+        tensors |= {name: tensors[main] for name, main in self.second_names().items()}
+        with staged_folder(folder, replaces_weights=True) as stage:
             (stage / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
-            limit = None if max_shard_size is None else parse_size(max_shard_size)
             write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)
+            if model_card:
+                from registry.pretrained.card import write_card
 
-
-def _without_shared(tensors: Mapping[str, Tensor], tied: Mapping[str, str]) -> dict[str, Tensor]:
-    """Leave out tied names, which loading restores; copy what shares memory in any other way."""
-    seen: set[int] = set()
-    kept: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if name in tied:
-            continue
-        storage = tensor.untyped_storage().data_ptr()
-        kept[name] = tensor.clone() if storage in seen else tensor
-        if tensor.numel():
-            seen.add(storage)
-    return kept
+                write_card(self, stage, folder)

@@ -187,9 +187,15 @@ class PreTrainedTokenizer(TokenVocabulary):
                 )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
-        """Write everything that a reload needs into a folder, which is made when it does not exist; return the paths."""
+        """Write everything that a reload needs into a folder, which is made when it does not exist; return the paths.
+
+        A `tokenizer.json` that another library wrote there is removed: it would go on to read the old tokenizer from that.
+
+        Raises:
+            CheckpointError: when the folder cannot take the files; what was there stays.
+        """
         folder = Path(save_directory)
-        with staged_folder(folder) as stage:
+        with staged_folder(folder, replaces_tokenizer=True) as stage:
             names = [Path(path).name for path in self.save_vocabulary(stage)]
             for name, data in self._side_files().items():
                 (stage / name).write_text(json.dumps(data, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

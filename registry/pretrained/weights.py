@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ def fill(
     strict: bool | None = None,
     dtype: torch.dtype | None = None,
     ignore_mismatched_sizes: bool = False,
+    skipped: Sequence[str] = (),
 ) -> LoadReport:
     """Give every parameter and buffer of a meta model its value.
 
@@ -40,6 +42,7 @@ def fill(
             be missing, unexpected or mismatched; False: everything is only reported.
         dtype: for floating point weights; None keeps the checkpoint's, which new weights then take over.
         ignore_mismatched_sizes: whether a mismatched weight is newly initialised instead of raising.
+        skipped: what the checkpoint holds besides that no model needs, for the report.
 
     Raises:
         CheckpointError: as `strict` says.
@@ -57,6 +60,12 @@ def fill(
         if wrapper + name in unmatched and full in expected and full not in matched:
             matched[full] = wrapper + name
             del unmatched[wrapper + name]
+
+    unused = []
+    for name, main in model.second_names().items():
+        if (twin := unmatched.pop(name, None)) is not None:
+            unused.append(twin)
+            matched[main] = name
 
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
@@ -82,7 +91,7 @@ def fill(
     report = LoadReport(
         missing=tuple(name for name in missing if not any(name == item.name for item in mismatched)),
         unexpected=(*(name for name in unmatched if name not in ignored), *(matched[name] for name in differing)),
-        ignored=tuple(ignored),
+        ignored=(*ignored, *unused, *skipped),
         mismatched=tuple(mismatched),
         newly_initialized=tuple(missing),
         tied=tied,

@@ -146,8 +146,8 @@ class Download:
         if self._probes():
             stop = start + _PROBE if stop is None else min(stop, start + _PROBE)
         span = None if start == 0 and stop in (None, self._partial.size) else Span(start, stop, self._partial.validator)
-        began = time.monotonic()
         with self._transport.open(self._resource, span) as body:
+            began = time.monotonic()  # what passes before the first byte would pass for each part anew
             if body.start == 0:
                 body = replace(body, pieces=_head_first(body.pieces))
             if body.stop is None or self._partial.have == 0:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.catalog.entry import FilePin
+from registry.errors import CheckpointError
 
-__all__ = ["Place", "StoredFile", "is_offline", "is_set"]
+__all__ = ["Place", "Replaced", "StoredFile", "is_off", "is_offline", "is_set"]
 
 _TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
 
 
 def is_set(variable: str) -> bool:
@@ -19,9 +21,18 @@ def is_set(variable: str) -> bool:
     return os.environ.get(variable, "").lower() in _TRUE
 
 
+def is_off(variable: str) -> bool:
+    """Whether an environment variable says no."""
+    return os.environ.get(variable, "").lower() in _FALSE
+
+
 def is_offline(offline: bool | None = None) -> bool:
     """Whether the network is off: by argument, else by `REGISTRY_OFFLINE` or `HF_HUB_OFFLINE`."""
     return offline if offline is not None else is_set("REGISTRY_OFFLINE") or is_set("HF_HUB_OFFLINE")
+
+
+class Replaced(CheckpointError):
+    """A save replaced files of a folder while they were read: the operation can be done anew."""
 
 
 @dataclass(frozen=True)

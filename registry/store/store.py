@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -72,7 +72,7 @@ class Store:
         cache: Cache,
         *,
         offline: bool,
-        hosts: Mapping[str, Host] | None = None,
+        hosts: Callable[[], Mapping[str, Host]] = dict,
         refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         observers: Sequence[Observer] = (),
@@ -82,7 +82,7 @@ class Store:
         Args:
             cache: where files are kept.
             offline: whether the network is off.
-            hosts: what the catalog says of hosts.
+            hosts: returns what the catalog says of hosts; called once a remote source is used.
             refresh: ask anew what URLs were found to be in the past.
             proxies: scheme to proxy, before those of the environment.
             observers: who is told what happens to each file.
@@ -92,7 +92,7 @@ class Store:
         self._unplugged = offline
         self._local = threading.local()
         self._refresh = refresh
-        self._transports = Transports(hosts or {}, proxies or {})
+        self._transports = Transports(hosts, proxies or {})
         self._adoption = Adoption(cache)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)

@@ -15,10 +15,10 @@ from registry.store.place import Place
 from registry.store.source import is_url, redact, scheme_of
 from registry.store.transports.local import local_path
 
-__all__ = ["Target", "entry_target", "names_archive", "newest_first", "path_target", "url_target"]
+__all__ = ["Target", "entry_target", "maybe_path_target", "names_archive", "newest_first", "path_target", "url_target"]
 
 #: A URL or source that ends so is one file; anything else is a folder.
-_FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
+_FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt(-\d+)?|index|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
 _ARCHIVE = re.compile(r"\.(tar|gz|tgz|zip)$", re.IGNORECASE)
 
 
@@ -44,6 +44,20 @@ def path_target(path: Path, label: str) -> Target:
     if path.is_dir():
         return Target(label, Place((str(path),), label=label), folder=path)
     return Target(label, Place((str(path.parent),), label=label), folder=path.parent, file=path.name)
+
+
+def maybe_path_target(path: Path, label: str) -> Target | None:
+    """Return the target of a path, or None when there is none.
+
+    A checkpoint of TensorFlow may be named, as it is there, by what the names of its files begin with.
+    """
+    for found in (path, Path(f"{path}.index")):
+        try:
+            if found.exists():
+                return path_target(found, label)
+        except (OSError, ValueError):  # too long, or with a character that no path has
+            return None
+    return None
 
 
 def entry_target(entry: ModelEntry) -> Target:

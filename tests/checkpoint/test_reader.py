@@ -55,6 +55,17 @@ def test_shards_are_written_and_read_by_their_index(tmp_path: Path, safe: bool) 
     assert json.loads(index.read_text())["metadata"]["total_size"] == 24 + 24 + 2 + 2
 
 
+def test_an_index_is_told_by_its_own_name_where_its_path_has_another(tmp_path: Path) -> None:
+    # As in a cache, where a file is named by its hash.
+    write_weights(tmp_path, TENSORS, safe=True, max_shard_size=24)
+    index = (tmp_path / "model.safetensors.index.json").rename(tmp_path / "blob")
+    checkpoint = open_checkpoint(index, tmp_path.joinpath, "model.safetensors.index.json")
+    assert sorted(checkpoint.names()) == sorted(TENSORS)
+    # A file that is whole has no use for a place of shards.
+    save_file(TENSORS, tmp_path / "whole")
+    assert sorted(open_checkpoint(tmp_path / "whole", tmp_path.joinpath, "model.safetensors").names()) == sorted(TENSORS)
+
+
 @pytest.mark.parametrize("shard", ["../secret", "/etc/passwd", "a/b", "C:x", "", "a\\b", "con"])
 def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path, shard: str) -> None:
     index = tmp_path / "model.safetensors.index.json"

@@ -27,7 +27,7 @@ def test_the_default_head_is_one_of_the_heads() -> None:
 
 @pytest.mark.parametrize("change", [{"config": "m.C"}, {"tokenizer": "m:a:b"}, {"heads": {"base": "m.B"}}])
 def test_a_class_is_named_by_module_and_name(change: dict[str, object]) -> None:
-    with pytest.raises(PluginError, match="family 'acme' is expected to be named 'module:Class'"):
+    with pytest.raises(PluginError, match="family 'acme' is expected to be named 'module:Name'"):
         family(**change)
 
 

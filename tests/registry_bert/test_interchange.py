@@ -1,51 +1,18 @@
-"""Folders go both ways between this library and transformers 5.23, and the recipes of the 2019 documentation work."""
+"""Labels, poolers and saved forms of BERT folders, and the recipes of the 2019 documentation."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 import registry
 from registry_bert import BertConfig, BertForQuestionAnswering, BertModel, BertTokenizer
-from registry_bert import modeling as ours
 from tests.oracles import assert_close, new
 from tests.registry_bert.test_parity import new_twin
 from tests.registry_bert.tiny import CLASSES, build, inputs
-
-
-def loaded_cleanly(report: Any, *, pooler: bool = False) -> bool:
-    """Whether nothing is missing (but perhaps a pooler that the other side does not have) and nothing unexpected."""
-    missing = [name for name in report.missing if not (pooler and "pooler" in name)]
-    return not missing and not report.unexpected and not report.mismatched
-
-
-@pytest.mark.parametrize("form", ["one file", "shards", "bfloat16"])
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_folder_of_ours_opens_in_transformers(name: str, form: str, tmp_path: Path) -> None:
-    model = build(name)
-    if form == "bfloat16":
-        model = model.to(torch.bfloat16)
-    model.save_pretrained(tmp_path / "m", max_shard_size=20_000 if form == "shards" else None)
-    theirs, info = getattr(new, name).from_pretrained(tmp_path / "m", output_loading_info=True)
-    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"], info
-    assert theirs.dtype == model.dtype
-    expected = theirs.float().eval()(**inputs(name)).to_tuple()
-    assert_close(model.float()(**inputs(name)).to_tuple(), expected, name)
-
-
-@pytest.mark.parametrize("form", ["one file", "shards"])
-@pytest.mark.parametrize("name", CLASSES)
-def test_a_folder_of_transformers_opens_here(name: str, form: str, tmp_path: Path) -> None:
-    theirs = new_twin(name, build(name))
-    theirs.save_pretrained(tmp_path / "m", max_shard_size="20KB" if form == "shards" else "5GB")
-    model, report = getattr(ours, name).from_pretrained(tmp_path / "m", output_loading_info=True)
-    assert loaded_cleanly(report), report.summary()
-    assert_close(model(**inputs(name)).to_tuple(), theirs(**inputs(name)).to_tuple(), name)
-    assert type(registry.load(tmp_path / "m")) is type(model), "the head comes from the folder's architectures"
 
 
 def test_a_base_model_of_transformers_without_pooler_gets_a_new_one_and_says_so(

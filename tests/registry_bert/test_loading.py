@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 import registry
-from registry import CheckpointError, ConfigError, RegistryWarning, UnknownHead, UnknownModel, UnsafeCheckpoint
+from registry import CheckpointError, ConfigError, DownloadError, RegistryWarning, UnknownHead, UnknownModel, UnsafeCheckpoint
 from registry_bert import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 from tests.oracles import assert_close
 from tests.registry_bert.tiny import SIZES, build, inputs
@@ -296,10 +296,22 @@ def test_an_unknown_name_says_which_is_close() -> None:
     assert caught.value.suggestions[0] == "bert-base-uncased"
 
 
-def test_from_tf_without_a_converter_says_so(tmp_path: Path) -> None:
+def test_from_tf_asks_for_such_a_checkpoint_alone(tmp_path: Path) -> None:
     build("BertModel").save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match="converter for TensorFlow"):
+    with pytest.raises(DownloadError, match=r"weights of .* is expected to be model.ckpt.index"):
         BertModel.from_pretrained(tmp_path, from_tf=True)
+
+
+def test_from_tf_without_a_converter_says_so(tmp_path: Path) -> None:
+    class OtherConfig(BertConfig):
+        model_type = "nobodys"
+
+    class OtherModel(BertModel):
+        config_class = OtherConfig
+
+    build("BertModel").save_pretrained(tmp_path)
+    with pytest.warns(registry.RegistryWarning, match="model_type"), pytest.raises(CheckpointError, match="have a converter"):
+        OtherModel.from_pretrained(tmp_path, from_tf=True)
 
 
 @pytest.mark.parametrize(

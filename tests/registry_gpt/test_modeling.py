@@ -191,24 +191,6 @@ def test_padded_batches_score_as_in_transformers(family: Family) -> None:
     torch.testing.assert_close(ours.loss, theirs.loss, **TOLERANCE)
 
 
-@both
-@pytest.mark.parametrize("safe", [True, False])
-@heads
-def test_transformers_opens_our_folders_and_we_open_theirs(family: Family, name: str, safe: bool, tmp_path: Path) -> None:
-    model = family.model(name)
-    shape = (2, 3, 9) if name == "DoubleHeadsModel" else (2, 9)
-    expected = model(ids(*shape))
-    model.save_pretrained(tmp_path / "ours", safe_serialization=safe)
-    theirs = family.cls(new, name).from_pretrained(tmp_path / "ours").eval()
-    theirs.save_pretrained(tmp_path / "theirs")
-    back, report = family.cls(family.ours, name).from_pretrained(tmp_path / "theirs", output_loading_info=True)
-    assert report.missing == () and report.unexpected == ()
-    for output in (theirs(ids(*shape)), back(ids(*shape))):
-        torch.testing.assert_close(output[0], expected[0], **TOLERANCE)
-        if name == "DoubleHeadsModel":
-            torch.testing.assert_close(output[1], expected[1], **TOLERANCE)
-
-
 # -- files ---------------------------------------------------------------------------------------------------------------
 
 

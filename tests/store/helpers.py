@@ -45,7 +45,7 @@ def get(
 ) -> StoredFile | None:
     """Get one file with a store of its own, as a new process would."""
     sources = (source,) if isinstance(source, str) else source
-    with Store(Cache((cache,)), offline=offline, refresh=refresh, hosts=hosts) as store:
+    with Store(Cache((cache,)), offline=offline, refresh=refresh, hosts=lambda: hosts or {}) as store:
         return store.get(Place(sources, pins or {}), name)
 
 

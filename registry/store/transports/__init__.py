@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 from registry.catalog.schema import Host
 from registry.errors import DownloadError
@@ -17,8 +18,8 @@ __all__ = ["Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient
 class Transports:
     """The transports of one operation, each made when it is first needed; close it to drop connections."""
 
-    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str]) -> None:
-        self._hosts = hosts
+    def __init__(self, hosts: Callable[[], Mapping[str, Host]], proxies: Mapping[str, str]) -> None:
+        self._read_hosts = hosts
         self._proxies = proxies
         self._made: dict[str, Transport] = {}
         self._lock = threading.Lock()
@@ -37,14 +38,16 @@ class Transports:
 
     def with_mirrors(self, sources: Iterable[str]) -> tuple[str, ...]:
         """Return sources, each followed by the same one at the mirrors that the catalog names for its host."""
-        if not any(host.mirrors for host in self._hosts.values()):
-            return tuple(sources)
         found: dict[str, None] = {}
         for source in sources:
             found[source] = None
-            if scheme_of(source) in ("http", "https"):
+            if scheme_of(source) in ("http", "https") and any(host.mirrors for host in self._hosts.values()):
                 found.update(dict.fromkeys(Credentials(self._hosts).mirrors(source)))
         return tuple(found)
+
+    @cached_property
+    def _hosts(self) -> Mapping[str, Host]:
+        return self._read_hosts()
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,0 +1,162 @@
+"""The safetensors form of torch's pickles: made once, kept in the cache as a blob like any other, mapped from then on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
+from registry.errors import CacheError
+from registry.store.cache import About, Cache, Ref, cache_error, file_sha256
+from registry.store.files import make_folder
+from registry.store.locks import file_lock
+from registry.store.owner import owner_token
+from registry.store.place import StoredFile, is_off
+from registry.store.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["VERSION", "open_stored"]
+
+logger = logging.getLogger(__name__)
+
+#: Part of the key of what is converted: raised when a later version would convert anything differently.
+VERSION = 1
+#: The key of the file's metadata under which names that share a tensor stand: other name to the one in the file.
+_SHARED = "shared"
+
+
+def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
+    """Open a weights file. In the place of a pickle its safetensors form is opened, which is made when there is none.
+
+    A torch file that is used in place, and that can be mapped as it is, is not converted: it is the user's own, and may
+    change. `REGISTRY_CONVERT=0` turns conversion off; where the cache cannot take the result, it is left out with a warning.
+
+    Args:
+        file: the file.
+        store: where it is from.
+        label: the model, for people.
+
+    Raises:
+        CheckpointError: when it is not a checkpoint.
+        UnsafeCheckpoint: when a pickle holds more than tensors.
+    """
+    if checkpoint_format(file.path) != "torch" or is_off("REGISTRY_CONVERT"):
+        return open_checkpoint(file.path)
+    if not file.sha256 and _is_mappable(file.path):
+        return open_checkpoint(file.path)
+    digest = store.sha256_of(file)
+    url = f"converted://{VERSION}/{digest}"
+    if (found := _find(store.cache, url)) is not None:
+        return found
+    with file_lock(store.cache.root / "locks" / f"{digest}.converted.lock"):
+        if (found := _find(store.cache, url)) is not None:  # made by whoever held the lock before
+            return found
+        checkpoint = open_checkpoint(file.path)
+        try:
+            path = _convert(checkpoint, store.cache, digest, url, About(label, file.name))
+        except CacheError as error:
+            logger.warning("%s is not kept as safetensors, so its next load will take as long as this: %s", label, error)
+            return checkpoint
+    logger.info("%s is converted to safetensors once, in %s", file.name, path)
+    return _Converted(open_checkpoint(path))
+
+
+def _is_mappable(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"  # the zip form
+
+
+class _Converted:
+    """A converted file, with the names again that share a tensor."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self.metadata = {key: value for key, value in checkpoint.metadata.items() if key not in (_SHARED, "format")}
+        self._shared: dict[str, str] = json.loads(checkpoint.metadata.get(_SHARED, "{}"))
+
+    def names(self) -> Iterable[str]:
+        return [*self._checkpoint.names(), *self._shared]
+
+    def info(self, name: str) -> TensorInfo:
+        return self._checkpoint.info(self._shared.get(name, name))
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._checkpoint.tensor(self._shared.get(name, name))
+
+
+def _find(cache: Cache, url: str) -> Checkpoint | None:
+    """Return what was converted before, unless it is gone or not what it was."""
+    ref = cache.read_ref(url)
+    path = cache.lookup(ref.sha256) if ref is not None else None
+    return _Converted(open_checkpoint(path)) if path is not None else None
+
+
+def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about: About) -> Path:
+    """Write a checkpoint as a blob and note which file it was made of.
+
+    Raises:
+        CacheError: when the cache cannot take it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors, shared = _distinct({name: checkpoint.tensor(name) for name in checkpoint.names()})
+    metadata = {**checkpoint.metadata, "format": "pt", **({_SHARED: json.dumps(shared)} if shared else {})}
+    stage = cache.blob(digest).with_name(f"safetensors-{digest}.{owner_token()}.partial")
+    try:
+        make_folder(stage.parent, cache.root)
+        cache.require_space(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
+        with _removed_on_failure(stage):
+            stage.touch()  # as the umask says; safetensors replaces it with a file that only its owner may read
+            mode = stage.stat().st_mode
+            save_file(tensors, stage, metadata=metadata)
+            stage.chmod(mode)
+            with stage.open("rb+") as file:
+                os.fsync(file.fileno())
+            size, sha256 = stage.stat().st_size, file_sha256(stage)
+            path = cache.publish(stage, sha256, about)
+    except (OSError, SafetensorError) as error:
+        raise cache_error(stage, error if isinstance(error, OSError) else OSError(str(error))) from error
+    cache.write_ref(Ref(url, sha256, size, "converted"))
+    return path
+
+
+@contextlib.contextmanager
+def _removed_on_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def _distinct(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return tensors that share no memory, and the names of those that are one with an earlier one to its name."""
+    kept: dict[str, torch.Tensor] = {}
+    shared: dict[str, str] = {}
+    seen: dict[tuple[object, ...], str] = {}
+    storages: set[int] = set()
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage().data_ptr()
+        same = (storage, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and same in seen:
+            shared[name] = seen[same]
+            continue
+        seen[same] = name
+        kept[name] = tensor.clone(memory_format=_contiguous()) if storage in storages else tensor.contiguous()
+        storages.add(storage)
+    return kept, shared
+
+
+def _contiguous() -> torch.memory_format:
+    import torch
+
+    return torch.contiguous_format

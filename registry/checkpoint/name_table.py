@@ -1,0 +1,134 @@
+"""A checkpoint of another program under the names of this one. What goes where is data: one table a family."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from registry.checkpoint.reader import Checkpoint, TensorInfo
+from registry.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Layout", "Renamed", "Rule"]
+
+#: How a tensor is laid out there: as here; transposed; with dimensions of size 1 that are none here; one row for each of
+#: several tensors here; one of several that stand one below the other in a single tensor here, in the order of the numbers
+#: in their names.
+Layout = Literal["same", "transposed", "squeezed", "rows", "joined"]
+
+#: What TensorFlow's optimizers keep beside each variable, and how often they have run.
+_OPTIMIZER = re.compile(
+    r"(.*/)?((adam|lamb)_[mv](_\d+)?|Adam(_\d+)?|AdamWeightDecay\w*|Momentum|Adagrad|Adadelta(_\d+)?|RMSProp(_\d+)?"
+    r"|beta[12]_power|ExponentialMovingAverage|global_step|loss_scale|good_steps)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Where one kind of variable goes.
+
+    Args:
+        pattern: a regular expression for the variable's whole name.
+        name: of the tensor here; `\\1` stands for a group of the pattern, `{row}` for the row's number.
+        layout: of the variable's values.
+    """
+
+    pattern: str
+    name: str
+    layout: Layout = "same"
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """The variables that a tensor is made of; several only where they are joined."""
+
+    variables: tuple[str, ...]
+    layout: Layout
+    row: int = 0
+
+
+class Renamed:
+    """A checkpoint whose variables are known by this program's names. One that no rule names keeps its own."""
+
+    def __init__(self, checkpoint: Checkpoint, rules: Sequence[Rule]) -> None:
+        """Apply a table; nothing is read but names and shapes.
+
+        Raises:
+            CheckpointError: when two variables would be one tensor.
+        """
+        self._checkpoint = checkpoint
+        self.metadata: Mapping[str, str] = checkpoint.metadata
+        #: The optimizer's own variables, which no model needs.
+        self.skipped: tuple[str, ...] = ()
+        self._origins: dict[str, _Origin] = {}
+        compiled = [(re.compile(rule.pattern), rule) for rule in rules]
+        for variable in checkpoint.names():
+            if _OPTIMIZER.fullmatch(variable):
+                self.skipped = (*self.skipped, variable)
+                continue
+            rule, name = next(
+                ((rule, found.expand(rule.name)) for pattern, rule in compiled if (found := pattern.fullmatch(variable))),
+                (Rule(variable, variable), variable),
+            )
+            self._add(name, variable, rule.layout)
+
+    def _add(self, name: str, variable: str, layout: Layout) -> None:
+        if layout == "rows":
+            for row in range(next(iter(self._checkpoint.info(variable).shape), 0)):
+                self._set(name.replace("{row}", str(row)), _Origin((variable,), layout, row))
+        elif layout == "joined" and (before := self._origins.get(name)) is not None:
+            self._origins[name] = _Origin(tuple(sorted((*before.variables, variable), key=_numbers)), layout)
+        else:
+            self._set(name, _Origin((variable,), layout))
+
+    def _set(self, name: str, origin: _Origin) -> None:
+        if (before := self._origins.setdefault(name, origin)) is not origin:
+            raise CheckpointError(
+                f"variables of a checkpoint are expected to be different tensors, but {before.variables[0]!r} and "
+                f"{origin.variables[0]!r} are both {name!r}; take one of them out"
+            )
+
+    def names(self) -> Iterable[str]:
+        """Return the names of the tensors."""
+        return self._origins.keys()
+
+    def info(self, name: str) -> TensorInfo:
+        """Return what is known of a tensor, without reading it."""
+        origin = self._origins[name]
+        infos = [self._checkpoint.info(variable) for variable in origin.variables]
+        shape, nbytes = infos[0].shape, sum(info.nbytes for info in infos)
+        match origin.layout:
+            case "transposed":
+                shape = shape[::-1]
+            case "squeezed":
+                shape = tuple(size for size in shape if size != 1)
+            case "rows":
+                shape, nbytes = shape[1:], nbytes // shape[0]
+            case "joined":
+                shape = (sum(next(iter(info.shape), 1) for info in infos), *shape[1:])
+        return TensorInfo(infos[0].dtype, shape, nbytes)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor, on the CPU, contiguous."""
+        origin = self._origins[name]
+        values = [self._checkpoint.tensor(variable) for variable in origin.variables]
+        match origin.layout:
+            case "transposed":
+                return values[0].permute(*reversed(range(values[0].ndim))).contiguous()
+            case "squeezed":
+                return values[0].squeeze()
+            case "rows":
+                return values[0][origin.row].clone()
+            case "joined":
+                import torch
+
+                return torch.cat(values)
+        return values[0]
+
+
+def _numbers(name: str) -> tuple[int, ...]:
+    return tuple(int(digits) for digits in re.findall(r"\d+", name))

@@ -1,0 +1,66 @@
+"""Write a safetensors file one tensor after the other, straight from the memory that holds each.
+
+The library's own `save_file` wants all tensors contiguous, on the CPU and apart from each other at once; here only the one
+that is being written is brought into that form. Of tensors of one dtype the bytes are the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from registry.errors import CheckpointError
+
+__all__ = ["write_safetensors"]
+
+#: torch's dtypes, and the format's names of them (https://github.com/huggingface/safetensors, "Format").
+_CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint64: "U64",
+    torch.uint32: "U32",
+    torch.uint16: "U16",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+#: The header's length is a multiple of this, so that the first, widest tensors are aligned in a mapped file.
+_ALIGNMENT = 8
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors of any device and layout of memory to a new file.
+
+    Raises:
+        CheckpointError: when the format has no such dtype.
+        OSError: when the file cannot be written.
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    for name in names:
+        tensor = tensors[name]
+        if tensor.dtype not in _CODES:
+            raise CheckpointError(
+                f"dtype of weight {name!r} is expected to be one that safetensors has, but is {tensor.dtype}; "
+                "convert it, or save with safe_serialization=False"
+            )
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            plain = tensors[name].detach().cpu().contiguous().reshape(-1)
+            file.write(plain.view(torch.uint8).numpy().data)

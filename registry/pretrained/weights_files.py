@@ -1,0 +1,218 @@
+"""Which files hold a model's weights, in whatever form, and how they are opened."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.checkpoint.converted import open_stored
+from registry.checkpoint.inspection import Inspection, inspect_files
+from registry.checkpoint.numpy_pieces import SHAPES_NAME, NumpyPieces, piece_name, read_piece, read_shapes
+from registry.checkpoint.reader import INDEX_SUFFIX, checkpoint_format, open_checkpoint, open_shards, shard_names
+from registry.errors import CheckpointError
+from registry.families.family import Family
+from registry.store.at_once import at_once
+from registry.store.place import StoredFile
+from registry.store.store import Store
+from registry.store.target import Target, newest_first
+
+if TYPE_CHECKING:
+    from registry.checkpoint.name_table import Renamed
+    from registry.checkpoint.reader import Checkpoint
+    from registry.pretrained.config import PretrainedConfig
+
+__all__ = ["Wanted", "find_weights", "inspect_weights", "names_config", "names_weights", "open_weights"]
+
+#: The name that TensorFlow's Saver gives by default; a place that cannot be listed is asked for it.
+_TENSORFLOW_NAME = "model.ckpt.index"
+_TENSORFLOW_SUFFIX = ".index"
+_OWN_FORMS = ("safetensors", "torch")
+_SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
+#: What the Saver notes of its own files, as a protocol buffer's text.
+_LATEST = re.compile(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The forms of weights that can be used."""
+
+    #: The names of files of this program's own forms, best first.
+    names: Sequence[str]
+    #: Another program's form to the function that knows its names, as `Family.converters`.
+    converters: Mapping[str, str]
+    #: Whether only another program's form is asked for.
+    only_foreign: bool = False
+
+    @classmethod
+    def of(cls, described: Family | None, names: Sequence[str], *, from_tf: bool = False) -> Wanted:
+        """Return what a family can read.
+
+        Raises:
+            CheckpointError: when another program's form is asked for and it can read none.
+        """
+        converters = described.converters if described is not None else {}
+        if from_tf and not converters:
+            raise CheckpointError(
+                f"family {described.name if described else '?'!r} is expected to have a converter for TensorFlow checkpoints, "
+                "but has none; convert the checkpoint first"
+            )
+        return cls(names, converters, from_tf)
+
+
+def names_config(name: str) -> bool:
+    """Whether the name of a file is that of a configuration, and not of weights or their index."""
+    return name.endswith(".json") and not name.endswith(INDEX_SUFFIX) and name != SHAPES_NAME
+
+
+def names_weights(name: str) -> bool:
+    """Whether the name of a file is one that only weights or their index have."""
+    return name.endswith((".safetensors", INDEX_SUFFIX, _TENSORFLOW_SUFFIX)) or ".ckpt" in name or name == SHAPES_NAME
+
+
+def find_weights(
+    store: Store,
+    target: Target,
+    wanted: Wanted,
+    need: Callable[[Sequence[str], str], StoredFile],
+    jobs: int | None = None,
+) -> list[StoredFile]:
+    """Return the files that hold the weights: one, or an index and then its shards, several of them fetched at once.
+
+    Args:
+        store: brings them.
+        target: where they lie.
+        wanted: what can be used.
+        need: returns the first of some files that the target has, or raises that there is none; its second argument says
+            what they are.
+        jobs: how many files to bring at once.
+    """
+    first = need(_candidates(target, wanted), "weights")
+    if first.name == SHAPES_NAME:
+        return [first, *_pieces(first.path, need)]
+    if first.name.endswith(INDEX_SUFFIX):
+        shards: Iterable[str] = sorted(set(shard_names(first.path).values()))
+    elif first.name.endswith(_TENSORFLOW_SUFFIX):
+        from registry.checkpoint.tensorflow_file import data_shards
+
+        shards = data_shards(first.path, first.name)
+    else:
+        return [first]
+    return [first, *at_once(store, [partial(need, (name,), "shard") for name in shards], jobs)]
+
+
+def open_weights(
+    files: Sequence[StoredFile], described: Family | None, config: PretrainedConfig, store: Store, label: str
+) -> Checkpoint | Renamed:
+    """Open what `find_weights` returned; another program's names become the family's.
+
+    Args:
+        files: the weights file, or an index and its shards.
+        described: the family, where the class belongs to one.
+        config: of the model.
+        store: where the files are from.
+        label: the model, for people.
+
+    Raises:
+        CheckpointError: when a file is not what it should be, or of a form that the family cannot read.
+        UnsafeCheckpoint: when a pickle holds more than tensors.
+    """
+    form, checkpoint = _opened(files, lambda file: open_stored(file, store, label))
+    if form in _OWN_FORMS:
+        return checkpoint
+    if described is None or form not in described.converters:
+        raise CheckpointError(
+            f"family {described.name if described else '?'!r} is expected to have a converter for {form} checkpoints such as "
+            f"{files[0].name}, but has none; convert it with a program that knows its names",
+            path=str(files[0].path),
+        )
+    convert = described.load_class(described.converters[form])
+    renamed: Renamed = convert(checkpoint, config)
+    return renamed
+
+
+def inspect_weights(files: Sequence[StoredFile]) -> Inspection:
+    """Describe what `find_weights` returned, by its own names, without reading values.
+
+    Raises:
+        CheckpointError: when it is damaged, or no checkpoint.
+    """
+    first = files[0]
+    held = files[1:] if first.name.endswith(INDEX_SUFFIX) else files
+    form = "numpy" if first.name == SHAPES_NAME else checkpoint_format(held[0].path)
+    return inspect_files(
+        [file.path for file in files], form, lambda: _opened(files, lambda file: open_checkpoint(file.path))[1]
+    )
+
+
+def _opened(files: Sequence[StoredFile], opened: Callable[[StoredFile], Checkpoint]) -> tuple[str, Checkpoint]:
+    """Return the form of a checkpoint, and the checkpoint by its own names; `opened` opens a file of this program's forms."""
+    first, held = files[0], {file.name: file for file in files}
+    if first.name == SHAPES_NAME:
+        return "numpy", NumpyPieces(first.path, [file.path for file in files[1:]])
+    if first.name.endswith(INDEX_SUFFIX):
+        return "safetensors", open_shards(first.path, lambda name: opened(held[name]))
+    form = checkpoint_format(first.path)
+    if form == "tensorflow":
+        return form, open_checkpoint(first.path, lambda name: held[name].path, name=first.name)
+    return form, opened(first)
+
+
+def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
+    own = [] if wanted.only_foreign else [form for name in wanted.names for form in (name, name + INDEX_SUFFIX)]
+    if target.file is not None and not names_config(target.file):
+        if shard := _SHARD.fullmatch(target.file):
+            raise CheckpointError(
+                f"weights of {target.label!r} are expected to be the index of a TensorFlow checkpoint, but are one of its "
+                f"shards; name {shard[1]}.index, or {shard[1]}",
+                path=target.file,
+            )
+        # A checkpoint of TensorFlow is known by the beginning of its files' names.
+        is_beginning = "tensorflow" in wanted.converters and ".ckpt" in target.file and not target.file.endswith(".index")
+        return [target.file, target.file + _TENSORFLOW_SUFFIX] if is_beginning else [target.file]
+    if target.folder is not None:
+        own = list(newest_first(target.folder, own))
+        if any((target.folder / name).exists() for name in own):
+            return own
+    foreign = _tensorflow_names(target) if "tensorflow" in wanted.converters else []
+    return [*own, *foreign, *([SHAPES_NAME] if "numpy" in wanted.converters else [])]
+
+
+def _tensorflow_names(target: Target) -> list[str]:
+    """Return the names of index files that a target may have.
+
+    Raises:
+        CheckpointError: when a folder has several, and nothing says which is meant.
+    """
+    pinned = [name for name in target.place.pins if name.endswith(_TENSORFLOW_SUFFIX)]
+    if pinned or target.folder is None:
+        return pinned or [_TENSORFLOW_NAME]
+    found = sorted(path.name for path in target.folder.glob(f"*{_TENSORFLOW_SUFFIX}"))
+    if len(found) > 1:
+        note = target.folder / "checkpoint"
+        latest = _LATEST.search(note.read_text("utf-8", "replace")) if note.is_file() else None
+        if latest is not None and (name := latest[1] + _TENSORFLOW_SUFFIX) in found:
+            return [name]
+        raise CheckpointError(
+            f"folder {str(target.folder)!r} is expected to hold one TensorFlow checkpoint, or a file 'checkpoint' that "
+            f"names the latest, but holds {', '.join(found)}; name one of them",
+            path=str(target.folder),
+        )
+    return found or [_TENSORFLOW_NAME]
+
+
+def _pieces(shapes: Path, need: Callable[[Sequence[str], str], StoredFile]) -> list[StoredFile]:
+    """Return as many pieces as hold what the shapes need: only the pieces themselves tell how many they are."""
+    missing, pieces = sum(map(math.prod, read_shapes(shapes))), list[StoredFile]()
+    while missing > 0:
+        pieces.append(need((piece_name(len(pieces)),), "piece of the weights"))
+        if (size := len(read_piece(pieces[-1].path))) == 0:
+            raise CheckpointError(
+                f"{pieces[-1].name} is expected to hold values, but is empty; fetch it again", path=str(pieces[-1].path)
+            )
+        missing -= size
+    return pieces

@@ -1,0 +1,150 @@
+"""Pickles become safetensors in the cache, once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import registry
+from registry import BertConfig, BertModel, ModelRegistry, UnsafeCheckpoint
+from registry.checkpoint import torch_file
+from tests.servers import Server, file_server
+
+CONFIG = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20)
+
+
+def legacy_bytes(tmp_path: Path, tensors: dict[str, Any], *, legacy: bool = True) -> bytes:
+    torch.save(tensors, tmp_path / "weights.bin", _use_new_zipfile_serialization=not legacy)
+    return (tmp_path / "weights.bin").read_bytes()
+
+
+@pytest.fixture
+def model() -> BertModel:
+    return BertModel(CONFIG)
+
+
+@pytest.fixture(params=[True, False], ids=["legacy", "zip"])
+def server(request: pytest.FixtureRequest, model: BertModel, tmp_path: Path) -> Iterator[Server]:
+    body = legacy_bytes(tmp_path, model.state_dict(), legacy=request.param)
+    with file_server({"/config.json": CONFIG.to_json_string().encode(), "/pytorch_model.bin": body}) as server:
+        yield server
+
+
+def blobs(cache: Path) -> set[Path]:
+    return {path for path in (cache / "blobs").rglob("*") if path.is_file() and len(path.name) == 64}
+
+
+def forbid_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a pickle was opened")
+
+    monkeypatch.setattr(torch_file.TorchFile, "__init__", refuse)
+
+
+def test_the_second_load_opens_no_pickle(
+    server: Server, model: BertModel, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = registry.load(server.url)
+    forbid_pickles(monkeypatch)
+    second = registry.load(server.url)
+    for loaded in (first, second):
+        assert loaded.load_report is not None
+        assert loaded.load_report.clean
+        assert loaded.load_report.source.endswith("(pytorch_model.bin)")
+        assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert len(blobs(cache)) == 3  # configuration, pickle, what became of it
+
+
+def test_it_can_be_turned_off(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_CONVERT", "0")
+    registry.load(server.url)
+    assert len(blobs(cache)) == 2
+    forbid_pickles(monkeypatch)
+    with pytest.raises(AssertionError, match="a pickle was opened"):
+        registry.load(server.url)
+
+
+def test_a_damaged_result_is_made_anew(server: Server, model: BertModel, cache: Path) -> None:
+    registry.load(server.url)
+    made = next(path for path in blobs(cache) if path.read_bytes()[8:9] == b"{" and path.stat().st_size > 2000)
+    made.chmod(0o644)
+    body = bytearray(made.read_bytes())
+    body[-3] ^= 1
+    made.write_bytes(body)
+    again = registry.load(server.url)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in again.state_dict().items())
+    assert made.read_bytes() != bytes(body)
+    assert all(check.state == "ok" for check in ModelRegistry().verify())
+
+
+def test_it_goes_with_its_model(server: Server, cache: Path) -> None:
+    registry.load(server.url)
+    ModelRegistry().evict(server.url)
+    assert not blobs(cache)
+    assert not [path for path in (cache / "refs").rglob("*.json") if "converted" in path.read_text()]
+
+
+def test_a_file_of_the_user_is_converted_only_where_it_cannot_be_mapped(
+    model: BertModel, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mine"
+    model.save_pretrained(folder, safe_serialization=False)
+    registry.load(folder)
+    assert not cache.exists()
+    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, model.state_dict()))
+    registry.load(folder)
+    (made,) = blobs(cache)
+    with monkeypatch.context() as patch:
+        forbid_pickles(patch)
+        registry.load(folder)
+    other = BertModel(CONFIG)
+    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, other.state_dict()))
+    loaded = registry.load(folder)
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert made in blobs(cache)
+
+
+def test_names_that_share_a_tensor_stay(cache: Path, tmp_path: Path, model: BertModel) -> None:
+    folder = tmp_path / "mine"
+    model.save_pretrained(folder, safe_serialization=False)
+    tensors = dict(model.state_dict())
+    tensors["again.weight"] = tensors["pooler.dense.weight"]  # the same tensor
+    tensors["part.weight"] = tensors["pooler.dense.weight"][3:5]  # some of it
+    tensors["turned.weight"] = tensors["pooler.dense.weight"].t()
+    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, tensors))
+    reports = [registry.load(folder).load_report for _ in range(2)]
+    assert reports[0] == reports[1]
+    assert reports[0] is not None
+    assert set(reports[0].unexpected) == {"again.weight", "part.weight", "turned.weight"}
+    (made,) = blobs(cache)
+    assert made.stat().st_size < (folder / "pytorch_model.bin").stat().st_size + 3000
+
+
+def test_a_cache_that_cannot_take_it_is_told_of(
+    model: BertModel, cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "mine"
+    model.save_pretrained(folder, safe_serialization=False)
+    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, model.state_dict()))
+    cache.mkdir(parents=True)
+    (cache / "blobs").write_text("in the way")
+    with caplog.at_level(logging.WARNING, "registry"):
+        loaded = registry.load(folder)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert "is not kept as safetensors" in caplog.text
+
+
+def test_what_is_refused_is_not_converted(cache: Path, tmp_path: Path, model: BertModel) -> None:
+    folder = tmp_path / "mine"
+    model.save_pretrained(folder, safe_serialization=False)
+    body = legacy_bytes(tmp_path, {"odd": torch.nn.Linear(2, 2)})
+    (folder / "pytorch_model.bin").write_bytes(body)
+    for _ in range(2):
+        with pytest.raises(UnsafeCheckpoint, match="Linear"):
+            registry.load(folder)
+    assert not blobs(cache)
