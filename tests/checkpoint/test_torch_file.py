@@ -24,6 +24,7 @@ from tests.checkpoint.forge import (
     legacy_file,
     name,
     number,
+    numbers,
     pickled,
     storage,
     tensor,
@@ -150,6 +151,18 @@ def test_storages_of_2017_are_parts_of_others(tmp_path: Path) -> None:
     body = dictionary({"a": tensor(part, (2,), (1,)), "b": tensor(part, (1,), (1,), 1)})
     (tmp_path / "x").write_bytes(legacy_file(pickled(body), {"0": (4, VALUES.numpy().tobytes())}))
     assert_equal(open_checkpoint(tmp_path / "x"), {"a": VALUES[1:3], "b": VALUES[2:3]})
+
+
+def test_a_file_that_python_2_wrote(tmp_path: Path) -> None:
+    def old(value: str) -> bytes:
+        return b"U" + bytes([len(value.encode())]) + value.encode()
+
+    held = tuple_of(old("storage"), name("torch.FloatStorage"), old("0"), old("cuda:0"), number(4), b"N") + b"Q"
+    hooks = call("collections.OrderedDict", b"]")
+    v2 = call("torch._utils._rebuild_tensor_v2", held, number(0), numbers(4), numbers(1), b"\x88", hooks)
+    body = call("collections.OrderedDict", b"](](" + old("größe.weight") + v2 + b"ee")
+    (tmp_path / "x").write_bytes(legacy_file(pickled(body), {"0": (4, VALUES.numpy().tobytes())}))
+    assert_equal(open_checkpoint(tmp_path / "x"), {"größe.weight": VALUES})
 
 
 def test_a_file_without_sums_is_read(tmp_path: Path) -> None:
