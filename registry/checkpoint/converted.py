@@ -16,7 +16,7 @@ from registry.store.cache import About, Cache, Ref, cache_error, file_sha256
 from registry.store.files import make_folder
 from registry.store.locks import file_lock
 from registry.store.owner import owner_token
-from registry.store.place import StoredFile
+from registry.store.place import StoredFile, is_off
 from registry.store.store import Store
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
         CheckpointError: when it is not a checkpoint.
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
-    if checkpoint_format(file.path) != "torch" or os.environ.get("REGISTRY_CONVERT") == "0":
+    if checkpoint_format(file.path) != "torch" or is_off("REGISTRY_CONVERT"):
         return open_checkpoint(file.path)
     if not file.sha256 and _is_mappable(file.path):
         return open_checkpoint(file.path)
