@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry.catalog.entry import FilePin, ModelEntry
-from registry.catalog.layers import CatalogSource, LayerKind, read_source
+from registry.catalog.layers import CatalogSource, LayerKind
 from registry.catalog.lock_changes import Difference, differences
 from registry.catalog.lock_file import LockedFile, LockedModel, LockFile, read_lock, render_lock
+from registry.catalog.text import read_source
 from registry.errors import CatalogError
 from registry.locking import registry_version
 from registry.store.files import write_atomically
@@ -74,7 +75,7 @@ def update_lock(
         names: what to lock, and to leave the rest as it is; empty for all that the project names and all that is locked.
         path: of the lock file.
         sources: the catalogs, of which those of the project say what all is.
-        resolve: returns what a name means, or None.
+        resolve: returns what a name means, or None where it means nothing, such as a disabled one.
         facts: fetches a model and returns what a lock file at a path says of it.
         guard: a file to lock while it is written, so that two of these at once do not undo each other's work.
         check: whether nothing is to be written.
@@ -88,7 +89,7 @@ def update_lock(
     models: dict[str, LockedModel] = {}
     for name in sorted(set(wanted)):
         entry = resolve(name)
-        if entry is None:  # a file of the project says it, and it is disabled
+        if entry is None:
             continue
         if entry.via:
             aliases[name] = entry.name

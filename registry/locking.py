@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
 from registry.catalog.entry import FilePin, ModelEntry
-from registry.catalog.layers import CatalogSource, LayerKind
+from registry.catalog.layers import project_source
 from registry.catalog.lock_file import LOCK_NAME, LockedModel, LockFile, read_lock
 from registry.catalog.names import user_path
 from registry.errors import CatalogError, ConfigError, IntegrityError, RegistryWarning
@@ -52,30 +52,34 @@ class Locking:
 
     def __init__(self, families: PluginHost) -> None:
         self._families = families
-        #: Where it stands, for a registry that was unpickled where nothing tells.
-        self.frozen: Path | None = None
+        #: Where it stands or None, in a tuple, for a registry that was unpickled: the working folder is another then.
+        self._frozen: tuple[Path | None] | None = None
         self._lock = ForkSafeLock()
         self._read: tuple[object, LockFile] | None = None
         self._told: set[tuple[object, str]] = set()
 
     # -- where it stands -----------------------------------------------------------------------------------------------
 
-    def maybe_path(self, sources: Iterable[CatalogSource]) -> Path | None:
+    def maybe_path(self) -> Path | None:
         """Return where the lock file stands or will stand: `REGISTRY_LOCK_FILE`, else beside the project's models.yaml."""
-        if self.frozen is not None:
-            return self.frozen
+        if self._frozen is not None:
+            return self._frozen[0]
         if file := os.environ.get("REGISTRY_LOCK_FILE"):
             return user_path(file).absolute()
-        project = next((source for source in sources if source.kind is LayerKind.PROJECT), None)
+        project = project_source()
         return Path(project.path).with_name(LOCK_NAME) if project else None
 
-    def path(self, sources: Iterable[CatalogSource]) -> Path:
+    def freeze(self, path: Path | None) -> None:
+        """Look for the lock file nowhere but at `path`."""
+        self._frozen = (path,)
+
+    def path(self) -> Path:
         """Return where the lock file stands.
 
         Raises:
             ConfigError: when nothing tells.
         """
-        if (path := self.maybe_path(sources)) is None:
+        if (path := self.maybe_path()) is None:
             raise ConfigError(
                 f"{LOCK_NAME} is expected to stand beside the project's models.yaml, but there is none from the working folder "
                 "upward; set REGISTRY_LOCK_FILE, or name the file with `registry lock --file`"
@@ -101,7 +105,7 @@ class Locking:
 
     # -- holding a name to it ------------------------------------------------------------------------------------------
 
-    def hold(self, target: Target, locked: bool | str | None, sources: Callable[[], Iterable[CatalogSource]]) -> Target:
+    def hold(self, target: Target, locked: bool | str | None) -> Target:
         """Return a target held to the lock file; as it is where that is not asked for.
 
         A path that is not a name is refused with the argument; with `REGISTRY_LOCKED` it is the caller's own file and is
@@ -121,7 +125,7 @@ class Locking:
                 f"a locked model is expected to be a name of the catalog, but is {target.label!r}; only names are locked: add "
                 "it to models.yaml and run `registry lock`, or load it with locked=False"
             )
-        lock = self.read(self.path(sources()))
+        lock = self.read(self.path())
         model = _locked_model(lock, target.entry)
         for difference in self._other_versions(lock, model, target.entry):
             self._tell(difference, lock, model, mode)

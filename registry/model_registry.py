@@ -118,15 +118,14 @@ class ModelRegistry:
         self._catalog: tuple[object, Catalog] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        sources = self._outer_sources()
-        outer = tuple((source.kind, source.path) for source in sources)
-        lock = self._locking.maybe_path(sources)
-        return {"catalogs": self._catalogs, "cache_dir": self._cache_dir, "frozen": outer, "lock": lock}
+        outer = [(source.kind, source.path) for source in self._outer_sources()]
+        state = {"catalogs": self._catalogs, "cache_dir": self._cache_dir, "frozen": tuple(outer)}
+        return {**state, "lock": self._locking.maybe_path()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["catalogs"], state["cache_dir"])  # type: ignore[misc]  # families are found anew in every process
         self._frozen = state["frozen"]
-        self._locking.frozen = state["lock"]
+        self._locking.freeze(state["lock"])
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -283,12 +282,20 @@ class ModelRegistry:
         """
         from registry.lock_update import update_lock
 
-        sources = self._outer_sources()
-        path = user_path(file).absolute() if file else self._locking.path(sources)
+        path = user_path(file).absolute() if file else self._locking.path()
         guard = self._cache(cache_dir).root / "locks" / f"{sha256(str(path).encode()).hexdigest()}.lock"
-        resolve = self.resolve if names else self.maybe_resolve
+        resolve = self.resolve if names else self._resolve_enabled
         facts = functools.partial(self._locked_facts, cache_dir=cache_dir, offline=offline, jobs=jobs)
-        return update_lock(names, path, sources, resolve, facts, guard, check=check)
+        return update_lock(names, path, self._outer_sources(), resolve, facts, guard, check=check)
+
+    def _resolve_enabled(self, name: str) -> ModelEntry | None:
+        """Return what a name means, or None for one that no catalog has, or that is disabled."""
+        try:
+            return self.maybe_resolve(name)
+        except CatalogError:
+            if name in self.catalog.broken:
+                raise
+            return None
 
     @_survives_pruning
     def _locked_facts(
@@ -757,7 +764,7 @@ class ModelRegistry:
             from registry.checkpoint.writer import refuse_unfinished
 
             refuse_unfinished(target.folder)
-        return self._locking.hold(target, locked, self._outer_sources)
+        return self._locking.hold(target, locked)
 
     def _meant(self, text: str, *, is_path: bool) -> Target:
         if is_url(text):

@@ -779,6 +779,23 @@ def test_a_deprecated_name_is_locked_too(locked: Server) -> None:
     assert said()["aliases"] == {"old": "acme"}
 
 
+def test_a_disabled_name_is_not_locked(locked: Server) -> None:
+    fields = f"family: bert, source: '{locked.url}/acme/'"
+    catalog(acme=fields, other=fields)
+    lock()
+    catalog(acme=fields, other="disabled: not for now")
+    lock()
+    assert set(said()["models"]) == {"acme"}
+
+
+def test_a_catalog_that_is_also_named_in_the_environment_has_its_lock_beside_it(
+    locked: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_MODELS", str(Path("models.yaml").absolute()))
+    registry.load("acme", locked="exact")
+    assert lock(check=True).differences == ()
+
+
 def test_what_cannot_be_locked_leaves_the_lock_as_it_is(locked: Server, files: dict[str, bytes]) -> None:
     before = LOCK.read_bytes()
     fields = f"family: bert, source: '{locked.url}/acme/'"

@@ -79,7 +79,7 @@ class Assembly:
         held, *found = at_once(self._store, [weights, *others], jobs)
         here = {file.name: file for file in (*held, config, *found) if file is not None}
         sides = {name: here[name].path for name in TOKENIZER_FILES if name in here}
-        roles = names
+        roles: Mapping[str, Sequence[str]] = names
         with contextlib.suppress(CheckpointError, ConfigError):  # settings that cannot be read are told of to who needs them
             roles = _as_written(names, sides)
         for role, candidates in roles.items():

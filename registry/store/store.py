@@ -19,12 +19,8 @@ from registry.errors import CacheError, ConfigError, DownloadError, IntegrityErr
 from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
-<<<<<<< HEAD
-from registry.store.known import Known, pins_required, refuse_unpinned
-from registry.store.locked import as_locked, holds_more
-=======
 from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
->>>>>>> main
+from registry.store.locked import as_locked, holds_more
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
@@ -230,7 +226,11 @@ class Store:
         """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
         return file.sha256 or self._known.hashed(file.path).sha256
 
-<<<<<<< HEAD
+    def hashed_before(self, file: StoredFile) -> str | None:
+        """Return what the hash of a file that is used in place was when it was last asked for."""
+        ref = self.cache.read_ref(in_place_url(file.path))
+        return ref.sha256 if ref is not None else None
+
     def measured(self, file: StoredFile) -> tuple[str, int]:
         """Return hash and size in bytes of a file, of one moment."""
         if file.sha256 and any(file.path.is_relative_to(root) for root in self.cache.folders):
@@ -264,12 +264,6 @@ class Store:
                     self._describe(transport, source, name, pin, False)
             commit = self._revisions.commit(source)
         return self._known.url(transport, source, name, pin), commit
-=======
-    def hashed_before(self, file: StoredFile) -> str | None:
-        """Return what the hash of a file that is used in place was when it was last asked for."""
-        ref = self.cache.read_ref(in_place_url(file.path))
-        return ref.sha256 if ref is not None else None
->>>>>>> main
 
     # ------------------------------------------------------------------------------------------------------------------
 
