@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 
 import registry
+from registry.catalog.lock_file import parse_lock
 from tests.cli.conftest import Run
+from tests.processes import ROOT
 
 LOCK = Path("models.lock")
 
@@ -148,3 +152,29 @@ def test_without_a_project_the_error_names_the_option(run: Run) -> None:
     done = run("lock", "bert-base-cased")
     assert done.code == 1
     assert "--file" in done.err
+
+
+def test_the_commands_and_the_code_of_the_page_work(run: Run, minilm_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "models.yaml", "models.yaml")
+    page = (ROOT / "docs" / "lock-file.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert {kind for kind, _ in blocks} == {"sh", "python", "yaml"}
+    for kind, text in blocks:
+        if kind == "python":
+            exec(text, {})
+        elif kind == "yaml":
+            assert set(parse_lock(text, "page").models) == {"acme-support"}
+        else:
+            for line in text.splitlines():
+                variables, command = [], shlex.split(line.removeprefix("export "))
+                while command and "=" in command[0]:
+                    variables.append(command.pop(0).split("="))
+                with monkeypatch.context() as patch:
+                    for name, value in variables:
+                        patch.setenv(name, value)
+                    if command:
+                        done = run(*command[1:])
+                        assert (command[0], done.code, done.err) == ("registry", 0, ""), line
+                    else:
+                        registry.load_config("minilm")
+    assert set(parse_lock(LOCK.read_text(), "models.lock").models) == {"minilm"}
