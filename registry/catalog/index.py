@@ -143,7 +143,11 @@ class Catalog:
             origins.setdefault("alias", raw.origins["alias"])
             target = raw.fields["alias"]
             if target in via:
-                raise _at(raw, "alias", f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}")
+                raise _at(
+                    raw,
+                    "alias",
+                    f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}; name another",
+                )
             raw = self._top(target, asked_from=(raw, "alias"))
         for one in (*passed, raw):
             self._check_replacements(one)
@@ -230,11 +234,10 @@ class Catalog:
         """Return the fields of `raw` over those of its base, and the place of each."""
         if raw in below:
             chain = " -> ".join(entry.name for entry in (*below[below.index(raw) :], raw))
-            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}")
+            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}; name another")
         if "alias" in raw.fields:
-            raise _at(
-                below[-1], "base", f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
-            )
+            message = f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
+            raise _at(below[-1], "base", f"{message}; name the model itself, {raw.fields['alias']!r}")
         own = {key: value for key, value in raw.fields.items() if key != "base"}
         if "base" not in raw.fields:
             return own, dict(raw.origins)
@@ -259,7 +262,7 @@ class Catalog:
         stack = self._entries(base)[0]
         lower = next((index for index, entry in enumerate(stack) if entry is raw), 0) + 1
         if lower == len(stack):
-            raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}")
+            raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}; name another")
         return stack[lower]
 
 
