@@ -14,7 +14,7 @@ from registry.catalog.entry import FilePin, ModelEntry
 from registry.catalog.layers import project_source
 from registry.catalog.lock_file import LOCK_NAME, LockedModel, LockFile, read_lock
 from registry.catalog.names import user_path
-from registry.errors import CatalogError, ConfigError, IntegrityError, RegistryWarning
+from registry.errors import CatalogError, ConfigError, IntegrityError, RegistryWarning, UnknownFamily
 from registry.families.discovery import DISTRIBUTION
 from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
@@ -50,10 +50,11 @@ def lock_mode(locked: bool | str | None) -> Literal["off", "on", "exact"]:
 class Locking:
     """The lock file of one registry, read again when it has changed."""
 
-    def __init__(self, families: PluginHost) -> None:
+    def __init__(self, families: PluginHost, file: Path | None = None) -> None:
+        """Set up for the plugins that versions are asked of, and for the lock file where it is known already."""
         self._families = families
-        #: Where it stands or None, in a tuple, for a registry that was unpickled: the working folder is another then.
-        self._frozen: tuple[Path | None] | None = None
+        #: Where it stands, or None where there is none, in a tuple; None where the environment is to tell.
+        self._frozen: tuple[Path | None] | None = (file,) if file else None
         self._lock = ForkSafeLock()
         self._read: tuple[object, LockFile] | None = None
         self._told: set[tuple[object, str]] = set()
@@ -70,7 +71,7 @@ class Locking:
         return Path(project.path).with_name(LOCK_NAME) if project else None
 
     def freeze(self, path: Path | None) -> None:
-        """Look for the lock file nowhere but at `path`."""
+        """Look for the lock file nowhere but at `path`, whatever the working folder becomes."""
         self._frozen = (path,)
 
     def path(self) -> Path:
@@ -113,6 +114,7 @@ class Locking:
 
         Raises:
             CatalogError: when the name is not locked, is another model now, or, with `exact`, other versions are installed.
+            UnknownFamily: when the locked plugin is not installed.
             ConfigError: when what is asked for is no name.
             IntegrityError: when the catalog pins other bytes.
         """
@@ -127,6 +129,14 @@ class Locking:
             )
         lock = self.read(self.path())
         model = _locked_model(lock, target.entry)
+        if model.plugin and model.family not in self._families.names():
+            raise UnknownFamily(
+                f"family {model.family!r} of model {target.entry.name!r} is expected to come from the locked {model.plugin} "
+                f"{model.plugin_version}, but no installed plugin provides it; "
+                f"pip install {model.plugin}=={model.plugin_version}",
+                family=model.family,
+                known=self._families.names(),
+            )
         for difference in self._other_versions(lock, model, target.entry):
             self._tell(difference, lock, model, mode)
         return _held(target, model, lock)

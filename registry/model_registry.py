@@ -94,6 +94,7 @@ class ModelRegistry:
         cache_dir: PathLike | None = None,
         plugins: PluginHost | None = None,
         observers: Sequence[Observer] = (),
+        lock_file: PathLike | None = None,
     ) -> None:
         """Set up; catalogs and plugins are read when they are first needed.
 
@@ -102,6 +103,8 @@ class ModelRegistry:
             cache_dir: the cache folder; by default the environment decides at each use.
             plugins: where families come from; by default the installed packages.
             observers: who is told what happens to each file (`registry.Observer`). They do not pickle with the registry.
+            lock_file: what `locked=` holds names to; by default the environment decides at each use (`REGISTRY_LOCK_FILE`,
+                else `models.lock` beside the project's `models.yaml`).
         """
         self._catalogs = tuple(user_path(path).absolute() for path in catalogs)
         for path in self._catalogs:
@@ -114,7 +117,7 @@ class ModelRegistry:
         self._hooks = PluginHooks()
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
         self._lock = ForkSafeLock()
-        self._locking = Locking(self.families)
+        self._locking = Locking(self.families, user_path(lock_file).absolute() if lock_file else None)
         self._catalog: tuple[object, Catalog] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -274,7 +277,7 @@ class ModelRegistry:
         Args:
             names: of the models; the others stay as they are locked. By default all that the project's catalogs name, and
                 all that is locked already; what no catalog has any more is taken out.
-            file: the lock file; by default it stands beside the project's `models.yaml`.
+            file: the lock file; by default this registry's.
             check: write nothing; the result says what is not as locked.
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here; by default the environment decides.

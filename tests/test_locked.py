@@ -288,6 +288,14 @@ except registry.CatalogError as error:
     assert refused.startswith("[R201]")
 
 
+def test_a_plugin_that_is_not_installed_is_named_with_its_version(outsider: Path) -> None:
+    shutil.rmtree(next(outsider.glob("*.dist-info")))
+    code = "import registry; registry.load('acme', locked=True)"
+    done = run_python("-c", code, path=[outsider], check=False)
+    assert "UnknownFamily: [R102]" in done.stderr
+    assert "pip install acme-bert==1.0" in done.stderr
+
+
 def relock(old: str, new: str) -> None:
     """Change the lock file by hand."""
     text = LOCK.read_text()
@@ -487,6 +495,32 @@ def test_the_environment_does_not_keep_from_looking_after_the_cache(locked: Serv
     monkeypatch.setenv("REGISTRY_LOCKED", "1")
     assert registry.default_registry().cached_files("other")
     registry.default_registry().evict("other")
+
+
+def test_the_lock_file_can_be_an_argument(locked: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = LOCK.rename(tmp_path / "its.lock")
+    own = ModelRegistry(lock_file=elsewhere)
+    own.load("acme", locked="exact")
+    assert own.lock(check=True).differences == ()
+    pickle.loads(pickle.dumps(own)).load("acme", locked="exact")
+    with pytest.raises(CatalogError):
+        registry.load("acme", locked=True)
+
+
+def test_a_locked_name_needs_no_pins_in_the_catalog(locked: Server, fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGISTRY_REQUIRE_PINS", "1")
+    with pytest.raises(IntegrityError, match="expected to be pinned"):
+        registry.load("acme", cache_dir=fresh)
+    registry.load("acme", locked="exact", cache_dir=fresh)
+
+
+def test_the_environment_does_not_keep_from_locking_anew(
+    locked: Server, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_LOCKED", "exact")
+    files["/acme/vocab.txt"] = other_byte(files["/acme/vocab.txt"])
+    assert len(lock().differences) == 1
+    registry.load_tokenizer("acme")
 
 
 def test_a_registry_that_was_pickled_knows_its_lock_file_elsewhere(
