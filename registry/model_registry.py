@@ -262,63 +262,6 @@ class ModelRegistry:
             parts = self._parts(target, store)
             return parts.inspect(self._family_of(parts.target, family))
 
-    def lock(
-        self,
-        names: Sequence[str] = (),
-        *,
-        file: PathLike | None = None,
-        check: bool = False,
-        cache_dir: PathLike | None = None,
-        offline: bool | None = None,
-        jobs: int | None = None,
-    ) -> LockResult:
-        """Fetch models as they are at their sources now, and write `models.lock`, which says what they are.
-
-        Args:
-            names: of the models; the others stay as they are locked. By default all that the project's catalogs name, and
-                all that is locked already; what no catalog has any more is taken out.
-            file: the lock file; by default this registry's.
-            check: write nothing; the result says what is not as locked.
-            cache_dir: the cache folder for this call.
-            offline: whether to use only what is here; by default the environment decides.
-            jobs: how many files to bring at once; by default 4.
-
-        Raises:
-            CatalogError: when the lock file is damaged or cannot be written; otherwise as `fetch`. Nothing is written then.
-        """
-        from registry.lock_update import update_lock
-
-        path = user_path(file).absolute() if file else self._locking.path()
-        guard = self._cache(cache_dir).root / "locks" / f"{sha256(str(path).encode()).hexdigest()}.lock"
-        resolve = self.resolve if names else self._resolve_enabled
-        facts = functools.partial(self._locked_facts, cache_dir=cache_dir, offline=offline, jobs=jobs)
-        return update_lock(names, path, self._outer_sources(), resolve, facts, guard, check=check)
-
-    def _resolve_enabled(self, name: str) -> ModelEntry | None:
-        """Return what a name means, or None for one that no catalog has, or that is disabled."""
-        try:
-            return self.maybe_resolve(name)
-        except CatalogError:
-            if name in self.catalog.broken:
-                raise
-            return None
-
-    @_survives_pruning
-    def _locked_facts(
-        self, name: str, path: Path, *, cache_dir: PathLike | None, offline: bool | None, jobs: int | None
-    ) -> LockedModel:
-        """Fetch a model and return what a lock file at `path` says of it."""
-        from registry.lock_update import locked_facts
-
-        target = self._locate(name)
-        with self._store(cache_dir, offline, not is_offline(offline)) as store:
-            parts = self._parts(target, store)
-            described = self._family_of_parts(parts, None)
-            files = parts.all_files(described, jobs)
-            if parts.target.place is not target.place:  # of an archive the archive itself is locked
-                files = [file for file in (store.get(target.place, target.archive or ""),) if file is not None]
-            return locked_facts(target, files, store, path, self._locking.plugin(described.name))
-
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network.
 
@@ -447,6 +390,65 @@ class ModelRegistry:
         what = f"{file or 'the folder'} of {model!r}" if model else "a file of no known model"
         warnings.warn(f"{what} was put away and cannot be fetched anew: {why}", RegistryWarning, stacklevel=3)
         return False
+
+    # -- the lock file -------------------------------------------------------------------------------------------------
+
+    def lock(
+        self,
+        names: Sequence[str] = (),
+        *,
+        file: PathLike | None = None,
+        check: bool = False,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+        jobs: int | None = None,
+    ) -> LockResult:
+        """Fetch models as they are at their sources now, and write `models.lock`, which says what they are.
+
+        Args:
+            names: of the models; the others stay as they are locked. By default all that the project's catalogs name, and
+                all that is locked already; what no catalog has any more is taken out.
+            file: the lock file; by default this registry's.
+            check: write nothing; the result says what is not as locked.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here; by default the environment decides.
+            jobs: how many files to bring at once; by default 4.
+
+        Raises:
+            CatalogError: when the lock file is damaged or cannot be written; otherwise as `fetch`. Nothing is written then.
+        """
+        from registry.lock_update import update_lock
+
+        path = user_path(file).absolute() if file else self._locking.path()
+        guard = self._cache(cache_dir).root / "locks" / f"{sha256(str(path).encode()).hexdigest()}.lock"
+        resolve = self.resolve if names else self._resolve_enabled
+        facts = functools.partial(self._locked_facts, cache_dir=cache_dir, offline=offline, jobs=jobs)
+        return update_lock(names, path, self._outer_sources(), resolve, facts, guard, check=check)
+
+    def _resolve_enabled(self, name: str) -> ModelEntry | None:
+        """Return what a name means, or None for one that no catalog has, or that is disabled."""
+        try:
+            return self.maybe_resolve(name)
+        except CatalogError:
+            if name in self.catalog.broken:
+                raise
+            return None
+
+    @_survives_pruning
+    def _locked_facts(
+        self, name: str, path: Path, *, cache_dir: PathLike | None, offline: bool | None, jobs: int | None
+    ) -> LockedModel:
+        """Fetch a model and return what a lock file at `path` says of it."""
+        from registry.lock_update import locked_facts
+
+        target = self._locate(name)
+        with self._store(cache_dir, offline, not is_offline(offline)) as store:
+            parts = self._parts(target, store)
+            described = self._family_of_parts(parts, None)
+            files = parts.all_files(described, jobs)
+            if parts.target.place is not target.place:  # of an archive the archive itself is locked
+                files = [file for file in (store.get(target.place, target.archive or ""),) if file is not None]
+            return locked_facts(target, files, store, path, self._locking.plugin(described.name))
 
     # -- models --------------------------------------------------------------------------------------------------------
 
