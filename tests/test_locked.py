@@ -19,11 +19,13 @@ import torch
 import yaml
 
 import registry
+import registry.lock_update
 from registry import (
     BertConfig,
     BertForSequenceClassification,
     BertTokenizer,
     CatalogError,
+    CheckpointError,
     ConfigError,
     DownloadError,
     IntegrityError,
@@ -34,7 +36,7 @@ from registry import (
 )
 from registry.families.family import Family
 from registry.families.host import PluginHost
-from tests.processes import run_python
+from tests.processes import ROOT, run_python
 from tests.registry_bert.tiny import build, inputs
 from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
 
@@ -351,6 +353,18 @@ def test_a_file_beside_a_local_model_is_not_used(saved: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {path.name for path in saved.iterdir()}
     (folder / "model.safetensors").write_bytes(b"somebody edits what he got")
     registry.load("acme", locked=True)
+
+
+def test_what_fetch_returns_shares_no_bytes_with_a_local_model(saved: Path) -> None:
+    shutil.copytree(saved, "model")
+    with Path("model/vocab.txt").open("a") as file:  # as large as what is linked from the cache
+        file.writelines(f"word{number}\n" for number in range(200_000))
+    Path("model/notes.txt").write_text("not of the model")
+    catalog(acme="family: bert, source: ./model")
+    lock()
+    folder = registry.fetch("acme", locked=True)
+    assert (folder / "vocab.txt").read_bytes() == Path("model/vocab.txt").read_bytes()
+    assert not (folder / "vocab.txt").samefile("model/vocab.txt")
 
 
 def test_a_file_that_is_not_locked_is_told_as_such(locked: Server, files: dict[str, bytes]) -> None:
@@ -737,6 +751,22 @@ def test_shards_are_locked_with_their_index(tmp_path: Path, files: dict[str, byt
         registry.load("acme", locked=True, cache_dir=fresh / "2")
 
 
+def test_a_tensorflow_checkpoint_is_locked_with_its_data_and_another_beside_it_is_not_in_the_way() -> None:
+    folder = shutil.copytree(ROOT / "tests" / "tensorflow" / "checkpoints" / "bert", "release")
+    catalog(acme="family: bert, source: ./release, head: pretraining")
+    lock()
+    assert set(said()["models"]["acme"]["files"]) == {
+        "bert_config.json",
+        "bert_model.ckpt.data-00000-of-00001",
+        "bert_model.ckpt.index",
+        "vocab.txt",
+    }
+    shutil.copy(Path(folder, "bert_model.ckpt.index"), Path(folder, "later.ckpt.index"))
+    with pytest.raises(CheckpointError, match=r"later\.ckpt\.index"):
+        registry.load("acme")
+    assert not registry.load("acme", locked="exact").load_report.missing
+
+
 def test_the_tokenizer_that_transformers_saved_over_another_is_fetched_and_locked(saved: Path, tmp_path: Path) -> None:
     from transformers import BertTokenizerFast
 
@@ -851,7 +881,18 @@ def test_a_lock_that_cannot_be_written_is_told(locked: Server, tmp_path: Path) -
         lock()
 
 
-def test_two_that_lock_at_once_do_not_undo_each_other(server: Server) -> None:
+def test_two_that_lock_at_once_do_not_undo_each_other(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    met, render, calls = threading.Event(), registry.lock_update.render_lock, []
+
+    def slowly(lock: Any) -> str:
+        calls.append(lock)
+        if len(calls) == 1:
+            met.wait(0.3)  # for another to get as far, which only happens when nothing keeps it from that
+        else:
+            met.set()
+        return render(lock)
+
+    monkeypatch.setattr(registry.lock_update, "render_lock", slowly)
     fields = f"family: bert, source: '{server.url}/acme/'"
     names = [f"m{number}" for number in range(4)]
     catalog(**dict.fromkeys(names, fields))
