@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from registry.testing.suite import FamilySuite
 
-__all__ = ["Bench", "leaves", "same"]
+__all__ = ["Bench", "differing", "leaves", "same", "ties_apart"]
 
 _Made = TypeVar("_Made")
 
@@ -92,9 +92,55 @@ class Bench:
 
         return self._once("test_plugin_describes_its_family", ("family",), make)
 
-    def load_class(self, path: str) -> Any:
-        """Return the class or function at a path."""
-        return self._once("test_every_class_is_where_the_plugin_says", ("class", path), lambda: self.family().load_class(path))
+    def load_class(self, path: str, base: type) -> Any:
+        """Return the class at a path, which builds on one of the registry's."""
+
+        def make() -> Any:
+            found = self.family().load_class(path)
+            assert isinstance(found, type) and issubclass(found, base), (
+                f"{path} is expected to be a class on top of registry.pretrained.{base.__name__}, but is {found!r}"
+            )
+            return found
+
+        return self._once("test_every_class_is_where_the_plugin_says", ("class", path), make)
+
+    def config_class(self) -> Any:
+        """Return the configuration's class."""
+        from registry.pretrained import PretrainedConfig
+
+        return self.load_class(self.family().config, PretrainedConfig)
+
+    def model_class(self, head: str) -> Any:
+        """Return a head's class."""
+        from registry.pretrained import PreTrainedModel
+
+        return self.load_class(self.family().head_path(head), PreTrainedModel)
+
+    def tokenizer_class(self) -> Any:
+        """Return the tokenizer's class; skips where there is none."""
+        from registry.pretrained import PreTrainedTokenizer
+
+        path = self.family().tokenizer
+        if path is None:
+            pytest.skip(f"family {self.suite.family!r} has no tokenizer")
+        return self.load_class(path, PreTrainedTokenizer)
+
+    def findable(self) -> None:
+        """Make sure that the family is found by its own name and by the `model_type` that its saved folders state."""
+
+        def make() -> None:
+            family, module = self.family(), self.module().__name__
+            points = self.registry.families.entry_points()
+            model_type = self.config_class().model_type
+            assert model_type, f"model_type of {family.config} is expected to be set, or folders do not tell their family"
+            for what, name in (("name", family.name), ("model_type", model_type)):
+                modules = [point.value.split(":")[0] for point in points.get(name, ())]
+                assert modules[:1] == [module], (
+                    f"{what} {name!r} of the family is expected to be an entry point of {module!r}, but leads to "
+                    f"{modules or 'nothing'}; add it to group 'registry.families'"
+                )
+
+        self._once("test_entry_points_are_the_names_that_folders_use", ("findable",), make)
 
     # -- models --------------------------------------------------------------------------------------------------------
 
@@ -106,19 +152,37 @@ class Bench:
         """Return a new configuration of a head's size."""
 
         def make() -> Any:
-            return self.load_class(self.family().config)(**{**self.suite.config, **self.case(head).config})
+            return self.config_class()(**{**self.suite.config, **self.case(head).config})
 
         return self._once("test_config_takes_the_sizes", ("config", head), make).replace()
 
-    def model_class(self, head: str) -> Any:
-        """Return a head's class."""
-        return self.load_class(self.family().head_path(head))
+    def meta_model(self, head: str) -> Any:
+        """Return a model without values, whose shared weights `tied_weights` declares."""
+        import torch
+
+        def make() -> Any:
+            with torch.device("meta"):
+                model = self.model_class(head)(self.config(head))
+            declared = model.tied_weights()
+            first: dict[int, str] = {}
+            shared = {}
+            for name, parameter in model.named_parameters(remove_duplicate=False):
+                main = first.setdefault(id(parameter), name)
+                if main != name and name not in declared and main not in declared:
+                    shared[name] = main
+            assert not shared, (
+                f"weights that {type(model).__name__} shares are expected to be in tied_weights, but these are not: {shared}"
+            )
+            return model
+
+        return self._once("test_ties_are_declared", ("meta", head), make)
 
     def new_model(self, head: str) -> Any:
         """Return a new model in evaluation mode; every parameter, zeros and ones too, is a little different from any other."""
         import torch
 
         def make() -> Any:
+            self.meta_model(head)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(7)
                 model = self.model_class(head)(self.config(head))
@@ -130,10 +194,25 @@ class Bench:
 
         return self._once("test_new_model_has_values", ("new", head), make)
 
+    def ties(self, head: str) -> dict[str, str]:
+        """Return the ties of a head's new model, which are one parameter each."""
+
+        def make() -> dict[str, str]:
+            model = self.new_model(head)
+            apart = ties_apart(model)
+            assert not apart, (
+                f"tied weights of a new {type(model).__name__} are expected to be one parameter, but are two: {apart}"
+            )
+            return dict(model.tied_weights())
+
+        return self._once("test_ties_hold", ("ties", head), make)
+
     def saved(self, head: str) -> Path:
         """Return the folder of a head's new model."""
 
         def make() -> Path:
+            self.findable()
+            self.ties(head)
             folder = self.folder / f"saved-{head}"
             self.new_model(head).save_pretrained(folder)
             return folder
@@ -152,6 +231,22 @@ class Bench:
             return model
 
         return self._once("test_saved_model_reloads_bit_for_bit", ("loaded", head), make)
+
+    def reloaded(self, head: str) -> Any:
+        """Return the loaded model, known to be the one that was saved."""
+
+        def make() -> Any:
+            new, loaded = self.new_model(head), self.loaded(head)
+            wrong = differing(new, loaded)
+            assert not wrong, f"weights are expected to be those that were saved, but these differ: {wrong}"
+            assert not loaded.training, "a loaded model is expected to be in evaluation mode"
+            assert same(self.run(loaded, head), self.output(head)), (
+                f"a reloaded {type(new).__name__} is expected to give the output of the saved one, but does not, though all "
+                "weights are equal; look at reset_buffers, and at what the constructor draws at random"
+            )
+            return loaded
+
+        return self._once("test_saved_model_reloads_bit_for_bit", ("reloaded", head), make)
 
     def inputs(self, head: str) -> dict[str, Tensor]:
         """Return what a head's forward pass takes."""
@@ -182,8 +277,7 @@ class Bench:
 
     def vocabulary(self) -> Path:
         """Return a folder with the files of the suite's vocabulary; skips where there is nothing to check."""
-        if self.family().tokenizer is None:
-            pytest.skip(f"family {self.suite.family!r} has no tokenizer")
+        self.tokenizer_class()
         if not self.suite.vocabulary:
             pytest.skip("the suite has no vocabulary: set `vocabulary` to the files' contents by name to check the tokenizer")
         folder = self.folder / "vocabulary"
@@ -199,6 +293,23 @@ class Bench:
             return self.registry.load_tokenizer(self.vocabulary(), family=self.suite.family, **self.suite.tokenizer)
 
         return self._once("test_tokenizer_is_built_from_its_vocabulary", ("tokenizer",), make)
+
+
+def differing(first: Any, second: Any) -> list[str]:
+    """Return the names of what is not the same in two models' weights, bit for bit."""
+    import torch
+
+    one, other = first.state_dict(), second.state_dict()
+    wrong = set(one) ^ set(other)
+    wrong |= {n for n in set(one) & set(other) if one[n].dtype != other[n].dtype or not torch.equal(one[n], other[n])}
+    return sorted(wrong)
+
+
+def ties_apart(model: Any) -> dict[str, str]:
+    """Return those tied names that are another parameter than their main name."""
+    tied = model.tied_weights().items()
+    named = dict(model.named_parameters(remove_duplicate=False))
+    return {name: main for name, main in tied if name in named and named[name] is not named[main]}
 
 
 def leaves(output: Any) -> list[Tensor]:

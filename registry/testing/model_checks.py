@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from registry.pretrained import GenerationMixin, ModelOutput
-from registry.testing.bench import Bench, leaves
+from registry.testing.bench import Bench, leaves, ties_apart
 
 __all__ = ["ModelChecks"]
 
@@ -38,29 +38,17 @@ class ModelChecks:
 
     def test_ties_are_declared(self, bench: Bench, head: str) -> None:
         """Find each parameter under one name, unless `tied_weights` says the other; loading would lose it."""
-        with torch.device("meta"):
-            model = bench.model_class(head)(bench.config(head))
-        declared = model.tied_weights()
-        first: dict[int, str] = {}
-        shared = {}
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            main = first.setdefault(id(parameter), name)
-            if main != name and name not in declared and main not in declared:
-                shared[name] = main
-        assert not shared, (
-            f"weights that {type(model).__name__} shares are expected to be in tied_weights, but these are not: {shared}"
-        )
+        bench.meta_model(head)
 
     def test_ties_hold(self, bench: Bench, head: str) -> None:
         """Keep tied weights one parameter: in a new model, after loading, and after the vocabulary was resized."""
-        loaded = bench.loaded(head)
-        if not loaded.tied_weights():
-            pytest.skip(f"{type(loaded).__name__} ties nothing")
+        if not bench.ties(head):
+            pytest.skip(f"{bench.model_class(head).__name__} ties nothing")
         resized = bench.registry.load(bench.saved(head))
         if resized.vocabulary_weights():
             resized.resize_token_embeddings(resized.config.vocab_size + 3)
-        for what, model in (("new", bench.new_model(head)), ("loaded", loaded), ("resized", resized)):
-            apart = _apart(model)
+        for what, model in (("loaded", bench.loaded(head)), ("resized", resized)):
+            apart = ties_apart(model)
             assert not apart, f"tied weights of a {what} {type(model).__name__} are expected to be one, but are two: {apart}"
 
     def test_evaluation_repeats_itself(self, bench: Bench, head: str) -> None:
@@ -106,13 +94,6 @@ class ModelChecks:
             f"generate of {type(model).__name__} is expected to continue as its forward pass does, but does not; "
             "look at generation_step: the state, and the positions of what it reads"
         )
-
-
-def _apart(model: Any) -> dict[str, str]:
-    """Return those tied names that are another parameter than their main name."""
-    tied = model.tied_weights().items()
-    named = dict(model.named_parameters(remove_duplicate=False))
-    return {name: main for name, main in tied if name in named and named[name] is not named[main]}
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable
 
 import pytest
 
@@ -56,28 +55,18 @@ class PluginChecks:
 
     def test_entry_points_are_the_names_that_folders_use(self, bench: Bench) -> None:
         """Find the family by its own name and by the `model_type` that its saved folders state."""
-        family, module = bench.family(), bench.module().__name__
-        points = bench.registry.families.entry_points()
-        model_type = bench.load_class(family.config).model_type
-        assert model_type, f"model_type of {family.config} is expected to be set, or saved folders do not tell their family"
-        for what, name in (("name", family.name), ("model_type", model_type)):
-            modules = [point.value.split(":")[0] for point in points.get(name, ())]
-            assert modules[:1] == [module], (
-                f"{what} {name!r} of the family is expected to be an entry point of {module!r}, but leads to "
-                f"{modules or 'nothing'}; add it to group 'registry.families'"
-            )
+        bench.findable()
 
     def test_every_class_is_where_the_plugin_says(self, bench: Bench) -> None:
         """Import every class and converter; each builds on the base that the registry works with."""
-        from registry.pretrained import PretrainedConfig, PreTrainedModel, PreTrainedTokenizer
-
         family = bench.family()
-        heads = [(path, PreTrainedModel) for path in family.heads.values()]
-        tokenizers = [(family.tokenizer, PreTrainedTokenizer)] if family.tokenizer else []
-        wrong = _wrong_bases(bench, [(family.config, PretrainedConfig), *heads, *tokenizers])
-        assert not wrong, f"classes are expected to build on the registry's bases, but {'; '.join(wrong)}"
+        bench.config_class()
+        for head in family.heads:
+            bench.model_class(head)
+        if family.tokenizer is not None:
+            bench.tokenizer_class()
         for path in family.converters.values():
-            assert callable(bench.load_class(path)), f"converter {path!r} is expected to be a function, but is none"
+            assert callable(family.load_class(path)), f"converter {path!r} is expected to be a function, but is none"
 
     def test_catalog_is_valid(self, bench: Bench) -> None:
         """Read the package's models.yaml: every entry is whole, and its family, head and settings exist."""
@@ -111,10 +100,3 @@ def _modules_after_import(module: str) -> set[str]:
     )
     assert done.returncode == 0, f"plugin module {module!r} is expected to import by itself, but:\n{done.stderr}"
     return set(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _wrong_bases(bench: Bench, expected: Iterable[tuple[str, type]]) -> list[str]:
-    found = ((path, bench.load_class(path), base) for path, base in expected)
-    return [
-        f"{path} is no {base.__name__}" for path, cls, base in found if not (isinstance(cls, type) and issubclass(cls, base))
-    ]

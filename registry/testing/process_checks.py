@@ -33,7 +33,7 @@ class ProcessChecks:
     def test_spawned_process_loads_the_same(self, bench: Bench) -> None:
         """Load by path in a process that starts from nothing: families are found there by their entry points alone."""
         head = bench.family().default_head
-        bench.loaded(head)
+        bench.reloaded(head)
         sent = pickle.dumps((bench.registry, str(bench.saved(head)), bench.inputs(head), torch.get_num_threads()))
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             received = pickle.loads(pool.submit(_load_and_run, sent).result(timeout=240))
@@ -43,7 +43,7 @@ class ProcessChecks:
         """Load in several threads at the same time: each gets a model of its own that gives the same output."""
         head = bench.family().default_head
         expected = bench.output(head)
-        bench.loaded(head)
+        bench.reloaded(head)
         start = threading.Barrier(_THREADS)
 
         def load(_: int) -> Any:
