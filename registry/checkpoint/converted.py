@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
+from registry.checkpoint.torch_layout import check_sums
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, cache_error, file_sha256
+from registry.store.cache import About, Cache, Ref, cache_error, file_sha256, stamp_path
 from registry.store.files import make_folder
 from registry.store.locks import file_lock
 from registry.store.owner import owner_token
-from registry.store.place import StoredFile
+from registry.store.place import StoredFile, is_off
 from registry.store.store import Store
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ _SHARED = "shared"
 def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
     """Open a weights file. In the place of a pickle its safetensors form is opened, which is made when there is none.
 
-    A torch file that is used in place, and that can be mapped as it is, is not converted: it is the user's own, and may
-    change. `REGISTRY_CONVERT=0` turns conversion off; where the cache cannot take the result, it is left out with a warning.
+    `REGISTRY_CONVERT=0` turns conversion off; where the cache cannot take the result, it is left out with a warning. Of a file
+    that is used in place and changes, as one does that is saved again and again, only the last form is kept.
 
     Args:
         file: the file.
@@ -47,30 +48,41 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
         CheckpointError: when it is not a checkpoint.
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
-    if checkpoint_format(file.path) != "torch" or os.environ.get("REGISTRY_CONVERT") == "0":
+    if checkpoint_format(file.path) != "torch" or is_off("REGISTRY_CONVERT"):
         return open_checkpoint(file.path)
-    if not file.sha256 and _is_mappable(file.path):
-        return open_checkpoint(file.path)
+    before = None if file.sha256 else store.hashed_before(file)
     digest = store.sha256_of(file)
-    url = f"converted://{VERSION}/{digest}"
+    url = _url(digest)
     if (found := _find(store.cache, url)) is not None:
         return found
     with file_lock(store.cache.root / "locks" / f"{digest}.converted.lock"):
         if (found := _find(store.cache, url)) is not None:  # made by whoever held the lock before
             return found
         checkpoint = open_checkpoint(file.path)
+        if not file.sha256:  # nobody vouches for these bytes but the sums in the file itself
+            check_sums(file.path)
         try:
             path = _convert(checkpoint, store.cache, digest, url, About(label, file.name))
         except CacheError as error:
             logger.warning("%s is not kept as safetensors, so its next load will take as long as this: %s", label, error)
             return checkpoint
+    if before not in (None, digest):
+        _forget(store.cache, _url(before))
     logger.info("%s is converted to safetensors once, in %s", file.name, path)
     return _Converted(open_checkpoint(path))
 
 
-def _is_mappable(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"  # the zip form
+def _url(digest: str) -> str:
+    """Return under what it is recorded what a file of this hash became."""
+    return f"converted://{VERSION}/{digest}"
+
+
+def _forget(cache: Cache, url: str) -> None:
+    if (ref := cache.read_ref(url)) is not None:
+        blob = cache.blob(ref.sha256)
+        for path in (cache.ref_path(url), stamp_path(blob), blob):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class _Converted:
@@ -104,8 +116,7 @@ def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about:
     Raises:
         CacheError: when the cache cannot take it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from registry.checkpoint.safetensors_writer import write_safetensors
 
     tensors, shared = _distinct({name: checkpoint.tensor(name) for name in checkpoint.names()})
     metadata = {**checkpoint.metadata, "format": "pt", **({_SHARED: json.dumps(shared)} if shared else {})}
@@ -114,16 +125,13 @@ def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about:
         make_folder(stage.parent, cache.root)
         cache.require_space(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         with _removed_on_failure(stage):
-            stage.touch()  # as the umask says; safetensors replaces it with a file that only its owner may read
-            mode = stage.stat().st_mode
-            save_file(tensors, stage, metadata=metadata)
-            stage.chmod(mode)
+            write_safetensors(stage, tensors, metadata)
             with stage.open("rb+") as file:
                 os.fsync(file.fileno())
             size, sha256 = stage.stat().st_size, file_sha256(stage)
             path = cache.publish(stage, sha256, about)
-    except (OSError, SafetensorError) as error:
-        raise cache_error(stage, error if isinstance(error, OSError) else OSError(str(error))) from error
+    except OSError as error:
+        raise cache_error(stage, error) from error
     cache.write_ref(Ref(url, sha256, size, "converted"))
     return path
 
@@ -139,24 +147,14 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
 
 
 def _distinct(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return tensors that share no memory, and the names of those that are one with an earlier one to its name."""
+    """Return the tensors without those that are one with an earlier one, and the names of these to its name."""
     kept: dict[str, torch.Tensor] = {}
     shared: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
-    storages: set[int] = set()
     for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        same = (storage, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and same in seen:
-            shared[name] = seen[same]
-            continue
-        seen[same] = name
-        kept[name] = tensor.clone(memory_format=_contiguous()) if storage in storages else tensor.contiguous()
-        storages.add(storage)
+        same = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and (first := seen.setdefault(same, name)) != name:
+            shared[name] = first
+        else:
+            kept[name] = tensor
     return kept, shared
-
-
-def _contiguous() -> torch.memory_format:
-    import torch
-
-    return torch.contiguous_format

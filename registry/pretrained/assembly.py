@@ -158,11 +158,11 @@ class Assembly:
 
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
         """Return the configuration; None for a numpy release, which has none: it is of the sizes that are the defaults."""
-        found = self._store.first(self.target.place, candidates)
-        may_lack_it = found is None and described is not None and "numpy" in described.converters
-        if may_lack_it and self._store.get(self.target.place, SHAPES_NAME) is not None:
-            return None
-        return self._noted(found) if found is not None else self.need(candidates, "configuration")
+        if described is not None and "numpy" in described.converters:
+            place = self.target.place
+            if self._store.first(place, candidates) is None and self._store.get(place, SHAPES_NAME) is not None:
+                return None
+        return self.need(candidates, "configuration")
 
     def model(
         self,
@@ -185,27 +185,27 @@ class Assembly:
         from registry.pretrained.weights import fill
 
         dtype, device = _torch_dtype(dtype), _torch_device(device)  # before weights are fetched for nothing
-        if state_dict is not None:
-            checkpoint: Checkpoint = StateDict(state_dict)
-            source = "state_dict"
-        else:
-            with self._of_one_set():  # an open file stays what it is
+        with self._of_one_set():  # to the last tensor: some forms are read when they are needed
+            if state_dict is not None:
+                checkpoint: Checkpoint = StateDict(state_dict)
+                source = "state_dict"
+            else:
                 checkpoint, name = self._weights(described, config, from_tf=from_tf)
-            source = f"{self.target.label} ({name})"
-        own_dtype, skipped = None, tuple[str, ...]()
-        if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
-            own_dtype, skipped = torch.float32, checkpoint.skipped
-        with torch.device("meta"):
-            model = cls(config, *args, **kwargs)
-        fill(
-            model,
-            checkpoint,
-            source=source,
-            strict=strict,
-            dtype=dtype or own_dtype,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            skipped=skipped,
-        )
+                source = f"{self.target.label} ({name})"
+            own_dtype, skipped = None, tuple[str, ...]()
+            if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
+                own_dtype, skipped = torch.float32, checkpoint.skipped
+            with torch.device("meta"):
+                model = cls(config, *args, **kwargs)
+            fill(
+                model,
+                checkpoint,
+                source=source,
+                strict=strict,
+                dtype=dtype or own_dtype,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                skipped=skipped,
+            )
         return model.to(device).eval() if device is not None else model.eval()
 
     def tokenizer(
