@@ -16,6 +16,7 @@ from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
 from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
+from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -42,6 +43,7 @@ def cli() -> None:
 cli.add_command(cache)
 cli.add_command(convert)
 cli.add_command(inspect)
+cli.add_command(validate)
 cli.add_command(verify)
 
 
