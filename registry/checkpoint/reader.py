@@ -13,6 +13,7 @@ from registry.catalog.names import twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
+from registry.store.place import is_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 INDEX_SUFFIX = ".index.json"
-_NO = frozenset(("0", "false", "no", "off"))
 #: The last bytes of every table, the format of TensorFlow's `.index` files.
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
@@ -143,7 +143,7 @@ def checkpoint_format(path: Path) -> str:
 
 
 def open_checkpoint(
-    path: Path, locate: Callable[[str], Path] | None = None, *, name: str | None = None, mapped: bool | None = None
+    path: Path, locate: Callable[[str], Path] | None = None, name: str | None = None, *, mapped: bool | None = None
 ) -> Checkpoint:
     """Open a weights file, or the shards that an index file names.
 
@@ -158,7 +158,7 @@ def open_checkpoint(
         UnsafeCheckpoint: when a pickle holds more than tensors.
     """
     if mapped is None:
-        mapped = os.environ.get("REGISTRY_MMAP", "").lower() not in _NO
+        mapped = not is_off("REGISTRY_MMAP")
     name = name or path.name
     if name.endswith(INDEX_SUFFIX):
         return open_shards(path, lambda shard: open_checkpoint(locate(shard) if locate else path.parent / shard, mapped=mapped))

@@ -32,6 +32,7 @@ __all__ = ["Wanted", "find_weights", "inspect_weights", "names_config", "names_w
 _TENSORFLOW_NAME = "model.ckpt.index"
 _TENSORFLOW_SUFFIX = ".index"
 _OWN_FORMS = ("safetensors", "torch")
+_SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 #: What the Saver notes of its own files, as a protocol buffer's text.
 _LATEST = re.compile(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', re.MULTILINE)
 
@@ -164,6 +165,12 @@ def _opened(files: Sequence[StoredFile], opened: Callable[[StoredFile], Checkpoi
 def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
     own = [] if wanted.only_foreign else [form for name in wanted.names for form in (name, name + INDEX_SUFFIX)]
     if target.file is not None and not names_config(target.file):
+        if shard := _SHARD.fullmatch(target.file):
+            raise CheckpointError(
+                f"weights of {target.label!r} are expected to be the index of a TensorFlow checkpoint, but are one of its "
+                f"shards; name {shard[1]}.index, or {shard[1]}",
+                path=target.file,
+            )
         # A checkpoint of TensorFlow is known by the beginning of its files' names.
         is_beginning = "tensorflow" in wanted.converters and ".ckpt" in target.file and not target.file.endswith(".index")
         return [target.file, target.file + _TENSORFLOW_SUFFIX] if is_beginning else [target.file]

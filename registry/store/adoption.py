@@ -43,6 +43,7 @@ from registry.errors import CacheError
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.hashing import git_blob_sha1
 from registry.store.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
+from registry.store.place import is_off
 from registry.store.source import scheme_of
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]
@@ -57,7 +58,7 @@ _QUOTED_SHA256 = re.compile(r'"([0-9a-f]{64})"')
 
 def adoption_is_on() -> bool:
     """Whether other libraries' caches are looked at: unless `REGISTRY_ADOPT` says no."""
-    return os.environ.get("REGISTRY_ADOPT", "").lower() not in ("0", "false", "no", "off")
+    return not is_off("REGISTRY_ADOPT")
 
 
 @dataclass(frozen=True, slots=True)

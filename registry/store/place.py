@@ -10,14 +10,20 @@ from pathlib import Path
 from registry.catalog.entry import FilePin
 from registry.errors import CheckpointError
 
-__all__ = ["Place", "Replaced", "StoredFile", "is_offline", "is_set"]
+__all__ = ["Place", "Replaced", "StoredFile", "is_off", "is_offline", "is_set"]
 
 _TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
 
 
 def is_set(variable: str) -> bool:
     """Whether an environment variable says yes."""
     return os.environ.get(variable, "").lower() in _TRUE
+
+
+def is_off(variable: str) -> bool:
+    """Whether an environment variable says no."""
+    return os.environ.get(variable, "").lower() in _FALSE
 
 
 def is_offline(offline: bool | None = None) -> bool:

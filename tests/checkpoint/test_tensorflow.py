@@ -169,6 +169,7 @@ def test_what_the_tests_write_is_a_checkpoint(tmp_path: Path) -> None:
         (b"\x0a\xff\x01x", "a field of 255 bytes leaves its message"),
         (b"\x0b", "unknown kind 3"),
         (b"\x08" + b"\xff" * 11, "number of more than 64 bits"),
+        (b"\x08" + b"\xff" * 9 + b"\x02", "number of more than 64 bits"),
         (b"\x08\xff", "ends within a number"),
     ],
 )
@@ -241,6 +242,12 @@ def test_a_block_that_contradicts_itself_is_refused(tmp_path: Path, content: byt
         open_checkpoint(written(tmp_path, bundle.finish(*blocks(content))))
 
 
+def test_too_many_blocks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.checkpoint.tensorflow_table._MAX_BLOCKS", 1)
+    with pytest.raises(CheckpointError, match="more than 1 blocks"):
+        open_checkpoint(CHECKPOINTS / "many" / "model.ckpt.index")
+
+
 def test_a_block_of_an_unknown_type_is_refused(tmp_path: Path) -> None:
     content = bundle.block([(b"", bundle.header())])
     handle = bundle.varint(0) + bundle.varint(len(content))
@@ -299,6 +306,22 @@ def sliced(parts: list[tuple[tuple[int, int], ...]], shape: tuple[int, ...] = (4
 def test_slices_are_put_together(tmp_path: Path) -> None:
     entries = sliced([((2, 2),), ((0, 2),)])
     assert open_checkpoint(written(tmp_path, bundle.table(entries), DATA)).tensor("v").tolist() == [3, 4, 1, 2]
+
+
+def test_a_slice_is_named_once_in_whatever_way(tmp_path: Path) -> None:
+    whole, named = ((0, -1),), ((0, 4),)
+    entries = sliced([named])
+    entries[b"v"] = bundle.entry(FLOAT, (4,), 0, 0, 0, slices=[extents(*named), extents(None)])
+    entries[slice_key(b"v", whole)] = bundle.entry(FLOAT, (4,), 16, 16, 0)
+    with pytest.raises(CheckpointError, match="do not fill"):
+        open_checkpoint(written(tmp_path, bundle.table(entries), DATA + DATA))
+
+
+def test_every_true_is_the_same(tmp_path: Path) -> None:
+    data = b"\0\1\2\xff"
+    path = written(tmp_path, with_entry(bundle.entry(10, (4,), 0, 4, bundle.crc32c(data))), data)
+    read = open_checkpoint(path).tensor("a")
+    assert read.dtype == torch.bool and read.view(torch.uint8).tolist() == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize(

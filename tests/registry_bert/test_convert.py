@@ -153,6 +153,11 @@ def test_of_several_checkpoints_the_one_that_the_saver_names_is_meant(tmp_path: 
         registry_bert.BertForQuestionAnswering.from_pretrained(folder, from_tf=True)
 
 
+def test_a_shard_given_for_its_index_says_so() -> None:
+    with pytest.raises(CheckpointError, match=r"one of its shards; name bert_model.ckpt.index, or bert_model.ckpt$"):
+        BertForPreTraining.from_pretrained(CHECKPOINTS / "bert" / "bert_model.ckpt.data-00000-of-00001", from_tf=True)
+
+
 def test_a_family_without_a_table_says_so(tmp_path: Path) -> None:
     shutil.copytree(CHECKPOINTS / "gpt2", tmp_path / "gpt")
     (tmp_path / "gpt" / "config.json").write_text('{"model_type": "openai-gpt", "n_embd": 16, "n_head": 4}')

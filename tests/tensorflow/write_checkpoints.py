@@ -244,7 +244,7 @@ def write_types() -> None:
     tensors["empty"] = np.zeros((0, 4), np.float32)
     tensors["text"] = np.array([b"one", b"", b"three" * 50], object)
     tensors["qint8"] = tf.quantization.quantize(tf.constant([0.5, -1.0]), -1.0, 1.0, tf.qint8).output
-    for number in range(150):
+    for number in range(60):
         tensors[f"a/long/name/of/a/variable/that/many/others/share/with_{number}/kernel"] = np.int32(number)
     tensors["\u00e4\u4e16/\U0001f600"] = np.float32(1)
     prefix = FOLDER / "types" / "model.ckpt"
@@ -335,7 +335,7 @@ def write_objects() -> None:
 
 
 def write_many() -> None:
-    """Write 10,000 variables in 5 shards; the value of each is its number."""
+    """Write 10,000 variables in 5 shards; the value of each is its number. Their index has more than one block."""
     prefix = FOLDER / "many" / "model.ckpt"
     prefix.parent.mkdir(parents=True)
     parts = [f"{prefix}-part-{shard}" for shard in range(5)]
@@ -345,7 +345,7 @@ def write_many() -> None:
             prefix=part,
             tensor_names=[f"model/layer_{number // 20}/weight_{number}" for number in held],
             shape_and_slices=[""] * len(held),
-            tensors=[tf.constant(number, tf.int16) for number in held],
+            tensors=[tf.constant([[number]], tf.int16) for number in held],
         )
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(prefix))
     reader = tf.train.load_checkpoint(str(prefix))
