@@ -9,7 +9,7 @@ import pytest
 from registry.catalog.entry import Deprecation, FilePin, ModelEntry, Origin
 from registry.catalog.index import Catalog
 from registry.catalog.layers import CatalogSource, LayerKind
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 
 
@@ -134,9 +134,9 @@ def test_the_names_of_builtin_families_are_not_an_outsiders() -> None:
         layer(FAMILY, "m: {family: bert, source: hf://a/b@1}", builtin=True),
         layer(FAMILY, "m: {family: x, source: hf://x/b@1, override: true}\nx: {family: x, source: ./x}", file="/x/models.yaml"),
     ]
+    found = Catalog(layers)
     with pytest.warns(RegistryWarning, match=r"/x/models.yaml:3: model 'm' is built in \(/family/models.yaml:3\)"):
-        found = Catalog(layers)
-    assert found.resolve("m").source == "hf://a/b@1"
+        assert found.resolve("m").source == "hf://a/b@1"
     assert found.names() == ["m", "x"]
 
 
