@@ -61,7 +61,7 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
     except ValueError as error:
         raise CatalogError(f"model {name!r} is expected to be YAML, but {error}", file=file) from None
     if not made:
-        raise _unfit(document, file, "written to")
+        raise _unended(text, file) or _unfit(document, file, "written to")
     # Of several ways the one that can be undone.
     return bom + next((new for new in made if there is None and _without(new, name) == text), made[0])
 
@@ -148,6 +148,20 @@ def _unfit(document: Document, file: str, done: str) -> CatalogError:
         f"models is expected to be written so that an entry can be {done} it by command, but is not "
         f"({'in an unusual form' if section else 'there is no such key'}); edit the file by hand. Nothing was written",
         file=file,
+    )
+
+
+def _unended(text: str, file: str) -> CatalogError | None:
+    """Return the error for a text after `|` or `>` that a line end, needed before anything that follows, would change."""
+    lines = Lines(text)
+    old, new = mark(text).root, mark(text + "\n").root
+    if lines.ends or old is None or new is None or old.content() == new.content():
+        return None
+    return CatalogError(
+        "the last line of the file is expected to have an end, or the text in it changes with what is added, but has none; "
+        "end it",
+        file=file,
+        line=lines.count,
     )
 
 

@@ -20,6 +20,16 @@ class Lines:
     def __init__(self, text: str) -> None:
         self.text = text
 
+    @property
+    def ends(self) -> bool:
+        """Whether the last line has an end."""
+        return self._ends(self.text)
+
+    @property
+    def count(self) -> int:
+        """The number of lines."""
+        return len(_BREAK.findall(self.text)) + (not self.ends)
+
     def start(self, position: int) -> int:
         """Return where the line of a position begins."""
         return max(self.text.rfind(mark, 0, position) for mark in "\n\r\x85\u2028\u2029") + 1
