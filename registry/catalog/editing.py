@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import yaml
+
 from registry.catalog.document import Node, parse_leniently
 from registry.catalog.lines import Lines
 from registry.catalog.marks import Document, Marked, mark
@@ -50,20 +52,22 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
             line=key.line,
             column=key.column,
         )
-    document = mark(text)
+    old = mark(text)
+    if there is not None:
+        _refuse_twice(there, name, file)
     try:
-        if there is not None:
-            _refuse_twice(there, name, file)
-            candidates = _replaced(text, document, name, fields)
-        else:
-            candidates = _added(text, document, name, fields)
-        made = [new for new in candidates if _says(new, document, name, fields)]
+        right = []
+        for new in _added(text, old, name, fields) if there is None else _replaced(text, old, name, fields):
+            if (document := _marked(new)) is None or not _says(document, old, name, fields):
+                continue
+            if there is not None or _without(new, document, name, text) == text:
+                return bom + new
+            right.append(new)  # but cannot be undone; perhaps another way can
     except ValueError as error:
         raise CatalogError(f"model {name!r} is expected to be YAML, but {error}", file=file) from None
-    if not made:
-        raise _unended(text, file) or _unfit(document, file, "written to")
-    # Of several ways the one that can be undone.
-    return bom + next((new for new in made if there is None and _without(new, name) == text), made[0])
+    if not right:
+        raise _unended(text, file) or _unfit(old, file, "written to")
+    return bom + right[0]
 
 
 def remove_entry(text: str, name: str, file: str = "models.yaml") -> str:
@@ -79,15 +83,26 @@ def remove_entry(text: str, name: str, file: str = "models.yaml") -> str:
     if there is None:
         raise CatalogError(f"model {name!r} is expected to stand in this file, but does not", file=file)
     _refuse_twice(there, name, file)
-    if (new := _without(text, name)) is None:
-        raise _unfit(mark(text), file, "removed from")
+    document = mark(text)
+    if (new := _without(text, document, name)) is None:
+        raise _unfit(document, file, "removed from")
     return bom + new
 
 
-def _without(text: str, name: str) -> str | None:
-    """Return a text without an entry; None where it cannot be cut out."""
-    document = mark(text)
-    return next((new for new in _removed(text, document, name) if _says(new, document, name, None)), None)
+def _without(text: str, document: Document, name: str, right: str | None = None) -> str | None:
+    """Return a text without an entry; None where it cannot be cut out. A result that is known to be `right` is not checked."""
+    for new in _removed(text, document, name):
+        if new == right or ((shorter := _marked(new)) is not None and _says(shorter, document, name, None)):
+            return new
+    return None
+
+
+def _marked(text: str) -> Document | None:
+    """Return the values of a spliced text; None when it is no YAML any more."""
+    try:
+        return mark(text)
+    except yaml.YAMLError:
+        return None
 
 
 def _without_bom(text: str) -> tuple[str, str]:
@@ -165,24 +180,15 @@ def _unended(text: str, file: str) -> CatalogError | None:
     )
 
 
-def _says(text: str, old: Document, name: str, fields: Mapping[str, Any] | None) -> bool:
+def _says(new: Document, old: Document, name: str, fields: Mapping[str, Any] | None) -> bool:
     """Whether a text says what the old one says and, of `name`, only `fields` (None: nothing)."""
-    try:
-        root = parse_leniently(text, "")
-        new = mark(text).root
-    except CatalogError:
+    section = new.root.find("models") if new.root is not None and new.root.kind == "mapping" else None
+    found = section[1].find(name) if section is not None and section[1].kind == "mapping" else None
+    if (found is None) != (fields is None):
         return False
-    if root is None or new is None or not isinstance(root.value, dict):
-        return False
-    try:
-        found = _models(root).get(name)
-    except AttributeError:
-        return False
-    if fields is None:
-        is_as_meant = found is None
-    else:
-        is_as_meant = found is not None and found[1].first_fault() is None and repr(found[1].plain()) == repr(_plain(fields))
-    return is_as_meant and _others(new, name) == (_others(old.root, name) or _NOTHING_ELSE)
+    # By their looks: to Python, 1 is True, and nan is not nan.
+    as_meant = found is None or repr(found[1].plain()) == repr(_plain(fields))
+    return as_meant and _others(new.root, name) == (_others(old.root, name) or _NOTHING_ELSE)
 
 
 #: What a new catalog says beside its entry.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import yaml
 
@@ -16,6 +16,9 @@ __all__ = ["Document", "Marked", "mark"]
 #: What YAML 1.1, which the parser follows, takes for the end of a line.
 _BREAK = r"(?:\r\n|[\n\r\x85\u2028\u2029])"
 _COLON = re.compile(r"\s*:")
+#: What nearly every scalar says of itself, once for all: a catalog may hold a million.
+_PLAIN = (None, None, True)
+_QUOTED = (None, None, False)
 _LAST_BREAK = re.compile(rf"{_BREAK}\Z")
 
 
@@ -35,7 +38,7 @@ class Marked:
     #: Anchor, tag, and whether a scalar is plain, which decides what it means.
     said: tuple[str | None, str | None, bool] = (None, None, False)
     #: The items of a list; keys and values of a mapping in turn.
-    children: list[Marked] = field(default_factory=list)
+    children: Sequence[Marked] = ()
 
     def pairs(self) -> list[tuple[Marked, Marked]]:
         """Return the keys and values of a mapping."""
@@ -44,6 +47,14 @@ class Marked:
     def find(self, key: str) -> tuple[Marked, Marked] | None:
         """Return the first pair of a mapping with this key, or None."""
         return next((pair for pair in self.pairs() if pair[0].kind == "scalar" and pair[0].value == key), None)
+
+    def plain(self) -> Any:
+        """Return the value as `registry.catalog.document` reads it, where it has no tag and no anchor."""
+        if self.kind == "mapping":
+            return {key.value: value.plain() for key, value in self.pairs()}
+        if self.kind == "list":
+            return [child.plain() for child in self.children]
+        return document.plain_scalar(self.value) if self.said[2] else self.value
 
     def content(self) -> tuple[object, ...]:
         """Return what the value says, as nested tuples: equal for two texts that mean the same, however they are laid out."""
@@ -82,25 +93,28 @@ def _marked(event: yaml.Event, events: Iterator[yaml.Event], text: str) -> Marke
         return Marked("alias", start, _index(event, at_end=True), value=event.anchor or "")
     if isinstance(event, yaml.ScalarEvent):
         style = event.style or ""
-        plain = (event.anchor, event.tag, bool(event.implicit[0]))
+        said: tuple[str | None, str | None, bool] = _PLAIN if event.implicit[0] else _QUOTED
+        if event.anchor is not None or event.tag is not None:
+            said = (event.anchor, event.tag, bool(event.implicit[0]))
         end = _index(event, at_end=True)
         if style in ("|", ">"):
             end = _block_end(text, start, end)
-        return Marked("scalar", start, end, value=event.value, style=style, said=plain)
+        return Marked("scalar", start, end, value=event.value, style=style, said=said)
     is_list = isinstance(event, yaml.SequenceStartEvent)
     assert isinstance(event, yaml.CollectionStartEvent)
     found = Marked("list" if is_list else "mapping", start, start, flow=bool(event.flow_style))
     found.said = (event.anchor, event.tag, False)
+    found.children = children = list[Marked]()
     while not isinstance(item := next(events), yaml.CollectionEndEvent):
         child = _marked(item, events, text)
-        if child.kind == "scalar" and not child.value and not child.style and found.children:
+        if child.kind == "scalar" and not child.value and not child.style and children:
             # Nothing is written; the parser may say so at the next word.
-            before = found.children[-1].end
-            colon = _COLON.match(text, before) if len(found.children) % 2 and not is_list else None
+            before = children[-1].end
+            colon = _COLON.match(text, before) if len(children) % 2 and not is_list else None
             child.start = child.end = colon.end() if colon else min(child.start, before)
-        found.children.append(child)
+        children.append(child)
     # The parser ends a block where the next word begins, past comments that may be that word's.
-    found.end = _index(item, at_end=True) if found.flow else found.children[-1].end
+    found.end = _index(item, at_end=True) if found.flow else children[-1].end
     return found
 
 

@@ -99,8 +99,6 @@ def _checked(registry: ModelRegistry, path: Path, name: str, text: str) -> Added
     file = read_catalog(text.removeprefix("\ufeff"), str(path))
     if problem := file.broken.get(name):
         raise problem
-    for problem in file.problems:
-        raise problem
     origin = file.entries[name].origin
     sources, is_layer = _with_text(registry, path, text)
     with warnings.catch_warnings():  # of other files and other names

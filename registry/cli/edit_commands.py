@@ -114,7 +114,7 @@ def add(
         "head": head,
         "config": settings,
         "tokenizer": arguments,
-        "files": _files(pins) if "://" in source or pin else {},
+        "files": _files(pins) if pin or not _is_folder(source) else {},
         "description": description,
         "license": licence,
         "override": override,
@@ -243,10 +243,14 @@ def _settings(given: Sequence[str], option: str) -> dict[str, Any]:
         key, mark, value = pair.partition("=")
         if not mark or not key:
             raise click.BadParameter(f"it is expected to be KEY=VALUE, but is {pair!r}", param_hint=option)
+        if key in settings:
+            raise click.BadParameter(f"{key!r} is expected to be given once, but is given twice", param_hint=option)
         try:
             node = parse(value, option)
         except CatalogError as error:
             raise click.BadParameter(f"the value of {key!r} cannot be read: {error.problem}", param_hint=option) from None
+        if node is None and value:
+            raise click.BadParameter(f"the value of {key!r} is a comment to YAML; put it in quotes", param_hint=option)
         settings[key] = node.plain() if node is not None else ""
     return settings
 
@@ -280,6 +284,13 @@ def _as_written(source: str, file: Path) -> str:
     return text if text.startswith("..") else f"./{text}"
 
 
+def _is_folder(source: str) -> bool:
+    """Whether a source is a folder on this machine, which somebody may be training into."""
+    from registry.store.source import scheme_of
+
+    return scheme_of(source) == "file"
+
+
 def _files(pins: Mapping[str, FilePin]) -> dict[str, dict[str, Any]]:
     return {
         name: {key: value for key, value in (("sha256", pin.sha256), ("size", pin.size)) if value is not None}
@@ -301,7 +312,7 @@ def _rows(pins: Mapping[str, FilePin]) -> list[tuple[str, str, str]]:
 def _notes(path: Path, name: str, source: str, unpinned: Sequence[str], in_layer: bool, hidden_by: object) -> list[str]:
     """Return what a person should know of the new entry."""
     notes = []
-    if unpinned and "://" in source:
+    if unpinned and not _is_folder(source):
         notes.append(f"not pinned: {', '.join(unpinned)}; the server does not tell their hash, --pin fetches and pins them")
     elif unpinned:
         notes.append("the files are on this machine and may change, so they are not pinned; --pin pins them as they are")

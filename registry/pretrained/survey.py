@@ -19,7 +19,7 @@ from registry.families.host import PluginHost
 from registry.pretrained.weights_files import Wanted, find_weights
 from registry.store.inquiry import Inquiry
 from registry.store.place import StoredFile
-from registry.store.source import redact
+from registry.store.source import redact, scheme_of
 from registry.store.store import Store
 from registry.store.target import Target
 
@@ -165,7 +165,8 @@ class _Asked:
             small = resource.git_sha1 is not None or (resource.size is not None and resource.size <= _SMALL)
             known = resource.sha256 is not None and resource.size is not None
             if resource.path is not None:
-                sha256 = self._store.sha256_of(StoredFile(name, resource.path)) if self.pin else None
+                pinned = self.pin or scheme_of(self.target.place.sources[0]) == "package"  # which is not changed in place
+                sha256 = self._store.sha256_of(StoredFile(name, resource.path)) if pinned else None
                 self._note(name, FilePin(sha256, resource.size))
                 return StoredFile(name, resource.path)
             if whole or is_list or (not known and (small or self.pin)):

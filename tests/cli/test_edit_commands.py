@@ -181,6 +181,24 @@ def test_settings_are_read_as_in_a_catalog(run: Run, project: Path) -> None:
     assert entry.tokenizer == {"do_lower_case": False}
 
 
+@pytest.mark.parametrize("given", ["num_labels", "=3", "id2label={0: no", "a=# b", "a=&x 1"])
+def test_a_setting_that_is_none_is_wrong_usage(run: Run, project: Path, given: str) -> None:
+    done = run("add", "mine", "./m", "--no-fetch", "--family", "bert", "--tokenizer", given)
+    assert (done.code, done.out) == (2, "") and "--tokenizer" in done.err
+    twice = ("--tokenizer", "a=1", "--tokenizer", "a=2")
+    assert "given twice" in run("add", "mine", "./m", "--no-fetch", "--family", "bert", *twice).err
+    assert project.read_text() == START
+
+
+def test_a_folder_of_a_package_is_pinned(run: Run, project: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tiny_bert.parent)
+    (tiny_bert.parent / "acme_tiny").mkdir()
+    (tiny_bert.parent / "acme_tiny" / "model").symlink_to(tiny_bert)
+    done = run("add", "tiny", "package://acme_tiny/model")
+    assert done.code == 0 and not done.err
+    assert registry.resolve("tiny").files["vocab.txt"].sha256 == sha256(tiny_bert / "vocab.txt")
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_an_archive_is_looked_into_where_it_is_small_or_pinned(
     run: Run, project: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: bool
@@ -261,6 +279,14 @@ def test_offline_nobody_is_asked(run: Run, project: Path, hub: tuple[HubFiles, S
     done = run("add", "tiny", "hf://acme/tiny", "--offline")
     assert done.code == 1 and "[R403]" in done.err and hub[1].requests == []
     assert project.read_text() == START
+
+
+def test_what_is_wrong_elsewhere_in_the_file_does_not_matter(run: Run, project: Path) -> None:
+    project.write_text(START + "  odd: {famly: bert}\nhost: {}\n")
+    with pytest.warns(registry.RegistryWarning, match="unknown key 'host'"):
+        assert run("add", "mine", "./m", "--no-fetch", "--family", "bert").code == 0
+        assert registry.resolve("mine").family == "bert"
+    assert project.read_text().startswith(START)
 
 
 def test_a_name_of_a_lower_layer_needs_an_override_in_a_project(run: Run, project: Path) -> None:
