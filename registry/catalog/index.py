@@ -111,12 +111,24 @@ class Catalog:
     def _unusable(self) -> dict[str, CatalogError]:
         found = {}
         for name in sorted(self._read_all()):
-            if any(self._entries(name)):
+            if self.knows(name):
                 try:
                     self._follow(name)
                 except CatalogError as error:
                     found[name] = error
         return found
+
+    def knows(self, name: str) -> bool:
+        """Whether a file says anything of a name, be it usable or not."""
+        return any(self._entries(name))
+
+    def usable(self) -> list[str]:
+        """Return all names that can be resolved, in no special order, deprecated ones included."""
+        return [name for name in self._read_all() if self.knows(name) and name not in self._unusable]
+
+    def peek(self, name: str) -> ModelEntry:
+        """Return the entry of a known name as `resolve` does, without a warning where it is deprecated."""
+        return self._follow(name)[0]
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
         """Return the entry of `name`, or None when no file knows the name.
@@ -124,7 +136,7 @@ class Catalog:
         Raises:
             CatalogError: when the name is known but disabled, or its entry, or one that it leads to, is broken.
         """
-        if not any(self._entries(name)):
+        if not self.knows(name):
             return None
         entry, passed = self._follow(name)
         for raw in passed:
@@ -143,7 +155,11 @@ class Catalog:
             origins.setdefault("alias", raw.origins["alias"])
             target = raw.fields["alias"]
             if target in via:
-                raise _at(raw, "alias", f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}")
+                raise _at(
+                    raw,
+                    "alias",
+                    f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}; name another",
+                )
             raw = self._top(target, asked_from=(raw, "alias"))
         for one in (*passed, raw):
             self._check_replacements(one)
@@ -219,7 +235,7 @@ class Catalog:
         _told.add(entry.name)
         use = entry.fields.get("alias") or deprecated.use
         instead = f"; use {use!r}" if use else ""
-        if use and not any(self._entries(use)):
+        if use and not self.knows(use):
             instead += ", which no catalog here has"
         note = f" ({deprecated.note})" if deprecated.note else ""
         warnings.warn(
@@ -230,11 +246,10 @@ class Catalog:
         """Return the fields of `raw` over those of its base, and the place of each."""
         if raw in below:
             chain = " -> ".join(entry.name for entry in (*below[below.index(raw) :], raw))
-            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}")
+            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}; name another")
         if "alias" in raw.fields:
-            raise _at(
-                below[-1], "base", f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
-            )
+            message = f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
+            raise _at(below[-1], "base", f"{message}; name the model itself, {raw.fields['alias']!r}")
         own = {key: value for key, value in raw.fields.items() if key != "base"}
         if "base" not in raw.fields:
             return own, dict(raw.origins)
@@ -259,7 +274,7 @@ class Catalog:
         stack = self._entries(base)[0]
         lower = next((index for index, entry in enumerate(stack) if entry is raw), 0) + 1
         if lower == len(stack):
-            raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}")
+            raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}; name another")
         return stack[lower]
 
 

@@ -22,7 +22,7 @@ from registry.catalog.layers import CatalogSource, signature
 from registry.catalog.names import home_folder
 from registry.catalog.packed import FORMAT, Packed, Record, Unusable, facts_of, pack, records_of
 from registry.catalog.raw import CatalogFile
-from registry.catalog.remembered import remember
+from registry.catalog.remembered import ENDING, is_left_behind, remember
 from registry.catalog.text import read_bytes, read_source
 from registry.catalog.writing import write_private
 
@@ -85,14 +85,11 @@ def packed_together(sources: Sequence[CatalogSource], folder: Path) -> tuple[Pac
     facts: list[dict[str, Any]] = []
     records: list[tuple[int, Record]] = []
     for number, source in enumerate(sources):
-        one = packed_one(source, folder)
-        try:
-            if isinstance(one, Packed):
-                records += [(number, record) for _, record in one.records()]
-                facts.append(one.facts[0])
-                continue
-        except Unusable:
-            one = read_source(source)
+        one, own = _with_records(source, folder)
+        if isinstance(one, Packed):
+            records += [(number, record) for record in own]
+            facts.append(one.facts[0])
+            continue
         files[number] = one
         said = {**facts_of(CatalogFile(source.path)), "size": stamps[number][1], "mtime_ns": stamps[number][2]}
         facts.append({**said, "recent": False, "sha256": ""})
@@ -103,11 +100,27 @@ def packed_together(sources: Sequence[CatalogSource], folder: Path) -> tuple[Pac
     return None, {number: files[number] if number in files else read_source(source) for number, source in enumerate(sources)}
 
 
+def _with_records(source: CatalogSource, folder: Path) -> tuple[Packed | CatalogFile, list[Record]]:
+    """Return what `packed_one` does, with its records; one that turns out to be damaged is made anew."""
+    for _ in range(2):
+        one = packed_one(source, folder)
+        if not isinstance(one, Packed):
+            return one, []
+        try:
+            return one, [record for _, record in one.records()]
+        except Unusable:
+            with contextlib.suppress(OSError):
+                one.path.unlink()
+    return read_source(source), []
+
+
 def is_stale(path: Path) -> bool:
     """Whether a packed file is of no use any more: one of its texts, or the parser, is gone or not what it was.
 
-    One of a newer version, or of another user, is not.
+    One of a newer version, or of another user, is not; nor is what is remembered of an environment that still exists.
     """
+    if path.name.endswith(ENDING):
+        return is_left_behind(path)
     form = path.name.partition("-")[0]
     if not form.isdigit() or int(form) > FORMAT:
         return False

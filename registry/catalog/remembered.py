@@ -15,7 +15,7 @@ from registry.catalog.packed import Record
 from registry.catalog.raw import CatalogFile
 from registry.catalog.writing import write_private
 
-__all__ = ["ENDING", "Provider", "remember", "remembered"]
+__all__ = ["ENDING", "Provider", "is_left_behind", "remember", "remembered"]
 
 _FORMAT = 1
 #: How files of such memory end.
@@ -63,6 +63,15 @@ def remembered(folder: Path, name: str) -> Provider | None:
         if name in said["names"]:
             return distribution, said["version"]
     return None
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether a file of such memory is of an environment that is gone; one that cannot be read is not said to be."""
+    try:
+        said = json.loads(path.read_bytes())
+        return said["format"] == _FORMAT and not Path(said["environment"]).exists()
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
 
 
 def _path(folder: Path) -> Path:
