@@ -312,8 +312,12 @@ def _removed(text: str, document: Document, name: str) -> Iterator[str]:
     if len(pairs) == 1 and _is_own_section(lines, document, section, start, stop):
         yield lines.cut(lines.before(lines.start(section.start)), stop)
     if start > begin and lines.is_blank(lines.before(start)):
-        start = lines.before(start)
+        yield lines.cut(lines.before(start), stop)
     elif index == 0 and len(pairs) > 1 and lines.is_blank(stop):
+        yield lines.cut(start, lines.after(stop))
+    yield lines.cut(start, stop)
+    # After a text that keeps its blank lines (`|+`), those that follow the entry would become the text's.
+    while lines.is_blank(stop):
         stop = lines.after(stop)
     yield lines.cut(start, stop)
 

@@ -183,6 +183,11 @@ def test_a_broken_entry_can_be_removed() -> None:
     assert remove_entry(remove_entry(text, "a"), "b") == "registry: 1\nmodels:\n"
 
 
+def test_blank_lines_after_an_entry_do_not_become_those_of_the_text_before_it() -> None:
+    text = "registry: 1\nmodels:\n  a:\n    description: |+\n      first\n\n  b: {family: bert}\n\n\n  # About c.\n  c: {}\n"
+    assert remove_entry(text, "b") == text.replace("  b: {family: bert}\n\n\n", "")
+
+
 # -- replacing -----------------------------------------------------------------------------------------------------------
 
 
