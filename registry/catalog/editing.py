@@ -66,7 +66,7 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
     except ValueError as error:
         raise CatalogError(f"model {name!r} is expected to be YAML, but {error}", file=file) from None
     if not right:
-        raise _unended(text, file) or _unfit(old, file, "written to")
+        raise _unended(text, file) or _unfit(text, old, file, "written to")
     return bom + right[0]
 
 
@@ -85,7 +85,7 @@ def remove_entry(text: str, name: str, file: str = "models.yaml") -> str:
     _refuse_twice(there, name, file)
     document = mark(text)
     if (new := _without(text, document, name)) is None:
-        raise _unfit(document, file, "removed from")
+        raise _unfit(text, document, file, "removed from")
     return bom + new
 
 
@@ -157,12 +157,18 @@ def _refuse_twice(there: tuple[Node, Node], name: str, file: str) -> None:
         raise fault
 
 
-def _unfit(document: Document, file: str, done: str) -> CatalogError:
+def _unfit(text: str, document: Document, file: str, done: str) -> CatalogError:
     section = document.root.find("models") if document.root is not None else None
+    if section is None:
+        problem = "the file is expected to have a key `models`, or not to be in brackets, but is and has none; add `models: {}`"
+        return CatalogError(problem, file=file)
+    lines = Lines(text)
     return CatalogError(
-        f"models is expected to be written so that an entry can be {done} it by command, but is not "
-        f"({'in an unusual form' if section else 'there is no such key'}); edit the file by hand. Nothing was written",
+        f"models is expected to be written so that an entry can be {done} it by command, but has an unusual form; edit the "
+        "file by hand",
         file=file,
+        line=lines.number(section[0].start),
+        column=lines.column(section[0].start) + 1,
     )
 
 
@@ -176,7 +182,7 @@ def _unended(text: str, file: str) -> CatalogError | None:
         "the last line of the file is expected to have an end, or the text in it changes with what is added, but has none; "
         "end it",
         file=file,
-        line=lines.count,
+        line=lines.number(len(text)),
     )
 
 

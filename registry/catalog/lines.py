@@ -25,10 +25,9 @@ class Lines:
         """Whether the last line has an end."""
         return self._ends(self.text)
 
-    @property
-    def count(self) -> int:
-        """The number of lines."""
-        return len(_BREAK.findall(self.text)) + (not self.ends)
+    def number(self, position: int) -> int:
+        """Return the number of a position's line, from 1."""
+        return len(_BREAK.findall(self.text, 0, position)) + 1
 
     def start(self, position: int) -> int:
         """Return where the line of a position begins."""

@@ -221,8 +221,8 @@ def test_an_entry_in_brackets_is_replaced_where_it_stands() -> None:
         ("registry: 1\nmodels: {b: {}\n", "3:1", "expected to be YAML"),
         ("registry: 1\n---\nregistry: 1\n", "2:1", "second one"),
         ("registry: 1\nmodels:\n  b:\n    description: |\n      x", "5:1", "last line of the file is expected to have an end"),
-        ("registry: 1\nmodels: ~\n", "1:1", "written so that"),
-        ("{registry: 1}\n", "1:1", "written so that"),
+        ("registry: 1\nmodels: ~\n", "2:1", "has an unusual form"),
+        ("{registry: 1}\n", "1:1", "add `models: {}`"),
         ("registry: 1\nmodels: \x00\n", "2:9", "character"),
     ],
 )

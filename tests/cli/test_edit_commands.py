@@ -16,7 +16,7 @@ import pytest
 import registry
 from registry.catalog.entry import FilePin
 from tests.cli.conftest import Run
-from tests.processes import environment
+from tests.processes import environment, run_python
 from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
 
 START = "# Ours.\nregistry: 1\n\nmodels:\n  # The first.\n  first: {family: bert, source: ./first}   # kept\n"
@@ -376,6 +376,19 @@ def test_processes_that_add_at_the_same_time_all_succeed(project: Path) -> None:
     assert [process.wait(60) for process in racing] == [0, 0, 0]
     assert set(registry.list_models("mw*")) == {f"mw{n}-{number}" for n in range(3) for number in range(5)}
     assert project.read_text().startswith(START)
+
+
+def test_editing_without_fetching_needs_no_torch(project: Path) -> None:
+    code = (
+        "import sys; from registry.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as ended:\n    assert not ended.code\n"
+        "print(*sys.modules)"
+    )
+    for arguments in (("add", *GIVEN, "--config", "num_labels=3"), ("remove", "mine")):
+        modules = run_python("-c", code, *arguments).stdout.split()
+        assert "registry.catalog.editing" in modules
+        assert not {"torch", "numpy", "requests", "tokenizers"} & set(modules)
+    assert project.read_text() == START
 
 
 # -- removing ------------------------------------------------------------------------------------------------------------
