@@ -34,7 +34,7 @@ from registry.store.events import Observer
 from registry.store.paths import cache_folders
 from registry.store.place import Place, Replaced, StoredFile, is_offline
 from registry.store.progress import default_observers
-from registry.store.source import is_url
+from registry.store.source import is_url, redact
 from registry.store.store import Store, Vanished
 from registry.store.target import Target, entry_target, maybe_path_target, url_target
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.survey import Survey
     from registry.pretrained.tokenizer import PreTrainedTokenizer
     from registry.store.check import FileCheck
     from registry.store.contents import CacheContents
@@ -249,6 +250,30 @@ class ModelRegistry:
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             return parts.inspect(self._family_of(parts.target, family))
+
+    @_survives_pruning
+    def survey(
+        self,
+        source: str,
+        *,
+        family: str | None = None,
+        pin: bool = False,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Survey:
+        """Return what a folder or archive that has no name yet holds: family, head, files with their sizes and hashes.
+
+        Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
+        `fetch`; raises what `registry.pretrained.survey.survey` does.
+        """
+        from registry.checkpoint.unpacked import find_archive
+        from registry.pretrained.survey import survey
+        from registry.store.inquiry import Inquiry
+
+        target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))
+        inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline))
+        with inquiry, self._store(cache_dir, offline, refresh=True) as store:
+            return survey(replace(target, entry=None), store, inquiry, self.families, family, pin=pin)
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network.
