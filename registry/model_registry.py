@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from registry.catalog.entry import ModelEntry
 from registry.catalog.index import Catalog
-from registry.catalog.layers import (
-    CatalogSource,
-    LayerKind,
-    environment_sources,
-    file_source,
-    project_source,
-    signature,
-)
+from registry.catalog.layers import CatalogSource, LayerKind, file_source, outer_sources, signature
 from registry.catalog.names import user_path
+from registry.catalog.packing import FOLDER as CATALOGS
 from registry.errors import (
     CatalogError,
     ConfigError,
@@ -40,7 +34,7 @@ from registry.store.events import Observer
 from registry.store.paths import cache_folders
 from registry.store.place import Place, Replaced, StoredFile, is_offline
 from registry.store.progress import default_observers
-from registry.store.source import is_url
+from registry.store.source import is_url, redact
 from registry.store.store import Store, Vanished
 from registry.store.target import Target, entry_target, maybe_path_target, url_target
 
@@ -51,6 +45,7 @@ if TYPE_CHECKING:
     from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.survey import Survey
     from registry.pretrained.tokenizer import PreTrainedTokenizer
     from registry.store.check import FileCheck
     from registry.store.contents import CacheContents
@@ -132,10 +127,9 @@ class ModelRegistry:
     def catalog(self) -> Catalog:
         """The merged catalog; read again when one of its files has changed."""
         with self._lock:
-            sources = [*self.families.catalog_sources(), *self._outer_sources()]
-            now = signature(sources)
+            now = signature(sources := self.catalog_sources())
             if self._catalog is None or self._catalog[0] != now:
-                self._catalog = now, Catalog(sources)
+                self._catalog = now, Catalog(sources, self._cache(None).root / CATALOGS)
             return self._catalog[1]
 
     def resolve(self, name: str) -> ModelEntry:
@@ -171,16 +165,15 @@ class ModelRegistry:
         family = self.families.get(model.config.model_type)
         return _head_of_class(type(model).__name__, family)
 
+    def catalog_sources(self) -> list[CatalogSource]:
+        """Return the catalog files that there are, lowest layer first; they are only located, not read."""
+        return [*self.families.catalog_sources(), *self._outer_sources()]
+
     def _outer_sources(self) -> list[CatalogSource]:
         """Locate the layers above the families', lowest first."""
         if self._frozen is not None:
             return [file_source(kind, path) for kind, path in self._frozen]
-        project = project_source()
-        return [
-            *([project] if project else []),
-            *environment_sources(),
-            *(file_source(LayerKind.ARGUMENT, path) for path in self._catalogs),
-        ]
+        return outer_sources(self._catalogs)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -257,6 +250,30 @@ class ModelRegistry:
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             return parts.inspect(self._family_of(parts.target, family))
+
+    @_survives_pruning
+    def survey(
+        self,
+        source: str,
+        *,
+        family: str | None = None,
+        pin: bool = False,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Survey:
+        """Return what a folder or archive that has no name yet holds: family, head, files with their sizes and hashes.
+
+        Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
+        `fetch`; raises what `registry.pretrained.survey.survey` does.
+        """
+        from registry.checkpoint.unpacked import find_archive
+        from registry.pretrained.survey import survey
+        from registry.store.inquiry import Inquiry
+
+        target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))
+        inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline))
+        with inquiry, self._store(cache_dir, offline, refresh=True) as store:
+            return survey(replace(target, entry=None), store, inquiry, self.families, family, pin=pin)
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network.

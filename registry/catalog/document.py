@@ -16,7 +16,7 @@ import yaml
 
 from registry.errors import CatalogError
 
-__all__ = ["MAX_BYTES", "Node", "parse", "parse_leniently"]
+__all__ = ["LOADER", "MAX_BYTES", "Node", "parse", "parse_leniently", "plain_scalar"]
 
 #: A catalog larger than this is not one.
 MAX_BYTES = 256 << 20
@@ -26,7 +26,8 @@ _MAX_DEPTH = 40
 _MAX_DIGITS = 100
 #: How much of a wrong value an error shows, in characters.
 _SHOWN = 80
-_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: The parser, in C where PyYAML was built with it.
+LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -112,20 +113,22 @@ def parse_leniently(text: str, file: str) -> Node | None:
     root = _node(next(events), events, file, depth=0)
     next(events)  # DocumentEnd
     if not isinstance(event := next(events), yaml.StreamEndEvent):
-        raise _error(event, file, "a models.yaml is expected to hold one YAML document, but holds a second one")
+        raise _error(event, file, "a models.yaml is expected to hold one YAML document, but holds a second one; remove it")
     return root
 
 
 def _events(text: str, file: str) -> Iterator[yaml.Event]:
     try:
-        yield from yaml.parse(text, Loader=_LOADER)
+        yield from yaml.parse(text, Loader=LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = error.problem or error.context or "cannot be parsed"
-        raise CatalogError(f"the file is expected to be YAML, but {problem}", file=file, line=line, column=column) from None
+        raise CatalogError(
+            f"the file is expected to be YAML, but {problem}; mend it here", file=file, line=line, column=column
+        ) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own parser lets the last two through
-        raise CatalogError(f"the file is expected to be YAML, but {str(error).splitlines()[0]}", file=file) from None
+        raise CatalogError(f"the file is expected to be YAML, but {str(error).splitlines()[0]}; mend it", file=file) from None
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:
@@ -157,7 +160,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
         if len(event.value) > _MAX_DIGITS and _INTEGER.fullmatch(event.value):
             long = f"a number is expected to have at most {_MAX_DIGITS} digits; put text in quotes"
             return Node(event.value, line, column, fault or _error(event, file, long))
-        return Node(_scalar(event.value), line, column, fault)
+        return Node(plain_scalar(event.value), line, column, fault)
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(item := next(events), yaml.SequenceEndEvent):
@@ -183,7 +186,8 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
     return Node(mapping, line, column, fault)
 
 
-def _scalar(text: str) -> object:
+def plain_scalar(text: str) -> object:
+    """Return what a word without quotes means."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):

@@ -15,8 +15,10 @@ import click
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
+from registry.cli.edit_commands import add, remove
 from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
 from registry.cli.new_family import new_family
+from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -40,10 +42,13 @@ def cli() -> None:
     """Turn a model name into a verified, running PyTorch model."""
 
 
+cli.add_command(add)
 cli.add_command(cache)
 cli.add_command(convert)
 cli.add_command(inspect)
 cli.add_command(new_family)
+cli.add_command(remove)
+cli.add_command(validate)
 cli.add_command(verify)
 
 

@@ -12,10 +12,19 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["DISTRIBUTION", "GROUP", "EntryPoint", "family_entry_points", "hook_entry_points", "package_folders"]
+__all__ = [
+    "DISTRIBUTION",
+    "GROUP",
+    "EntryPoint",
+    "catalog_entry_points",
+    "family_entry_points",
+    "hook_entry_points",
+    "package_folders",
+]
 
 GROUP = "registry.families"
 _HOOKS_GROUP = "registry.plugins"
+_CATALOGS_GROUP = "registry.catalogs"
 
 #: The distribution whose families are built in.
 DISTRIBUTION = "pretrained-registry"
@@ -54,6 +63,11 @@ def hook_entry_points() -> list[EntryPoint]:
     return _entry_points(_HOOKS_GROUP)
 
 
+def catalog_entry_points() -> list[EntryPoint]:
+    """Return the packages that bring a catalog, by distribution, without those that are switched off as families are."""
+    return _entry_points(_CATALOGS_GROUP)
+
+
 def _entry_points(group: str) -> list[EntryPoint]:
     disabled = {_canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
     return [
@@ -67,7 +81,7 @@ def _entry_points(group: str) -> list[EntryPoint]:
 def _installed(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[EntryPoint]]:
     """Return the entry points of each group; `path` is `sys.path` with what changes when a package comes or goes."""
     everything, installed = metadata.entry_points(), {}
-    for group in (GROUP, _HOOKS_GROUP):
+    for group in (GROUP, _HOOKS_GROUP, _CATALOGS_GROUP):
         found: dict[tuple[str, str], EntryPoint] = {}
         for point in everything.select(group=group):
             # What a failed uninstall leaves behind has neither name nor version.
