@@ -35,6 +35,7 @@ from registry.families.family import DEFAULT_FILES, Family
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
+from registry.families.moved import where_a_model_is
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
@@ -120,11 +121,14 @@ class ModelRegistry:
 
     def __getstate__(self) -> dict[str, Any]:
         outer = [(source.kind, source.path) for source in self._outer_sources()]
-        return {"catalogs": self._catalogs, "cache_dir": self._cache_dir, "frozen": tuple(outer)}
+        state = {"catalogs": self._catalogs, "cache_dir": self._cache_dir, "frozen": tuple(outer)}
+        return {**state, "registered": self.families.registered()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["catalogs"], state["cache_dir"])  # type: ignore[misc]  # families are found anew in every process
         self._frozen = state["frozen"]
+        for family in state["registered"]:
+            self.families.register(family)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -145,7 +149,9 @@ class ModelRegistry:
             UnknownModel: when no catalog has the name; the error names close ones.
             CatalogError: when its entry is broken.
         """
-        return self.catalog.resolve(name)
+        if (entry := self.catalog.maybe_resolve(name)) is None:
+            raise self._unknown(name)
+        return entry
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
         """Return what a name means, or None when no catalog has it."""
@@ -715,7 +721,10 @@ class ModelRegistry:
             return entry_target(entry)
         if there is not None:
             return there
-        raise self.catalog.unknown(text)
+        raise self._unknown(text)
+
+    def _unknown(self, name: str) -> UnknownModel:
+        return where_a_model_is(self.catalog.unknown(name), self.families.names())
 
     def _given(
         self,
