@@ -36,6 +36,7 @@ from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
 from registry.families.moved import where_a_model_is
+from registry.families.transports import TransportPlugins
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
@@ -681,6 +682,7 @@ class ModelRegistry:
             refresh=refresh,
             proxies=proxies,
             observers=(*default_observers(), *self._observers),
+            transports=TransportPlugins().maybe_make,
         )
 
     def _parts(self, target: Target, store: Store) -> Assembly:

@@ -76,6 +76,7 @@ class Store:
         refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         observers: Sequence[Observer] = (),
+        transports: Callable[[str], Transport | None] | None = None,
     ) -> None:
         """Set up for one operation.
 
@@ -86,13 +87,14 @@ class Store:
             refresh: ask anew what URLs were found to be in the past.
             proxies: scheme to proxy, before those of the environment.
             observers: who is told what happens to each file.
+            transports: makes the transport of a scheme that is not built in, or returns None.
         """
         self.cache = cache
         #: Whether the network is off for the whole operation, so that nobody can be asked later.
         self._unplugged = offline
         self._local = threading.local()
         self._refresh = refresh
-        self._transports = Transports(hosts, proxies or {})
+        self._transports = Transports(hosts, proxies or {}, transports)
         self._adoption = Adoption(cache)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
