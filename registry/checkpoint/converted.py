@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
+from registry.checkpoint.torch_layout import check_sums
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, cache_error, file_sha256
+from registry.store.cache import About, Cache, Ref, cache_error, file_sha256, stamp_path
 from registry.store.files import make_folder
 from registry.store.locks import file_lock
 from registry.store.owner import owner_token
@@ -35,8 +36,8 @@ _SHARED = "shared"
 def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
     """Open a weights file. In the place of a pickle its safetensors form is opened, which is made when there is none.
 
-    A torch file that is used in place, and that can be mapped as it is, is not converted: it is the user's own, and may
-    change. `REGISTRY_CONVERT=0` turns conversion off; where the cache cannot take the result, it is left out with a warning.
+    `REGISTRY_CONVERT=0` turns conversion off; where the cache cannot take the result, it is left out with a warning. Of a file
+    that is used in place and changes, as one does that is saved again and again, only the last form is kept.
 
     Args:
         file: the file.
@@ -49,28 +50,39 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
     """
     if checkpoint_format(file.path) != "torch" or is_off("REGISTRY_CONVERT"):
         return open_checkpoint(file.path)
-    if not file.sha256 and _is_mappable(file.path):
-        return open_checkpoint(file.path)
+    before = None if file.sha256 else store.hashed_before(file)
     digest = store.sha256_of(file)
-    url = f"converted://{VERSION}/{digest}"
+    url = _url(digest)
     if (found := _find(store.cache, url)) is not None:
         return found
     with file_lock(store.cache.root / "locks" / f"{digest}.converted.lock"):
         if (found := _find(store.cache, url)) is not None:  # made by whoever held the lock before
             return found
         checkpoint = open_checkpoint(file.path)
+        if not file.sha256:  # nobody vouches for these bytes but the sums in the file itself
+            check_sums(file.path)
         try:
             path = _convert(checkpoint, store.cache, digest, url, About(label, file.name))
         except CacheError as error:
             logger.warning("%s is not kept as safetensors, so its next load will take as long as this: %s", label, error)
             return checkpoint
+    if before not in (None, digest):
+        _forget(store.cache, _url(before))
     logger.info("%s is converted to safetensors once, in %s", file.name, path)
     return _Converted(open_checkpoint(path))
 
 
-def _is_mappable(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"  # the zip form
+def _url(digest: str) -> str:
+    """Return under what it is recorded what a file of this hash became."""
+    return f"converted://{VERSION}/{digest}"
+
+
+def _forget(cache: Cache, url: str) -> None:
+    if (ref := cache.read_ref(url)) is not None:
+        blob = cache.blob(ref.sha256)
+        for path in (cache.ref_path(url), stamp_path(blob), blob):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 class _Converted:

@@ -28,6 +28,7 @@ SAFE_GLOBALS = frozenset(
         "torch.Size",
         "torch.device",
         "torch.nn.parameter.Parameter",
+        "torch._utils._rebuild_device_tensor_from_cpu_tensor",
         "torch._utils._rebuild_parameter",
         "torch._utils._rebuild_tensor",
         "torch._utils._rebuild_tensor_v2",

@@ -143,7 +143,7 @@ def checkpoint_format(path: Path) -> str:
 
 
 def open_checkpoint(
-    path: Path, locate: Callable[[str], Path] | None = None, *, name: str | None = None, mapped: bool | None = None
+    path: Path, locate: Callable[[str], Path] | None = None, name: str | None = None, *, mapped: bool | None = None
 ) -> Checkpoint:
     """Open a weights file, or the shards that an index file names.
 

@@ -42,6 +42,8 @@ class TorchFile:
         """
         self.path = path
         self._mapped = mapped
+        with explained(path):
+            self._stamp = _stamp(path)
         #: What the scan of its pickles found.
         self.report = scan_torch_file(path)
         if self.report.refused:
@@ -51,7 +53,6 @@ class TorchFile:
                 path=str(path),
                 globals=self.report.refused,
             )
-        self._stamp = _stamp(path)
         #: The name of the state dict within the file; None when the file holds nothing else.
         self.container, self._parts = _state_dict(read_layout(path), path)
         if self.container is not None:
@@ -97,7 +98,8 @@ class TorchFile:
     def _tensors(self) -> Mapping[str, Any]:
         with explained(self.path):
             loaded: Any = _load(self.path, mapped=self._mapped)
-        if _stamp(self.path) != self._stamp:
+            stamp = _stamp(self.path)
+        if stamp != self._stamp:
             raise CheckpointError(
                 f"checkpoint {str(self.path)!r} is expected to stay as it is while it is read, but changed; load it again",
                 path=str(self.path),

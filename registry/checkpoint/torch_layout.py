@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -144,7 +145,13 @@ def explained(path: Path) -> Iterator[None]:
             f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror or error})", path=str(path)
         ) from error
     except Exception as error:  # damage leads the standard library's readers, and ours, to whatever they stumble over
-        reason = str(error).strip() or type(error).__name__
+        reason, *_ = (str(error).strip() or type(error).__name__).splitlines()  # what follows is torch's advice
+        if isinstance(error, MemoryError) or "allocate memory" in reason:
+            raise CheckpointError(
+                f"memory for checkpoint {str(path)!r} is expected to suffice, but does not ({reason:.300}); load it where "
+                "there is more, and save it as safetensors, which take none",
+                path=str(path),
+            ) from error
         raise CheckpointError(
             f"checkpoint {str(path)!r} is expected to be a torch file, but is not ({reason:.300}); fetch it again",
             path=str(path),
@@ -233,6 +240,11 @@ def _read_zip(records: Mapping[str, _Record], stream: PickleStream, machine: Tor
 
 
 def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: TorchMachine) -> Any:
+    with contextlib.suppress(tarfile.HeaderError):  # torch looks first whether it is one, of 2016, and believes its sizes
+        file.seek(0)
+        tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        raise Refused("content", "pickles and values", "is a tar archive, too")
+    file.seek(0)
     try:
         is_legacy = PlainMachine(frozenset()).run(stream) == TORCH_MAGIC
     except Unsafe:

@@ -20,6 +20,7 @@ __all__ = ["MAX_TENSORS", "Storage", "TensorPart", "TorchMachine", "amount"]
 #: Tensors of one file.
 MAX_TENSORS = 100_000
 _MAX_DIMENSIONS = 64
+_MAX_OFFSET = 1 << 48
 
 _WIDTHS = {
     **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e5m2"), 1),
@@ -118,6 +119,11 @@ class TorchMachine(PlainMachine):
             if type(made) is not TensorPart:
                 raise Unsafe(f"{name} of what is no tensor")
             _check_hooks(name, *rest[:2])
+        elif name == "torch._utils._rebuild_device_tensor_from_cpu_tensor":  # of devices without storages, such as XLA's
+            made, dtype, _, requires_grad = arguments
+            if type(made) is not TensorPart or dtype != Global(f"torch.{made.dtype}"):
+                raise Unsafe(f"{name} of what is no tensor, or of another dtype")
+            _check_hooks(name, requires_grad)
         elif name in ("collections.OrderedDict", "collections.Counter"):
             made = self._dictionary(name, *arguments)
         elif name == "torch.Size":
@@ -189,10 +195,11 @@ class TorchMachine(PlainMachine):
         if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS:
             raise ValueError(f"a tensor has {len(shape)} dimensions and {len(stride)} strides")
         held, count = storage.nbytes // _WIDTHS[kind], math.prod(shape)
-        end = offset + (sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) + 1 if count else 0)
+        # An empty tensor lies nowhere, but torch keeps the offset that it had in what it was taken from.
+        end = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True)) + 1 if count else offset
         if count > held:  # with a stride of 0 it would be of any size
             raise ValueError(f"a tensor has {amount(count)} values, and storage {storage.key!a:.40} only {held}")
-        if end > held or math.prod(size for size in shape if size) > max(held, 1 << 62):
+        if end > (held if count else _MAX_OFFSET) or math.prod(size for size in shape if size) > max(held, 1 << 62):
             raise ValueError(f"a tensor ends at {amount(end)} of the {held} values of storage {storage.key!a:.40}")
         self._tensors += 1
         if self._tensors > MAX_TENSORS:

@@ -158,11 +158,11 @@ class Assembly:
 
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
         """Return the configuration; None for a numpy release, which has none: it is of the sizes that are the defaults."""
-        found = self._store.first(self.target.place, candidates)
-        may_lack_it = found is None and described is not None and "numpy" in described.converters
-        if may_lack_it and self._store.get(self.target.place, SHAPES_NAME) is not None:
-            return None
-        return self._noted(found) if found is not None else self.need(candidates, "configuration")
+        if described is not None and "numpy" in described.converters:
+            place = self.target.place
+            if self._store.first(place, candidates) is None and self._store.get(place, SHAPES_NAME) is not None:
+                return None
+        return self.need(candidates, "configuration")
 
     def model(
         self,

@@ -14,7 +14,7 @@ from registry.store.source import redact
 from registry.store.transfer import check_claims
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
-__all__ = ["Known", "pins_required", "refuse_unpinned"]
+__all__ = ["Known", "in_place_url", "pins_required", "refuse_unpinned"]
 
 
 class Known:
@@ -125,13 +125,18 @@ class Known:
     def hashed(self, path: Path) -> Ref:
         """Return size and hash of a local file, as they are or, where size and time are the same, were."""
         stat = path.stat()
-        key = f"file://{path.absolute()}"
+        key = in_place_url(path)
         ref = self._cache.read_ref(key)
         if ref is None or (ref.size, ref.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
             ref = Ref(key, file_sha256(path), stat.st_size, mtime_ns=stat.st_mtime_ns)
             with contextlib.suppress(CacheError):  # without a writable cache it is hashed at each use
                 self._cache.write_ref(ref)
         return ref
+
+
+def in_place_url(path: Path) -> str:
+    """Return under what it is recorded what a file on this machine is."""
+    return f"file://{path.absolute()}"
 
 
 def pins_required() -> bool:

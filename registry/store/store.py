@@ -19,7 +19,7 @@ from registry.errors import CacheError, ConfigError, DownloadError, IntegrityErr
 from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
-from registry.store.known import Known, pins_required, refuse_unpinned
+from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
@@ -217,6 +217,11 @@ class Store:
     def sha256_of(self, file: StoredFile) -> str:
         """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
         return file.sha256 or self._known.hashed(file.path).sha256
+
+    def hashed_before(self, file: StoredFile) -> str | None:
+        """Return what the hash of a file that is used in place was when it was last asked for."""
+        ref = self.cache.read_ref(in_place_url(file.path))
+        return ref.sha256 if ref is not None else None
 
     # ------------------------------------------------------------------------------------------------------------------
 

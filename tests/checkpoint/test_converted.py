@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import registry
-from registry import BertConfig, BertModel, ModelRegistry, UnsafeCheckpoint
+from registry import BertConfig, BertModel, CheckpointError, ModelRegistry, UnsafeCheckpoint
 from registry.checkpoint import torch_file
 from tests.servers import Server, file_server
 
@@ -89,24 +89,37 @@ def test_it_goes_with_its_model(server: Server, cache: Path) -> None:
     assert not [path for path in (cache / "refs").rglob("*.json") if "converted" in path.read_text()]
 
 
-def test_a_file_of_the_user_is_converted_only_where_it_cannot_be_mapped(
-    model: BertModel, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("legacy", [True, False])
+def test_of_a_file_that_is_saved_again_and_again_the_last_form_is_kept(
+    legacy: bool, model: BertModel, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "mine"
     model.save_pretrained(folder, safe_serialization=False)
-    registry.load(folder)
-    assert not cache.exists()
-    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, model.state_dict()))
+    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, model.state_dict(), legacy=legacy))
     registry.load(folder)
     (made,) = blobs(cache)
     with monkeypatch.context() as patch:
         forbid_pickles(patch)
         registry.load(folder)
     other = BertModel(CONFIG)
-    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, other.state_dict()))
+    (folder / "pytorch_model.bin").write_bytes(legacy_bytes(tmp_path, other.state_dict(), legacy=legacy))
     loaded = registry.load(folder)
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in loaded.state_dict().items())
-    assert made in blobs(cache)
+    (last,) = blobs(cache)
+    assert last != made
+    assert not list((cache / "blobs").rglob(f"{made.name}*"))
+
+
+def test_a_file_whose_own_sums_do_not_fit_is_not_converted(model: BertModel, cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    model.save_pretrained(folder, safe_serialization=False)
+    body = bytearray((folder / "pytorch_model.bin").read_bytes())
+    at = body.index(model.state_dict()["pooler.dense.weight"].numpy().tobytes())
+    body[at + 5] ^= 1
+    (folder / "pytorch_model.bin").write_bytes(body)
+    with pytest.raises(CheckpointError, match="fetch it again"):
+        registry.load(folder)
+    assert not blobs(cache)
 
 
 def test_names_that_share_a_tensor_stay(cache: Path, tmp_path: Path, model: BertModel) -> None:

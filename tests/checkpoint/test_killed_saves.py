@@ -22,7 +22,7 @@ import torch
 
 import registry
 from registry import CheckpointError
-from registry.pretrained import assembly
+from registry.pretrained import assembly, weights_files
 from registry_bert import BertConfig, BertModel, BertTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
@@ -427,19 +427,19 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return interrupt
 
 
-@pytest.mark.parametrize("step", ["open_checkpoint", "newest_first", "at_once", "shard_names"])
+@pytest.mark.parametrize("step", ["open_stored", "newest_first", "at_once", "shard_names"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_save_between_two_steps_of_a_load_gives_the_new_set(form: str, step: str, interrupting: Any, tmp_path: Path) -> None:
     model(1).save_pretrained(tmp_path / "m", max_shard_size=SHARDS)
     save = partial(model(2).save_pretrained, tmp_path / "m", **FORMS[form])
-    interrupting(assembly, step, save)
+    interrupting(weights_files, step, save)
     assert number_of(registry.load(tmp_path / "m")) == 2
 
 
 def test_a_save_into_the_folder_of_a_name_is_noticed_too(interrupting: Any, tmp_path: Path) -> None:
     model(1).save_pretrained(tmp_path / "m")
     (tmp_path / "models.yaml").write_text("registry: 1\nmodels:\n  mine: {family: bert, source: ./m}\n")
-    interrupting(assembly, "open_checkpoint", lambda: model(2).save_pretrained(tmp_path / "m"))
+    interrupting(weights_files, "open_stored", lambda: model(2).save_pretrained(tmp_path / "m"))
     assert number_of(registry.ModelRegistry([tmp_path / "models.yaml"]).load("mine")) == 2
 
 
@@ -451,7 +451,7 @@ def test_saves_between_the_steps_of_every_try_are_an_error(interrupting: Any, tm
         models.reverse()
         models[0].save_pretrained(tmp_path / "m")
 
-    interrupting(assembly, "open_checkpoint", save, times=100)
+    interrupting(weights_files, "open_stored", save, times=100)
     with pytest.raises(CheckpointError, match="R501.*another process saves into it again and again"):
         registry.load(tmp_path / "m")
 
@@ -470,7 +470,7 @@ def test_an_unrelated_file_that_changes_is_no_reason_to_load_again(interrupting:
         calls.append(1)
         (tmp_path / "m" / "train.log").write_text("epoch " * len(calls))
 
-    interrupting(assembly, "open_checkpoint", log, times=100)
+    interrupting(weights_files, "open_stored", log, times=100)
     assert number_of(registry.load(tmp_path / "m")) == 1 and len(calls) == 1
 
 
@@ -481,7 +481,7 @@ def test_an_interrupt_by_the_user_is_not_taken_for_another_process(interrupting:
         model(2).save_pretrained(tmp_path / "m")
         raise KeyboardInterrupt
 
-    interrupting(assembly, "open_checkpoint", stop)
+    interrupting(weights_files, "open_stored", stop)
     with pytest.raises(KeyboardInterrupt):
         registry.load(tmp_path / "m")
 

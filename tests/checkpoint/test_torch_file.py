@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -10,15 +11,20 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from registry import CheckpointError, UnsafeCheckpoint
 from registry.checkpoint.reader import TensorInfo, open_checkpoint
 from registry.checkpoint.torch_file import TorchFile, scan_torch_file
 from tests.checkpoint.forge import (
+    call,
     dictionary,
     for_legacy,
     legacy_file,
+    name,
     number,
+    numbers,
     pickled,
     storage,
     tensor,
@@ -56,11 +62,11 @@ def saved(path: Path, value: object, zipped: bool) -> Path:
 
 def assert_equal(found: Any, expected: dict[str, torch.Tensor]) -> None:
     assert list(found.names()) == list(expected)
-    for name, value in expected.items():
-        assert found.info(name) == TensorInfo.of(value), name
-        actual = found.tensor(name)
-        assert actual.dtype == value.dtype and not actual.requires_grad, name
-        assert torch.equal(actual.double(), value.detach().double()), name
+    for key, value in expected.items():
+        assert found.info(key) == TensorInfo.of(value), key
+        actual = found.tensor(key)
+        assert actual.dtype == value.dtype and not actual.requires_grad, key
+        assert torch.equal(actual.double(), value.detach().double()), key
 
 
 @FORMS
@@ -77,6 +83,37 @@ def test_tensors_that_shared_memory_share_it(tmp_path: Path, zipped: bool) -> No
     found = open_checkpoint(saved(tmp_path / "x", every_kind(zipped), zipped))
     pointers = {found.tensor(name).untyped_storage().data_ptr() for name in ("transposed", "column", "row", "shared")}
     assert len(pointers) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 4), min_size=1, max_size=3),
+            st.slices(4),
+            st.booleans(),
+            st.sampled_from(["float32", "float16", "int64", "bool"]),
+        ),
+        min_size=1,
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_any_view_is_what_torch_says_it_is(
+    tmp_path_factory: pytest.TempPathFactory, views: list[tuple[list[int], slice, bool, str]], zipped: bool
+) -> None:
+    tensors = {}
+    for index, (shape, part, turned, dtype) in enumerate(views):
+        if (part.step or 1) < 0:
+            part = slice(part.start, part.stop, -part.step)  # torch has no negative steps
+        whole = torch.arange(math.prod(shape)).to(getattr(torch, dtype)).reshape(shape)
+        tensors[f"whole.{index}"] = whole
+        tensors[f"part.{index}"] = (whole.transpose(0, -1) if turned else whole)[part]
+    path = saved(tmp_path_factory.getbasetemp() / f"views.{zipped}", tensors, zipped)
+    found = TorchFile(path)
+    for key, value in torch.load(path, weights_only=True).items():
+        assert found.info(key) == TensorInfo.of(value)
+        assert torch.equal(found.tensor(key), value) and torch.equal(value, tensors[key])
 
 
 @FORMS
@@ -97,11 +134,35 @@ def test_tensors_come_to_the_cpu_from_wherever_they_were_saved(tmp_path: Path, d
         assert_equal(open_checkpoint(tmp_path / form), {"a": VALUES.reshape(2, 2).t()})
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tensors_of_a_device_without_storages_come_as_cpu_tensors(tmp_path: Path, dtype: str) -> None:
+    inner = tensor(storage("0", 4), (4,), (1,))
+    outer = call("torch._utils._rebuild_device_tensor_from_cpu_tensor", inner, name(f"torch.{dtype}"), text("xla:1"), b"\x89")
+    (tmp_path / "x").write_bytes(zip_file(pickled(dictionary({"a": outer})), {"data/0": VALUES.numpy().tobytes()}))
+    if dtype == "float32":
+        assert_equal(open_checkpoint(tmp_path / "x"), {"a": VALUES})
+    else:  # a copy of another size: torch.save never asks for one
+        with pytest.raises(UnsafeCheckpoint, match="of another dtype"):
+            open_checkpoint(tmp_path / "x")
+
+
 def test_storages_of_2017_are_parts_of_others(tmp_path: Path) -> None:
     part = storage("0", 4, "FloatStorage", "cpu", tuple_of(text("v"), number(1), number(2)))
     body = dictionary({"a": tensor(part, (2,), (1,)), "b": tensor(part, (1,), (1,), 1)})
     (tmp_path / "x").write_bytes(legacy_file(pickled(body), {"0": (4, VALUES.numpy().tobytes())}))
     assert_equal(open_checkpoint(tmp_path / "x"), {"a": VALUES[1:3], "b": VALUES[2:3]})
+
+
+def test_a_file_that_python_2_wrote(tmp_path: Path) -> None:
+    def old(value: str) -> bytes:
+        return b"U" + bytes([len(value.encode())]) + value.encode()
+
+    held = tuple_of(old("storage"), name("torch.FloatStorage"), old("0"), old("cuda:0"), number(4), b"N") + b"Q"
+    hooks = call("collections.OrderedDict", b"]")
+    v2 = call("torch._utils._rebuild_tensor_v2", held, number(0), numbers(4), numbers(1), b"\x88", hooks)
+    body = call("collections.OrderedDict", b"](](" + old("größe.weight") + v2 + b"ee")
+    (tmp_path / "x").write_bytes(legacy_file(pickled(body), {"0": (4, VALUES.numpy().tobytes())}))
+    assert_equal(open_checkpoint(tmp_path / "x"), {"größe.weight": VALUES})
 
 
 def test_a_file_without_sums_is_read(tmp_path: Path) -> None:
