@@ -683,6 +683,7 @@ class ModelRegistry:
             proxies=proxies,
             observers=(*default_observers(), *self._observers),
             transports=TransportPlugins().maybe_make,
+            verifiers=self._hooks.verifiers(),
         )
 
     def _parts(self, target: Target, store: Store) -> Assembly:
