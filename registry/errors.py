@@ -58,14 +58,15 @@ class RegistryError(Exception):
 
 
 class UnknownModel(RegistryError, LookupError):
-    """No catalog entry, file or folder has this name."""
+    """No catalog entry, file or folder has this name; `distribution` is the package to install, where one had it before."""
 
     code = "R101"
 
-    def __init__(self, message: str, *, name: str, suggestions: Iterable[str] = ()) -> None:
+    def __init__(self, message: str, *, name: str, suggestions: Iterable[str] = (), distribution: str | None = None) -> None:
         super().__init__(message)
         self.name = name
         self.suggestions = tuple(suggestions)
+        self.distribution = distribution
 
 
 class UnknownFamily(RegistryError, LookupError):

@@ -13,15 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from registry.catalog.entry import ModelEntry
 from registry.catalog.index import Catalog
-from registry.catalog.layers import (
-    CatalogSource,
-    LayerKind,
-    environment_sources,
-    file_source,
-    project_source,
-    signature,
-)
+from registry.catalog.layers import CatalogSource, LayerKind, file_source, outer_sources, signature
 from registry.catalog.names import user_path
+from registry.catalog.packing import FOLDER as CATALOGS
 from registry.errors import (
     CatalogError,
     ConfigError,
@@ -140,7 +134,7 @@ class ModelRegistry:
             sources = [*self.families.catalog_sources(), *self._outer_sources()]
             now = signature(sources)
             if self._catalog is None or self._catalog[0] != now:
-                self._catalog = now, Catalog(sources)
+                self._catalog = now, Catalog(sources, self._cache(None).root / CATALOGS)
             return self._catalog[1]
 
     def resolve(self, name: str) -> ModelEntry:
@@ -182,12 +176,7 @@ class ModelRegistry:
         """Locate the layers above the families', lowest first."""
         if self._frozen is not None:
             return [file_source(kind, path) for kind, path in self._frozen]
-        project = project_source()
-        return [
-            *([project] if project else []),
-            *environment_sources(),
-            *(file_source(LayerKind.ARGUMENT, path) for path in self._catalogs),
-        ]
+        return outer_sources(self._catalogs)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

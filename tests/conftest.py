@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import registry.catalog.index
 import registry.model_registry
 import registry.store.patience
 from tests.real_data import minilm
@@ -39,9 +40,14 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (work / ".git").mkdir()  # the search for a project's catalog ends here
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("REGISTRY_CACHE", str(tmp_path / "cache"))
+    # The folders of configurations, and the one file that has a fixed place.
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("XDG_CONFIG_DIRS", str(tmp_path / "etc/xdg"))
+    monkeypatch.setenv("REGISTRY_SYSTEM_MODELS", str(tmp_path / "etc/registry/models.yaml"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.chdir(work)
     monkeypatch.setattr(registry.model_registry, "_default", None)
+    monkeypatch.setattr(registry.catalog.index, "_told", set())
     monkeypatch.setattr(registry.store.patience, "_FIRST", 0.001)  # how long pauses are is a test of its own
     yield
 

@@ -112,7 +112,7 @@ def parse_leniently(text: str, file: str) -> Node | None:
     root = _node(next(events), events, file, depth=0)
     next(events)  # DocumentEnd
     if not isinstance(event := next(events), yaml.StreamEndEvent):
-        raise _error(event, file, "a models.yaml is expected to hold one YAML document, but holds a second one")
+        raise _error(event, file, "a models.yaml is expected to hold one YAML document, but holds a second one; remove it")
     return root
 
 
@@ -123,9 +123,11 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         problem = error.problem or error.context or "cannot be parsed"
-        raise CatalogError(f"the file is expected to be YAML, but {problem}", file=file, line=line, column=column) from None
+        raise CatalogError(
+            f"the file is expected to be YAML, but {problem}; mend it here", file=file, line=line, column=column
+        ) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own parser lets the last two through
-        raise CatalogError(f"the file is expected to be YAML, but {str(error).splitlines()[0]}", file=file) from None
+        raise CatalogError(f"the file is expected to be YAML, but {str(error).splitlines()[0]}; mend it", file=file) from None
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:

@@ -35,10 +35,12 @@ class FilePin:
 
 @dataclass(frozen=True, slots=True)
 class Deprecation:
-    """Since when a name should no longer be used (`YYYY-MM`), and why."""
+    """Since when a name should no longer be used (`YYYY-MM` or `YYYY-MM-DD`), why, and what to use instead."""
 
     since: str
     note: str = ""
+    #: Another name; for an alias it is the name that it stands for, and this is empty.
+    use: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

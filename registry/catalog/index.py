@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import fnmatch
 import re
 import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from registry.catalog.entry import ModelEntry, Origin
-from registry.catalog.layers import CatalogSource, LayerKind, read_source
+from registry.catalog.layers import INSTALLED, CatalogSource, LayerKind
 from registry.catalog.names import twin_key
-from registry.catalog.schema import MERGED_FIELDS, CatalogFile, Host, RawEntry, twin_message
+from registry.catalog.raw import MERGED_FIELDS, CatalogFile, Host, RawEntry, twin_message
+from registry.catalog.rules import Item, guarded, refuse_hosts
+from registry.catalog.shelf import Shelf
+from registry.catalog.unknown import close_names, unknown_model
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 
 __all__ = ["Catalog"]
@@ -22,40 +26,48 @@ __all__ = ["Catalog"]
 #: What belongs to a source and therefore is not inherited by an entry that names its own.
 _OF_SOURCE = ("mirrors", "files")
 
+#: Names of which this process was told that they are deprecated.
+_told: set[str] = set()
+
+
+class _Disabled(CatalogError):
+    """The name was switched off on purpose: it is not listed, and not reported as a mistake."""
+
 
 class Catalog:
-    """The merged layers. Reading happens once, at construction; the object is not changed afterwards."""
+    """The merged layers.
 
-    def __init__(self, sources: Iterable[CatalogSource]) -> None:
-        """Read `sources`, lowest layer first."""
-        #: Name to its entries, highest layer first.
-        self._stacks: dict[str, list[RawEntry]] = {}
-        self._broken: dict[str, CatalogError] = {}
+    What the files say apart from their entries is read at construction, a name when it is asked for. The object is not
+    changed afterwards.
+    """
+
+    def __init__(self, sources: Iterable[CatalogSource], packed: Path | None = None) -> None:
+        """Take `sources`, lowest layer first; `packed` is the folder of packed catalogs, None for none."""
+        self._packed = packed
+        self._sources = list(sources)
+        self._shelves: list[tuple[int, Shelf]] = []
         self.hosts: dict[str, Host] = {}
         #: What is wrong with files as a whole.
         self.problems: list[CatalogError] = []
-        builtin: set[str] = set()
-        family_names: set[str] = set()
-        for source in sources:
-            file = read_source(source)
-            self._report(file)
-            names = set(file.entries)
-            if source.kind is LayerKind.PROJECT:
-                self._guard_project(file)
-            elif source.kind is LayerKind.FAMILY:
-                if not source.builtin:
-                    self._guard_family(file, builtin, family_names)
-                family_names |= names
-                builtin |= names if source.builtin else set()
-            for name, entry in file.entries.items():
-                self._broken.pop(name, None)
-                self._stacks.setdefault(name, []).insert(0, entry)
-            self._broken.update(file.broken)
-            self.hosts.update(file.hosts)
+        #: Name to its usable entries, highest layer first, and to what is wrong with the highest one.
+        self._known: dict[str, tuple[list[RawEntry], CatalogError | None]] = {}
+        start = 0
+        # What packages bring is looked up together: of all files only these can be many.
+        for _, group in groupby(self._sources, key=lambda source: "packages" if source.kind in INSTALLED else source):
+            shelf = Shelf(together := list(group), packed)
+            self._shelves.append((start, shelf))
+            start += len(together)
+            for source, file in zip(together, shelf.files, strict=True):
+                self._take(source, file)
 
-    def _report(self, file: CatalogFile) -> None:
-        self.problems += file.problems
-        for problem in file.problems:
+    def _take(self, source: CatalogSource, file: CatalogFile) -> None:
+        problems = file.problems
+        if source.kind is LayerKind.PROJECT:
+            problems = [*problems, *refuse_hosts(file)]
+        else:
+            self.hosts.update(file.hosts)
+        self.problems += problems
+        for problem in problems:
             warnings.warn(str(problem), RegistryWarning, stacklevel=2)
         if not file.ours and file.suspicious:
             warnings.warn(
@@ -64,69 +76,59 @@ class Catalog:
                 stacklevel=2,
             )
 
-    def _guard_project(self, file: CatalogFile) -> None:
-        """Hold the project's file, which may be a stranger's clone, to its limits."""
-        for host in file.hosts.values():
-            problem = CatalogError(
-                f"host {host.name!r} is expected to stand in a user's or organisation's catalog, but stands in a project's; "
-                "name this file in REGISTRY_MODELS to trust it",
-                file=file.path,
-                line=host.origin.line,
-                column=host.origin.column,
-            )
-            self.problems.append(problem)
-            warnings.warn(str(problem), RegistryWarning, stacklevel=2)
-        file.hosts.clear()
-        for name in [name for name, entry in file.entries.items() if name in self._stacks and not entry.override]:
-            there = self._stacks[name][0].origin
-            self._refuse(file, name, f"model {name!r} is already defined at {there}; write `override: true` to redefine it")
+    def _entries(self, name: str) -> tuple[list[RawEntry], CatalogError | None]:
+        """Return the usable entries of a name, highest layer first, and what is wrong with the highest one."""
+        if name not in self._known:
+            found: list[tuple[CatalogSource, Item]] = [
+                (self._sources[start + number], item) for start, shelf in self._shelves for number, item in shelf.find(name)
+            ]
+            self._known[name] = guarded(name, found)
+        return self._known[name]
 
-    def _guard_family(self, file: CatalogFile, builtin: set[str], taken: set[str]) -> None:
-        """Keep the names of built-in families, and make a name that two outsiders ship an error that shows both."""
-        for name in sorted(set(file.entries) & taken):
-            there = self._stacks[name][0].origin
-            if name in builtin:
-                rival = file.entries.pop(name).origin
-                warnings.warn(f"{rival}: model {name!r} is built in ({there}); this one is off", RegistryWarning, stacklevel=2)
-            else:
-                self._refuse(file, name, f"model {name!r} is already defined by another plugin at {there}; rename one")
+    def _all_names(self) -> set[str]:
+        return {name for _, shelf in self._shelves for name in shelf.names()}
 
-    @staticmethod
-    def _refuse(file: CatalogFile, name: str, message: str) -> None:
-        origin = file.entries.pop(name).origin
-        file.broken[name] = CatalogError(message, file=origin.file, line=origin.line, column=origin.column)
+    def _read_all(self) -> set[str]:
+        for _, shelf in self._shelves:
+            shelf.read_all()
+        return self._all_names()
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Return the usable names that match a shell pattern, in natural order; deprecated ones are left out."""
+        """Return the usable names that match a shell pattern, in natural order; deprecated and disabled ones are left out."""
         found = [
             name
-            for name, stack in self._stacks.items()
-            if fnmatch.fnmatchcase(name, pattern) and name not in self.broken and "deprecated" not in stack[0].fields
+            for name in self._read_all()
+            if fnmatch.fnmatchcase(name, pattern) and (stack := self._entries(name)[0]) and "deprecated" not in stack[0].fields
         ]
-        return sorted(found, key=lambda name: (_natural(name), name))
+        return sorted((name for name in found if name not in self._unusable), key=lambda name: (_natural(name), name))
 
-    @cached_property
+    @property
     def broken(self) -> dict[str, CatalogError]:
         """Names that cannot be resolved, with the reason: their highest entry, or one that it leads to, is unusable."""
-        broken = dict(self._broken)
-        for name in self._stacks:
-            try:
-                self._follow(name)
-            except CatalogError as error:
-                broken[name] = error
-        return broken
+        return {name: error for name, error in self._unusable.items() if not isinstance(error, _Disabled)}
+
+    @cached_property
+    def _unusable(self) -> dict[str, CatalogError]:
+        found = {}
+        for name in sorted(self._read_all()):
+            if any(self._entries(name)):
+                try:
+                    self._follow(name)
+                except CatalogError as error:
+                    found[name] = error
+        return found
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
         """Return the entry of `name`, or None when no file knows the name.
 
         Raises:
-            CatalogError: when the name is known but its entry, or one that it leads to, is broken.
+            CatalogError: when the name is known but disabled, or its entry, or one that it leads to, is broken.
         """
-        if name not in self._stacks and name not in self._broken:
+        if not any(self._entries(name)):
             return None
         entry, passed = self._follow(name)
         for raw in passed:
-            _warn_if_deprecated(raw)
+            self._warn_if_deprecated(raw)
         return entry
 
     def _follow(self, name: str) -> tuple[ModelEntry, list[RawEntry]]:
@@ -141,8 +143,14 @@ class Catalog:
             origins.setdefault("alias", raw.origins["alias"])
             target = raw.fields["alias"]
             if target in via:
-                raise _at(raw, "alias", f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}")
+                raise _at(
+                    raw,
+                    "alias",
+                    f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}; name another",
+                )
             raw = self._top(target, asked_from=(raw, "alias"))
+        for one in (*passed, raw):
+            self._check_replacements(one)
         fields, inherited = self._inherit(raw, ())
         for needed in ("source", "family"):
             if needed not in fields:
@@ -154,7 +162,7 @@ class Catalog:
                 )
         # Copies, so that no caller changes the catalog.
         fields |= {key: copy.deepcopy(fields[key]) for key in MERGED_FIELDS & fields.keys()}
-        shadows = tuple(entry.origin for entry in self._stacks[raw.name][1:])
+        shadows = tuple(entry.origin for entry in self._entries(raw.name)[0][1:])
         entry = ModelEntry(name=raw.name, via=tuple(via), origins=origins | inherited, shadows=shadows, **fields)
         return entry, [*passed, raw]
 
@@ -172,41 +180,64 @@ class Catalog:
 
     def unknown(self, name: str) -> UnknownModel:
         """Return the error for a name that is in no catalog."""
-        folded = {known.casefold(): known for known in self._stacks}
-        close = [folded[key] for key in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.7)]
-        message = f"model {name!r} is expected to be a name of the catalog or an existing path, but is neither"
-        if close:
-            message += f"; did you mean {' or '.join(repr(found) for found in close)}?"
-        elif re.fullmatch(r"\w[\w.-]*/[\w.-]+", name):
-            message += f"; for a repository of the model hub write 'hf://{name}@<revision>' and family="
-        else:
-            message += "; `registry list` shows the names"
-        if self.problems:
-            message += ". These catalogs could not be used in full: " + "; ".join(str(problem) for problem in self.problems)
-        return UnknownModel(message, name=name, suggestions=close)
+        return unknown_model(name, self._all_names(), self.problems, self._packed)
 
     def _top(self, name: str, asked_from: tuple[RawEntry, str] | None) -> RawEntry:
-        if name in self._broken:
-            raise self._broken[name]
-        if name in self._stacks:
-            return self._stacks[name][0]
+        stack, error = self._entries(name)
+        if error is not None:
+            raise error
+        if stack:
+            top = stack[0]
+            if "disabled" in top.fields:
+                reason = f"model {name!r} is disabled: {top.fields['disabled']}"
+                raise _at(
+                    top, "disabled", f"{reason}; to use it, remove this entry, or redefine it in a higher layer", _Disabled
+                )
+            return top
         assert asked_from is not None  # a name that was asked for directly is known
         entry, field = asked_from
-        close = difflib.get_close_matches(name, self._stacks, n=1)
+        close = close_names(name, self._all_names(), 1)
         meant = f"did you mean {close[0]!r}?" if close else "`registry list` shows the names"
         raise _at(
             entry, field, f"{field} of model {entry.name!r} is expected to be a known model, but {name!r} is not; {meant}"
+        )
+
+    def _check_replacements(self, raw: RawEntry) -> None:
+        """Raise when what is to be used instead of a deprecated model leads back to it."""
+        passed, at = [raw.name], raw
+        while (deprecated := at.fields.get("deprecated")) and (use := at.fields.get("alias") or deprecated.use):
+            passed.append(use)
+            if use in passed[:-1]:
+                field = "alias" if "alias" in raw.fields else "deprecated.use"
+                chain = " -> ".join(passed)
+                raise _at(raw, field, f"what replaces model {raw.name!r} leads back to itself: {chain}; name another")
+            if not (stack := self._entries(use)[0]):
+                break
+            at = stack[0]
+
+    def _warn_if_deprecated(self, entry: RawEntry) -> None:
+        """Tell once in a process that a name is deprecated."""
+        deprecated = entry.fields.get("deprecated")
+        if deprecated is None or entry.name in _told:
+            return
+        _told.add(entry.name)
+        use = entry.fields.get("alias") or deprecated.use
+        instead = f"; use {use!r}" if use else ""
+        if use and not any(self._entries(use)):
+            instead += ", which no catalog here has"
+        note = f" ({deprecated.note})" if deprecated.note else ""
+        warnings.warn(
+            f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}", RegistryWarning, stacklevel=4
         )
 
     def _inherit(self, raw: RawEntry, below: tuple[RawEntry, ...]) -> tuple[dict[str, Any], dict[str, Origin]]:
         """Return the fields of `raw` over those of its base, and the place of each."""
         if raw in below:
             chain = " -> ".join(entry.name for entry in (*below[below.index(raw) :], raw))
-            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}")
+            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}; name another")
         if "alias" in raw.fields:
-            raise _at(
-                below[-1], "base", f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
-            )
+            message = f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
+            raise _at(below[-1], "base", f"{message}; name the model itself, {raw.fields['alias']!r}")
         own = {key: value for key, value in raw.fields.items() if key != "base"}
         if "base" not in raw.fields:
             return own, dict(raw.origins)
@@ -228,10 +259,10 @@ class Catalog:
         if base != raw.name:
             return self._top(base, asked_from=(raw, "base"))
         # An entry based on its own name extends what it redefines.
-        stack = self._stacks[base]
+        stack = self._entries(base)[0]
         lower = next((index for index, entry in enumerate(stack) if entry is raw), 0) + 1
         if lower == len(stack):
-            raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}")
+            raise _at(raw, "base", f"base of model {base!r} leads back to itself: {base} -> {base}; name another")
         return stack[lower]
 
 
@@ -244,18 +275,9 @@ def _refuse_twins(raw: RawEntry, inherited: Mapping[str, Any], origins: Mapping[
             raise _at(raw, f"files.{name}", twin_message(f"files of model {raw.name!r}", name, other))
 
 
-def _at(entry: RawEntry, field: str, message: str) -> CatalogError:
+def _at(entry: RawEntry, field: str, message: str, kind: type[CatalogError] = CatalogError) -> CatalogError:
     origin = entry.origins[field]
-    return CatalogError(message, file=origin.file, line=origin.line, column=origin.column)
-
-
-def _warn_if_deprecated(entry: RawEntry) -> None:
-    if deprecated := entry.fields.get("deprecated"):
-        instead = f"; use {entry.fields['alias']!r}" if "alias" in entry.fields else ""
-        note = f" ({deprecated.note})" if deprecated.note else ""
-        warnings.warn(
-            f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}", RegistryWarning, stacklevel=2
-        )
+    return kind(message, file=origin.file, line=origin.line, column=origin.column)
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:

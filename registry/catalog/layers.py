@@ -10,32 +10,46 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from registry.catalog.document import MAX_BYTES
 from registry.catalog.names import user_path
-from registry.catalog.schema import CatalogFile, read_catalog
-from registry.errors import CatalogError, RegistryWarning
+from registry.errors import RegistryWarning
 
 __all__ = [
     "FILE_NAME",
+    "INSTALLED",
     "CatalogSource",
     "LayerKind",
     "environment_sources",
     "file_source",
+    "outer_sources",
+    "places",
     "project_source",
-    "read_source",
     "signature",
+    "system_sources",
+    "user_source",
 ]
 
 FILE_NAME = "models.yaml"
+
+#: The folder of the library below each folder of configurations.
+_FOLDER = "registry"
+_SYSTEM_FILE = "/etc/registry/models.yaml"
+_SYSTEM_FOLDERS = "/etc/xdg"
 
 
 class LayerKind(IntEnum):
     """The layers in order: a higher one wins."""
 
     FAMILY = 10
+    PACKAGE = 20
+    SYSTEM = 30
+    USER = 40
     PROJECT = 50
     ENVIRONMENT = 60
     ARGUMENT = 70
+
+
+#: The layers that come with installed packages.
+INSTALLED = (LayerKind.FAMILY, LayerKind.PACKAGE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,9 @@ class CatalogSource:
     read: Callable[[], bytes]
     #: For a family's own file: it comes with this distribution, and its names are not an outsider's to redefine.
     builtin: bool = False
+    #: The installed package that the file comes with, and its version; empty for a file of nobody's package.
+    distribution: str = ""
+    version: str = ""
 
 
 def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
@@ -61,6 +78,47 @@ def environment_sources() -> list[CatalogSource]:
     """Return the files of the path list `REGISTRY_MODELS`; as in every path list, an earlier one wins."""
     paths = [part for part in os.environ.get("REGISTRY_MODELS", "").split(os.pathsep) if part]
     return [file_source(LayerKind.ENVIRONMENT, path) for path in reversed(paths)]
+
+
+def system_sources() -> list[CatalogSource]:
+    """Return the machine's files that are there, lowest first; see `places` for where they may be."""
+    return [source for kind, path in places() if kind is LayerKind.SYSTEM and (source := _optional(kind, path))]
+
+
+def user_source() -> CatalogSource | None:
+    """Return the user's own file, if there is one."""
+    return next((source for kind, path in places() if kind is LayerKind.USER and (source := _optional(kind, path))), None)
+
+
+def places() -> list[tuple[LayerKind, Path]]:
+    """Return every place of a system's and a user's catalog, lowest first, whether or not there is one.
+
+    The system's are /etc/registry/models.yaml, or the file that `REGISTRY_SYSTEM_MODELS` names (none when it is set and
+    empty), and registry/models.yaml below each folder of `XDG_CONFIG_DIRS`, of which an earlier one wins; the user's is
+    registry/models.yaml below `XDG_CONFIG_HOME`, by default ~/.config
+    (https://specifications.freedesktop.org/basedir-spec/latest/).
+    """
+    system = os.environ.get("REGISTRY_SYSTEM_MODELS", _SYSTEM_FILE)
+    found = [(LayerKind.SYSTEM, user_path(system).absolute())] if system else []
+    folders = (os.environ.get("XDG_CONFIG_DIRS") or _SYSTEM_FOLDERS).split(os.pathsep)
+    # The specification wants relative folders to be ignored.
+    found += [
+        (LayerKind.SYSTEM, Path(folder) / _FOLDER / FILE_NAME) for folder in reversed(folders) if Path(folder).is_absolute()
+    ]
+    own = Path(os.environ.get("XDG_CONFIG_HOME", ""))
+    home = own if own.is_absolute() else user_path("~/.config")
+    return [*found, (LayerKind.USER, home / _FOLDER / FILE_NAME)] if home.is_absolute() else found
+
+
+def _optional(kind: LayerKind, path: Path) -> CatalogSource | None:
+    """Return the source of a file that need not be there; one that is there and cannot be read is to be reported."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError:
+        pass
+    return CatalogSource(kind, str(path), path.read_bytes)
 
 
 def project_source(start: Path | None = None) -> CatalogSource | None:
@@ -92,38 +150,28 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
     return None
 
 
-def read_source(source: CatalogSource) -> CatalogFile:
-    """Read one located catalog; what cannot be read becomes a problem of the result, never an exception."""
-    try:
-        data = source.read()
-        if len(data) > MAX_BYTES:
-            raise CatalogError(f"the file is expected to have at most {MAX_BYTES} bytes, but has {len(data)}", file=source.path)
-        text = data.decode("utf-8-sig")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        problem = CatalogError(f"the file is expected to be readable, but is not ({reason})", file=source.path)
-        return CatalogFile(source.path, problems=[problem])
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        column = error.start - data.rfind(b"\n", 0, error.start)
-        problem = CatalogError("the file is expected to be UTF-8 text, but is not", file=source.path, line=line, column=column)
-        return CatalogFile(source.path, problems=[problem])
-    except CatalogError as error:
-        return CatalogFile(source.path, problems=[error])
-    return read_catalog(text, source.path)
+def outer_sources(catalogs: Iterable[Path] = ()) -> list[CatalogSource]:
+    """Locate the layers above those of installed packages, lowest first; `catalogs` are the files that a caller passes."""
+    user, project = user_source(), project_source()
+    below = [*system_sources(), *([user] if user else [])]
+    above = [*environment_sources(), *(file_source(LayerKind.ARGUMENT, path) for path in catalogs)]
+    # A file that its user trusts by name is no stranger's, even where the working folder leads to it as well.
+    if project is not None and project.path in {source.path for source in (*below, *above)}:
+        project = None
+    return [*below, *([project] if project else []), *above]
 
 
 def signature(sources: Iterable[CatalogSource]) -> tuple[tuple[str, int, int], ...]:
     """Return what changes when one of the files does: path, size and time of each."""
     found = []
     for source in sources:
-        status = _status(Path(source.path))
+        status = _status(source.path)
         found.append((source.path, status.st_size, status.st_mtime_ns) if status else (source.path, -1, -1))
     return tuple(found)
 
 
-def _status(path: Path) -> os.stat_result | None:
+def _status(path: str | Path) -> os.stat_result | None:
     try:
-        return path.stat()
+        return os.stat(path)  # noqa: PTH116  # hundreds of paths at each use of the catalog: no object for each
     except OSError:
         return None

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["MODEL_NAME", "twin_key", "unsafe_file_name", "user_path"]
+__all__ = ["MODEL_NAME", "home_folder", "twin_key", "unsafe_file_name", "user_path"]
 
 #: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -58,3 +58,11 @@ def user_path(path: str | os.PathLike[str]) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def home_folder(tilde: str) -> str | None:
+    """Return the home folder that `~` or `~user` stands for, or None for a user whom the system does not know."""
+    try:
+        return str(Path(tilde).expanduser())
+    except RuntimeError:
+        return None

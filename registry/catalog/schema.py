@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from registry.catalog.document import Node, parse_leniently
 from registry.catalog.entry import Deprecation, FilePin, Origin
 from registry.catalog.hosts import unfit_header, unfit_mirror
-from registry.catalog.names import MODEL_NAME, twin_key, unsafe_file_name
+from registry.catalog.names import MODEL_NAME, home_folder, twin_key, unsafe_file_name
+from registry.catalog.raw import MERGED_FIELDS, CatalogFile, Host, RawEntry, twin_message
 from registry.errors import CatalogError
 
-__all__ = ["MERGED_FIELDS", "SCHEMA_VERSION", "CatalogFile", "Host", "RawEntry", "read_catalog", "twin_message"]
+__all__ = ["DEPRECATION_FIELDS", "FIELDS", "HOST_FIELDS", "PIN_FIELDS", "SCHEMA_VERSION", "SECTIONS", "read_catalog"]
 
 SCHEMA_VERSION = 1
 
@@ -27,51 +27,14 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PARALLELISM = 64
 
+#: Keys of the file, of one file's pin, and of a deprecation.
+SECTIONS = ("registry", "models", "hosts")
+PIN_FIELDS = ("sha256", "size", "url")
+DEPRECATION_FIELDS = ("since", "note", "use")
 
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """How to speak to one host: its token, its mirrors, whom to trust, and how much to ask at once."""
-
-    #: `host` or `host:port`, in lower case.
-    name: str
-    origin: Origin
-    #: The environment variable that holds the token; the token is this host's alone, and no mirror gets it.
-    token_env: str | None = None
-    #: The header that carries the token: `Authorization` as `Bearer <token>`, any other the token alone.
-    header: str = "Authorization"
-    #: Base URLs that serve the same paths as this host: https, or this machine.
-    mirrors: tuple[str, ...] = ()
-    #: A PEM bundle of the authorities that vouch for this host.
-    ca_file: str | None = None
-    #: Connections to this host at once, 1 to 64; None leaves it to the store.
-    parallelism: int | None = None
-
-
-@dataclass(frozen=True)
-class RawEntry:
-    """One entry as written: only the fields it says, before inheritance."""
-
-    name: str
-    origin: Origin
-    fields: Mapping[str, Any]
-    origins: Mapping[str, Origin]
-    override: bool = False
-
-
-@dataclass
-class CatalogFile:
-    """One models.yaml: its good entries, and for each bad one the error instead."""
-
-    path: str
-    entries: dict[str, RawEntry] = field(default_factory=dict)
-    hosts: dict[str, Host] = field(default_factory=dict)
-    broken: dict[str, CatalogError] = field(default_factory=dict)
-    #: What is wrong with the file itself, outside any one entry.
-    problems: list[CatalogError] = field(default_factory=list)
-    #: False for a file without our version line: it belongs to another program.
-    ours: bool = True
-    #: True for such a file when it looks as if the line was forgotten.
-    suspicious: bool = False
+#: What may stand beside `alias`, and beside `disabled`: either says all that there is to say.
+_BESIDE_ALIAS = {"alias", "deprecated", "description", "override"}
+_BESIDE_DISABLED = {"description", "disabled", "override"}
 
 
 class _Reader:
@@ -80,6 +43,8 @@ class _Reader:
     def __init__(self, path: str) -> None:
         self.path = path
         self.folder = Path(path).parent
+        #: `~` or `~user` to the home folder that was put for it, None where there is none: what the text alone does not say.
+        self.homes: dict[str, str | None] = {}
 
     def error(self, node: Node, message: str) -> CatalogError:
         return CatalogError(message, file=self.path, line=node.line, column=node.column)
@@ -94,7 +59,7 @@ class _Reader:
 
     def mapping(self, node: Node, what: str) -> dict[str, tuple[Node, Node]]:
         if not isinstance(node.value, dict):
-            raise self.error(node, f"{what} is expected to be a mapping, but is {node.kind}")
+            raise self.error(node, f"{what} is expected to be a mapping, but is {node.kind}; write {{key: value}}")
         return node.value
 
     def known(self, node: Node, what: str, keys: Mapping[str, object]) -> dict[str, tuple[Node, Node]]:
@@ -121,10 +86,14 @@ class _Reader:
         if _SCHEME.match(source):
             return source
         # A path is relative to the file that says it, not to whoever reads it.
-        try:
-            return str(self.folder / Path(source).expanduser())
-        except RuntimeError:
-            raise self.error(node, f"{what} is expected to be a path, but {source!r} is in the home of no known user") from None
+        if not source.startswith("~"):
+            return str(self.folder / source)
+        home = self.homes[source.partition("/")[0]] = home_folder(source.partition("/")[0])
+        if home is None:
+            raise self.error(
+                node, f"{what} is expected to be a path, but {source!r} is in the home of no known user; write it in full"
+            )
+        return str(Path(source).expanduser())
 
     def sources(self, node: Node, what: str) -> tuple[str, ...]:
         if not isinstance(node.value, list):
@@ -141,7 +110,9 @@ class _Reader:
         seen: dict[str, str] = {}
         for name, (key, value) in self.mapping(node, what).items():
             if reason := unsafe_file_name(name):
-                raise self.error(key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}")
+                raise self.error(
+                    key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}; rename it"
+                )
             if (twin := seen.setdefault(twin_key(name), name)) != name:
                 raise self.error(key, twin_message(what, name, f"{twin!a}"))
             pins[name] = self.pin(value, f"file {name!r}")
@@ -151,10 +122,13 @@ class _Reader:
         if node.value is None:
             return FilePin()
         values: dict[str, Any] = {}
-        for key, (_, value) in self.known(node, what, dict.fromkeys(("sha256", "size", "url"))).items():
+        for key, (_, value) in self.known(node, what, dict.fromkeys(PIN_FIELDS)).items():
             if key == "size":
                 if not isinstance(value.value, int) or isinstance(value.value, bool) or value.value < 0:
-                    raise self.error(value, f"size of {what} is expected to be a number of bytes, but is {value.kind}")
+                    raise self.error(
+                        value,
+                        f"size of {what} is expected to be a number of bytes, but is {value.kind}; write it without a unit",
+                    )
                 values[key] = value.value
             elif key == "sha256":
                 if not isinstance(value.value, str) or not _SHA256.fullmatch(value.value.lower()):
@@ -167,23 +141,30 @@ class _Reader:
         return FilePin(**values)
 
     def deprecation(self, node: Node, what: str) -> Deprecation:
-        values = self.known(node, what, dict.fromkeys(("since", "note")))
+        values = self.known(node, what, dict.fromkeys(DEPRECATION_FIELDS))
         if "since" not in values:
             raise self.error(node, f"{what} is expected to say since when; add `since: YYYY-MM`")
         since = values["since"][1]
         if not isinstance(since.value, str) or not _MONTH.fullmatch(since.value):
-            raise self.error(since, f"since of {what} is expected to be YYYY-MM, but is {since.kind}")
-        return Deprecation(since.value, self.text(values["note"][1], f"note of {what}") if "note" in values else "")
+            raise self.error(since, f"since of {what} is expected to be YYYY-MM, but is {since.kind}; write such as 2026-05")
+        note = self.text(values["note"][1], f"note of {what}") if "note" in values else ""
+        return Deprecation(since.value, note, self.name(values["use"][1], f"use of {what}") if "use" in values else "")
 
     def flag(self, node: Node, what: str) -> bool:
         if not isinstance(node.value, bool):
-            raise self.error(node, f"{what} is expected to be true or false, but is {node.kind}")
+            raise self.error(node, f"{what} is expected to be true or false, but is {node.kind}; write `true`, or leave it out")
         return node.value
 
     def entry(self, name_node: Node, node: Node) -> RawEntry:
         name = self.name(name_node, "a key of models")
         written = self.known(node, f"model {name!r}", FIELDS)
-        if "alias" in written and (others := sorted(set(written) - {"alias", "deprecated", "override", "description"})):
+        if "disabled" in written and (others := sorted(set(written) - _BESIDE_DISABLED)):
+            raise self.error(
+                written[others[0]][0],
+                f"model {name!r} is expected to say only why it is off, because it has `disabled`, but also has {others[0]!r}; "
+                "remove one of the two",
+            )
+        if "alias" in written and (others := sorted(set(written) - _BESIDE_ALIAS)):
             raise self.error(
                 written[others[0]][0],
                 f"model {name!r} is expected to be only another name, because it has `alias`, but also has {others[0]!r}; "
@@ -196,6 +177,12 @@ class _Reader:
         origins = {key: self.origin(key_node) for key, (key_node, _) in written.items()}
         for group in MERGED_FIELDS & written.keys():
             origins |= {f"{group}.{key}": self.origin(at) for key, (at, _) in written[group][1].value.items()}
+        if "deprecated" in fields and "use" in (said := written["deprecated"][1].value):
+            if "alias" in fields:
+                raise self.error(
+                    said["use"][0], f"model {name!r} has `alias`, which says already what to use instead; remove `use`"
+                )
+            origins["deprecated.use"] = self.origin(said["use"][0])
         return RawEntry(name, self.origin(name_node), fields, origins, override)
 
     def host(self, key: Node, node: Node) -> Host:
@@ -262,17 +249,6 @@ class _Reader:
         return count
 
 
-def twin_message(what: str, name: str, other: str) -> str:
-    """Return the message for a file name that some file systems take for another; both are shown with escapes."""
-    return (
-        f"a file name of {what} is expected to be one file everywhere, but {name!a} differs from {other} only in case or "
-        "Unicode form; remove one, or write both alike"
-    )
-
-
-#: Fields that inherit key by key instead of as a whole.
-MERGED_FIELDS = frozenset(("config", "tokenizer", "files"))
-
 #: Key of an entry to the check of its value.
 FIELDS: dict[str, Callable[[_Reader, Node, str], Any]] = {
     "alias": _Reader.name,
@@ -280,6 +256,7 @@ FIELDS: dict[str, Callable[[_Reader, Node, str], Any]] = {
     "config": _Reader.settings,
     "deprecated": _Reader.deprecation,
     "description": _Reader.text,
+    "disabled": _Reader.text,
     "family": _Reader.text,
     "files": _Reader.files,
     "head": _Reader.text,
@@ -308,6 +285,7 @@ def read_catalog(text: str, path: str) -> CatalogFile:
     """
     catalog = CatalogFile(path)
     reader = _Reader(path)
+    catalog.homes = reader.homes
     try:
         root = parse_leniently(text, path)
         if root is None or not isinstance(root.value, dict) or "registry" not in root.value:
@@ -328,7 +306,7 @@ def read_catalog(text: str, path: str) -> CatalogFile:
         catalog.problems.append(error)
         return catalog
     try:
-        reader.known(root, "models.yaml", dict.fromkeys(("registry", "models", "hosts")))
+        reader.known(root, "models.yaml", dict.fromkeys(SECTIONS))
     except CatalogError as error:
         catalog.problems.append(error)
     models, hosts = (_section(reader, root, section, catalog) for section in ("models", "hosts"))

@@ -20,6 +20,7 @@ __all__ = [
     "MOVED",
     "TRANSPORTS",
     "EntryPoint",
+    "catalog_entry_points",
     "entry_points",
     "family_entry_points",
     "folders_of_packages",
@@ -52,6 +53,11 @@ def family_entry_points() -> list[EntryPoint]:
 def hook_entry_points() -> list[EntryPoint]:
     """Return the installed plugins that want to know what happens, or have a say in it."""
     return entry_points(HOOKS)
+
+
+def catalog_entry_points() -> list[EntryPoint]:
+    """Return the packages that bring a catalog."""
+    return entry_points(CATALOGS)
 
 
 def transport_entry_points() -> list[EntryPoint]:

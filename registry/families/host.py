@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from functools import partial
 from types import ModuleType
 from typing import Any
 
-from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind
+from registry.catalog.layers import CatalogSource
 from registry.errors import PluginConflict, PluginError, UnknownFamily
+from registry.families.catalogs import family_catalogs, package_catalogs
 from registry.families.claims import import_plugin, settle
-from registry.families.discovery import EntryPoint, family_entry_points, folders_of_packages
+from registry.families.discovery import EntryPoint, catalog_entry_points, family_entry_points
 from registry.families.family import API_VERSION, Family
 from registry.families.locks import ForkSafeLock
 from registry.families.moved import advice
@@ -23,8 +23,13 @@ __all__ = ["PluginHost"]
 class PluginHost:
     """The families of this environment. Reading metadata is the only work done before a family is asked for."""
 
-    def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = family_entry_points) -> None:
+    def __init__(
+        self,
+        entry_points: Callable[[], Iterable[EntryPoint]] = family_entry_points,
+        catalogs: Callable[[], Iterable[EntryPoint]] = catalog_entry_points,
+    ) -> None:
         self._find = entry_points
+        self._find_catalogs = catalogs
         self._lock = ForkSafeLock()
         self._points: dict[str, list[EntryPoint]] | None = None
         self._sources: list[CatalogSource] | None = None
@@ -156,25 +161,12 @@ class PluginHost:
         return None
 
     def catalog_sources(self) -> list[CatalogSource]:
-        """Locate the models.yaml beside each plugin, in its top-level package, without importing anything."""
+        """Locate the models.yaml of each plugin and of each catalog package, lowest first, without importing anything."""
         with self._lock:
             if self._sources is None:
-                self._sources = self._locate_catalogs()
+                points = [point for claims in self.entry_points().values() for point in claims]
+                self._sources = [*family_catalogs(points), *package_catalogs(self._find_catalogs())]
             return self._sources
-
-    def _locate_catalogs(self) -> list[CatalogSource]:
-        sources: dict[str, CatalogSource] = {}
-        points = [point for claims in self.entry_points().values() for point in claims]
-        folders = folders_of_packages(point.package for point in points)
-        for point in points:
-            if point.package not in sources:
-                for folder in folders[point.package]:
-                    file = folder / FILE_NAME
-                    if file.is_file():
-                        read = partial(file.read_bytes)
-                        sources[point.package] = CatalogSource(LayerKind.FAMILY, str(file), read, builtin=point.builtin)
-                        break
-        return sorted(sources.values(), key=lambda source: not source.builtin)
 
     def _load(self, claims: list[EntryPoint]) -> Family:
         point = settle(f"family {claims[0].name!r}", claims)

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry.catalog.packing import FOLDER as CATALOGS
+from registry.catalog.packing import SUFFIX
+from registry.catalog.remembered import ENDING
 from registry.store.cache import VERSION, Cache, read_json, stamp_path
 from registry.store.owner import OWNED, OwnerState, owner_state
 from registry.store.partial import JOURNAL
@@ -140,6 +143,8 @@ class Inventory:
     manifests: list[Path] = field(default_factory=list)
     broken: list[Path] = field(default_factory=list)
     locks: list[Path] = field(default_factory=list)
+    #: Catalogs in the form in which names are looked up, and what they brought once; as records, none of a model's bytes.
+    catalogs: list[Path] = field(default_factory=list)
 
     def refs(self) -> Iterator[tuple[Path, dict[str, Any] | None]]:
         """Yield every record of a URL; None where this version cannot read it."""
@@ -193,6 +198,11 @@ def take_inventory(cache: Cache) -> Inventory:
     for entry in _entries(cache.root / "quarantine"):
         if _PUT_AWAY.fullmatch(entry.name) and (seen := _seen(Path(entry.path))):
             inventory.quarantine.append(seen)
+    for entry in _entries(cache.root / CATALOGS):
+        if entry.name.endswith((SUFFIX, ENDING)):
+            inventory.catalogs.append(Path(entry.path))
+        elif _is_private(entry):
+            inventory.private.append(_private(Path(entry.path)))
     others: list[str | Path] = [
         *(folder.path for folder in _entries(cache.root / "refs")),
         cache.root,

@@ -14,7 +14,7 @@ from typing import Self
 
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError, RegistryError
 from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256

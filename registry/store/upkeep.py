@@ -12,6 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.catalog.packing import is_stale
 from registry.errors import CacheError
 from registry.store.cache import Cache, cache_error
 from registry.store.inventory import Blob, Folder, Inventory, Private, take_inventory
@@ -78,7 +79,8 @@ def prune(cache: Cache, max_size: int | None = None, older_than: float | None = 
 
     Always goes what dead processes left, also downloads that could be resumed; what nobody wrote to for a day where its
     process cannot be seen from here, or where nothing says what it is; quarantine; records that nobody can read, or without
-    what they are about; locks that nobody holds. What a newer version of this library wrote stays.
+    what they are about; packed catalogs of which the text is gone or another; locks that nobody holds. What a newer version
+    of this library wrote stays.
 
     A folder is used when one of its files is; a blob when it or a folder that holds it is. A folder stays when only its blobs
     are gone: it works without them, and they may be in a tier. What a URL was trusted for on first use is kept, so that it is
@@ -142,7 +144,8 @@ def _remove_useless(inventory: Inventory, removal: Removal, now: int) -> None:
     inventory.private = [item for item in inventory.private if item not in gone]
     inventory.unknown = [folder for folder in inventory.unknown if folder not in gone]
     inventory.quarantine = [file for file in inventory.quarantine if not removal.file("quarantine", file.path)]
-    for path in (*inventory.stamps.values(), *inventory.manifests, *inventory.broken):
+    stale = (path for path in inventory.catalogs if is_stale(path))
+    for path in (*inventory.stamps.values(), *inventory.manifests, *inventory.broken, *stale):
         removal.file("record", path)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
 import pytest
 
 from registry.catalog.entry import Deprecation, FilePin, ModelEntry, Origin
 from registry.catalog.index import Catalog
 from registry.catalog.layers import CatalogSource, LayerKind
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 
 
@@ -134,10 +135,51 @@ def test_the_names_of_builtin_families_are_not_an_outsiders() -> None:
         layer(FAMILY, "m: {family: bert, source: hf://a/b@1}", builtin=True),
         layer(FAMILY, "m: {family: x, source: hf://x/b@1, override: true}\nx: {family: x, source: ./x}", file="/x/models.yaml"),
     ]
+    found = Catalog(layers)
     with pytest.warns(RegistryWarning, match=r"/x/models.yaml:3: model 'm' is built in \(/family/models.yaml:3\)"):
-        found = Catalog(layers)
-    assert found.resolve("m").source == "hf://a/b@1"
+        assert found.resolve("m").source == "hf://a/b@1"
     assert found.names() == ["m", "x"]
+
+
+def test_a_broken_name_of_an_outsider_does_not_hide_a_builtin_one() -> None:
+    layers = [
+        layer(FAMILY, "m: {family: bert, source: hf://a/b@1}", builtin=True),
+        layer(FAMILY, "m: {famly: x}", file="/x/models.yaml"),
+    ]
+    with pytest.warns(RegistryWarning, match=r"/x/models.yaml:3: model 'm' is built in"):
+        assert Catalog(layers).resolve("m").source == "hf://a/b@1"
+
+
+def test_a_catalog_package_redefines_names_and_hosts() -> None:
+    layers = [
+        layer(FAMILY, "m: {family: bert, source: hf://a/b@1}", builtin=True),
+        layer(LayerKind.PACKAGE, "m: {base: m, mirrors: [https://mirror/]}", rest=HOSTS),
+    ]
+    found = Catalog(layers)
+    assert (found.resolve("m").source, found.resolve("m").mirrors) == ("hf://a/b@1", ("https://mirror/",))
+    assert found.resolve("m").origins["source"].file == "/family/models.yaml"
+    assert found.resolve("m").origins["mirrors"] == Origin("/package/models.yaml", 3, 16)
+    assert set(found.hosts) == {"models.acme.internal"}
+
+
+def test_a_name_of_two_catalog_packages_is_an_error_that_shows_both() -> None:
+    one, two = (
+        replace(
+            layer(
+                LayerKind.PACKAGE,
+                f"m: {{family: bert, source: ./x}}\n{name}: {{family: bert, source: ./x}}",
+                file=f"/{name}/models.yaml",
+            ),
+            distribution=name,
+            version="1.5",
+        )
+        for name in ("acme", "zeta")
+    )
+    found = Catalog([one, two])
+    with pytest.raises(CatalogError, match=r"/zeta/models.yaml:3:3: .* at /acme/models.yaml:3: acme 1.5 and zeta 1.5 both"):
+        found.resolve("m")
+    assert found.names() == ["acme", "zeta"]
+    assert Catalog([one, two, layer(LayerKind.USER, "m: {family: bert, source: hf://a/mine@1}")]).resolve("m").via == ()
 
 
 def test_a_name_of_two_outsiders_is_an_error_that_shows_both() -> None:
@@ -330,6 +372,35 @@ def test_an_alias_leads_on_and_says_which_way() -> None:
     assert found.resolve("m").via == ()
 
 
+def test_a_disabled_name_says_who_switched_it_off_and_why() -> None:
+    layers = [
+        layer(
+            FAMILY,
+            "m: {family: bert, source: hf://a/b@1}\nn: {alias: m}\nlow: {base: m, head: base}\nother: {family: bert, source: ./x}",
+        ),
+        layer(LayerKind.SYSTEM, "m: {disabled: its licence forbids our use}"),
+    ]
+    found = Catalog(layers)
+    for name in ("m", "n", "low"):
+        with pytest.raises(CatalogError, match="model 'm' is disabled: its licence forbids our use; to use it") as caught:
+            found.resolve(name)
+        assert (caught.value.file, caught.value.line, caught.value.column) == ("/system/models.yaml", 3, 7)
+    assert found.names() == ["other"]
+    assert not found.broken  # it is meant, and no mistake
+    mended = Catalog([*layers, layer(LayerKind.USER, "m: {family: bert, source: hf://a/mine@1}")])
+    assert mended.resolve("n").source == "hf://a/mine@1"
+    with pytest.raises(CatalogError, match="override: true"):
+        Catalog([layers[0], layer(PROJECT, "m: {disabled: no reason}")]).resolve("m")
+    with pytest.raises(CatalogError, match="disabled: we do not use it"):
+        Catalog([layers[0], layer(PROJECT, "m: {disabled: we do not use it, override: true}")]).resolve("m")
+
+
+def test_a_project_must_say_override_also_where_what_is_below_is_broken() -> None:
+    layers = [layer(LayerKind.USER, "m: {famly: bert}"), layer(PROJECT, "m: {family: bert, source: hf://evil/b@1}")]
+    with pytest.raises(CatalogError, match=r"already defined at /user/models.yaml:3; write `override: true`"):
+        Catalog(layers).resolve("m")
+
+
 def test_a_deprecated_name_warns_and_works() -> None:
     found = catalog(
         """
@@ -343,6 +414,52 @@ def test_a_deprecated_name_warns_and_works() -> None:
     with pytest.warns(RegistryWarning, match=r"^model 'n' is deprecated since 2026-06-01$"):
         assert found.resolve("n").deprecated == Deprecation("2026-06-01")
     assert found.names() == ["m"]
+
+
+def test_a_deprecated_name_warns_once_and_names_what_to_use() -> None:
+    models = """
+    m: {family: bert, source: ./x}
+    old: {base: m, deprecated: {since: 2026-05, use: m}}
+    older: {base: m, deprecated: {since: 2026-04-30, note: too small, use: gone}}
+    """
+    with pytest.warns(RegistryWarning, match=r"^model 'old' is deprecated since 2026-05; use 'm'$"):
+        assert catalog(models).resolve("old").deprecated == Deprecation("2026-05", use="m")
+    with pytest.warns(RegistryWarning, match=r"since 2026-04-30 \(too small\); use 'gone', which no catalog here has$"):
+        catalog(models).resolve("older")
+    for name in ("old", "older"):  # warnings are errors here
+        assert catalog(models).resolve(name).source == "/argument/x"
+
+
+@pytest.mark.parametrize(
+    ("models", "column", "chain"),
+    [
+        ("a: {base: m, deprecated: {since: 2026-05, use: a}}", 45, "a -> a"),
+        (
+            "a: {base: m, deprecated: {since: 2026-05, use: b}}\nb: {base: m, deprecated: {since: 2026-05, use: a}}",
+            43,
+            "a -> b -> a",
+        ),
+        ("a: {alias: b, deprecated: {since: 2026-05}}\nb: {base: m, deprecated: {since: 2026-05, use: a}}", 7, "a -> b -> a"),
+    ],
+)
+def test_replacements_in_a_circle_are_shown(models: str, column: int, chain: str) -> None:
+    found = catalog(f"{models}\nm: {{family: bert, source: ./x}}")
+    with pytest.raises(CatalogError, match=f"what replaces model 'a' leads back to itself: {chain}") as caught:
+        found.resolve("a")
+    assert (caught.value.line, caught.value.column) == (3, column)
+    assert found.names() == ["m"] and "a" in found.broken
+
+
+def test_a_replacement_that_is_deprecated_too_is_no_circle() -> None:
+    found = catalog(
+        """
+        a: {base: m, deprecated: {since: 2026-05, use: b}}
+        b: {base: m, deprecated: {since: 2026-06, use: m}}
+        m: {family: bert, source: ./x}
+        """
+    )
+    with pytest.warns(RegistryWarning, match="use 'b'"):
+        assert found.resolve("a").name == "a"
 
 
 @pytest.mark.parametrize(
@@ -361,7 +478,7 @@ def test_a_cycle_is_shown(models: str, line: int, column: int, chain: str) -> No
     found = catalog(f"{models}\ngood: {{family: bert, source: ./x}}")
     with pytest.raises(CatalogError, match="leads back to itself") as caught:
         found.resolve("a")
-    assert caught.value.problem.endswith(chain)
+    assert caught.value.problem.endswith(f": {chain}; name another")
     assert (caught.value.line, caught.value.column) == (line, column)
     assert found.names() == ["good"]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from registry.catalog.entry import ModelEntry
-from registry.catalog.layers import project_source
+from registry.catalog.layers import places, project_source
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 from registry.families.host import PluginHost
 from registry.model_registry import ModelRegistry
@@ -201,3 +202,159 @@ def test_a_pickled_registry_pickles_again(registry: ModelRegistry) -> None:
     write(Path("models.yaml"), m="./relative")
     again = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(registry))))
     assert again.resolve("m") == registry.resolve("m")
+
+
+# -- the system's and the user's files -----------------------------------------------------------------------------------
+
+
+def test_every_layer_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registry: ModelRegistry) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setenv("XDG_CONFIG_DIRS", f"{first}{os.pathsep}{second}{os.pathsep}relative")
+    monkeypatch.setenv("REGISTRY_MODELS", str(tmp_path / "environment.yaml"))
+    files = [
+        Path(os.environ["REGISTRY_SYSTEM_MODELS"]),
+        second / "registry/models.yaml",
+        first / "registry/models.yaml",
+        Path.home() / ".config/registry/models.yaml",
+        Path("models.yaml"),
+        tmp_path / "environment.yaml",
+    ]
+    write(Path("relative/registry/models.yaml"), m="hf://relative/x@1")  # no folder that the specification allows
+    write(tmp_path / "environment.yaml")
+    for number, file in enumerate(files):
+        write(file, m=f"hf://{number}/x@1")
+        entry = registry.resolve("m")
+        assert entry.source == f"hf://{number}/x@1"
+        assert [Path(origin.file) for origin in entry.shadows] == [below.absolute() for below in reversed(files[:number])]
+
+
+def test_the_places_of_system_and_user_are_those_of_the_specification(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REGISTRY_SYSTEM_MODELS", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name)
+    assert [(kind.name, str(path)) for kind, path in places()] == [
+        ("SYSTEM", "/etc/registry/models.yaml"),
+        ("SYSTEM", "/etc/xdg/registry/models.yaml"),
+        ("USER", f"{Path.home()}/.config/registry/models.yaml"),
+    ]
+    monkeypatch.setenv("REGISTRY_SYSTEM_MODELS", "")
+    monkeypatch.setenv("XDG_CONFIG_DIRS", "/b:/a")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/mine")
+    assert [str(path) for _, path in places()] == [
+        "/a/registry/models.yaml",
+        "/b/registry/models.yaml",
+        "/mine/registry/models.yaml",
+    ]
+    monkeypatch.setenv("XDG_CONFIG_HOME", "relative")
+    assert str(places()[-1][1]) == f"{Path.home()}/.config/registry/models.yaml"
+
+
+def test_a_file_that_its_user_trusts_by_name_is_no_projects(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path.home() / ".config/registry"
+    write(folder / "models.yaml", m="hf://a/b@1").write_text(
+        "registry: 1\nmodels: {m: {family: bert, source: 'hf://a/b@1'}}\nhosts: {h: {token_env: T}}\n"
+    )
+    monkeypatch.chdir(folder)
+    assert registry.resolve("m").shadows == () and not registry.catalog.problems
+    assert registry.catalog.hosts["h"].token_env == "T"
+
+
+def test_system_and_user_may_redefine_and_name_hosts(registry: ModelRegistry) -> None:
+    text = "registry: 1\nmodels: {{m: {{family: bert, source: 'hf://{0}/b@1'}}}}\nhosts: {{{0}.example: {{token_env: T}}}}\n"
+    for name, path in (
+        ("system", os.environ["REGISTRY_SYSTEM_MODELS"]),
+        ("user", Path.home() / ".config/registry/models.yaml"),
+    ):
+        Path(path).parent.mkdir(parents=True)
+        Path(path).write_text(text.format(name))
+    assert registry.resolve("m").source == "hf://user/b@1"
+    assert set(registry.catalog.hosts) == {"system.example", "user.example"}
+
+
+# -- what is wrong with one file leaves the others alone -----------------------------------------------------------------
+
+
+def refuse(*_: object) -> bytes:
+    raise PermissionError(13, "Permission denied")
+
+
+#: What is wrong, to what makes it so, and the place and words of the report.
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a folder": (lambda path: path.mkdir(), r":1:1: the file is expected to be readable, but is not \(Is a directory\)"),
+    "no UTF-8": (lambda path: path.write_bytes(b"registry: 1\nmodels:\n  \xff: x"), ":3:3: .* UTF-8"),
+    "cut short": (lambda path: path.write_text("registry: 1\nmodels: {m: {family: 'be"), ":2:25: .* expected to be YAML"),
+    "a list": (lambda path: path.write_text("registry: 1\nmodels: [m]\n"), ":2:9: models is expected to be a mapping"),
+    "of tomorrow": (lambda path: path.write_text("registry: 2\nmodels: {}\n"), ":1:11: .* schema version 1.*upgrade"),
+    "two files": (lambda path: path.write_text("registry: 1\n---\nregistry: 1\n"), ":2:1: .* one YAML document"),
+    "an odd character": (lambda path: path.write_text("registry: 1\n# \x07\n"), r":2:3: .*'\\x07'"),
+}
+
+
+@pytest.mark.parametrize("place", ["system", "user", "environment"])
+@pytest.mark.parametrize("what", WRONG)
+def test_a_file_that_cannot_be_used_is_reported_and_the_others_work(
+    what: str, place: str, registry: ModelRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Path("models.yaml"), mine="hf://a/b@1")
+    bad = {
+        "system": Path(os.environ["REGISTRY_SYSTEM_MODELS"]),
+        "user": Path.home() / ".config/registry/models.yaml",
+        "environment": tmp_path / "named.yaml",
+    }[place]
+    if place == "environment":
+        if what == "a folder":
+            pytest.skip("a folder that is named stands for the file inside it")
+        monkeypatch.setenv("REGISTRY_MODELS", str(bad))
+    bad.parent.mkdir(parents=True, exist_ok=True)
+    make, words = WRONG[what]
+    make(bad)
+    for _ in range(2):  # parsed, and packed before
+        with pytest.warns(RegistryWarning, match=f"{bad}{words}"):
+            registry._catalog = None
+            assert registry.list_models() == ["mine"]
+        assert registry.resolve("mine").source == "hf://a/b@1"
+        with pytest.raises(UnknownModel, match=f"{bad}{words}"):
+            registry.resolve("m")
+
+
+def test_a_file_without_permission_is_reported(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(Path("models.yaml"), mine="hf://a/b@1")
+    user = write(Path.home() / ".config/registry/models.yaml", m="hf://a/b@1")
+    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path == user else original(path))
+    with pytest.warns(RegistryWarning, match=f"{user}:1:1: .* readable, but is not .Permission denied."):
+        assert registry.list_models() == ["mine"]
+
+
+original = Path.read_bytes
+
+
+def test_a_folder_without_permission_is_reported_too(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = write(Path.home() / ".config/registry/models.yaml", m="hf://a/b@1")
+    stat = Path.stat
+
+    def forbidden(path: Path, **options: bool) -> os.stat_result:
+        if path == user:
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path == user else original(path))
+    with pytest.warns(RegistryWarning, match=f"{user}:1:1: .* readable, but is not .Permission denied."):
+        assert registry.list_models() == []
+
+
+def test_a_file_that_goes_between_listing_and_reading_is_reported(
+    registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(Path("models.yaml"), mine="hf://a/b@1")
+    user = write(Path.home() / ".config/registry/models.yaml", m="hf://a/b@1")
+
+    def going(path: Path) -> bytes:
+        if path == user:
+            path.unlink(missing_ok=True)
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", going)
+    with pytest.warns(RegistryWarning, match=f"{user}:1:1: .* readable, but is not .No such file"):
+        assert registry.list_models() == ["mine"]
+    assert registry.list_models() == ["mine"]  # now it is not there, which is no mistake
+    assert not registry.catalog.problems

@@ -8,7 +8,8 @@ from dataclasses import fields
 import pytest
 
 from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.schema import FIELDS, HOST_FIELDS, CatalogFile, Host, read_catalog
+from registry.catalog.raw import CatalogFile, Host
+from registry.catalog.schema import FIELDS, HOST_FIELDS, read_catalog
 
 PATH = "/where/it/is/models.yaml"
 HASH = "0123456789abcdef" * 4
@@ -39,6 +40,8 @@ models:
     deprecated: {{since: 2026-05, note: too old}}
   gpt2-legal: {{base: gpt2-medium, source: ./checkpoints/legal}}
   support: {{alias: acme-support, description: short, override: false, deprecated: {{since: 2026-05-31}}}}
+  leaky: {{disabled: its training data was withdrawn, description: short, override: true}}
+  older: {{base: gpt2-medium, deprecated: {{since: 2026-05, use: acme-support}}}}
 hosts:
   Models.Acme.internal: {{token_env: ACME_TOKEN}}
   localhost:8080: {{token_env: _t}}
@@ -78,6 +81,8 @@ def test_every_key_is_read() -> None:
     alias = file.entries["support"]
     assert alias.fields == {"alias": "acme-support", "description": "short", "deprecated": Deprecation("2026-05-31")}
     assert not alias.override
+    assert file.entries["leaky"].fields == {"disabled": "its training data was withdrawn", "description": "short"}
+    assert file.entries["older"].fields["deprecated"] == Deprecation("2026-05", use="acme-support")
     assert set(FIELDS) == set().union(*(entry.fields for entry in file.entries.values())) | {"override"}
 
 
@@ -95,12 +100,12 @@ def test_every_field_knows_where_it_was_said() -> None:
 
 def test_hosts_are_read_without_regard_to_case() -> None:
     assert read(EVERY_KEY).hosts == {
-        "models.acme.internal": Host(name="models.acme.internal", token_env="ACME_TOKEN", origin=Origin(PATH, 22, 3)),
-        "localhost:8080": Host(name="localhost:8080", token_env="_t", origin=Origin(PATH, 23, 3)),
-        "[::1]:9000": Host(name="[::1]:9000", token_env="T", origin=Origin(PATH, 24, 3)),
+        "models.acme.internal": Host(name="models.acme.internal", token_env="ACME_TOKEN", origin=Origin(PATH, 24, 3)),
+        "localhost:8080": Host(name="localhost:8080", token_env="_t", origin=Origin(PATH, 25, 3)),
+        "[::1]:9000": Host(name="[::1]:9000", token_env="T", origin=Origin(PATH, 26, 3)),
         "models.example:8443": Host(
             name="models.example:8443",
-            origin=Origin(PATH, 25, 3),
+            origin=Origin(PATH, 27, 3),
             token_env="EXAMPLE_TOKEN",
             header="X-Private-Token",
             mirrors=("https://mirror.example/hub/", "http://127.0.0.9:8080"),
@@ -109,7 +114,7 @@ def test_hosts_are_read_without_regard_to_case() -> None:
         ),
         "mirrored.example": Host(
             name="mirrored.example",
-            origin=Origin(PATH, 31, 3),
+            origin=Origin(PATH, 33, 3),
             token_env=None,
             header="Authorization",
             mirrors=("https://mirror.example",),
@@ -211,7 +216,18 @@ def test_a_path_is_relative_to_the_file_that_says_it(source: str, meant: str, mo
         ("{alias: good, deprecated: {since: 2026-13}}", 34, ["since of", "YYYY-MM", "'2026-13'"]),
         ("{alias: good, deprecated: {since: May}}", 34, ["since of", "YYYY-MM", "'May'"]),
         ("{alias: good, deprecated: {since: 2026-05, note: 5}}", 49, ["note of deprecated of model 'bad'", "text"]),
-        ("{alias: good, deprecated: {when: 2026-05}}", 27, ["unknown key 'when'", "note, since"]),
+        ("{alias: good, deprecated: {when: 2026-05}}", 27, ["unknown key 'when'", "note, since, use"]),
+        ("{base: good, deprecated: {since: 2026-05, use: [good]}}", 47, ["use of deprecated of model 'bad'", "text", "a list"]),
+        (
+            "{base: good, deprecated: {since: 2026-05, use: a b}}",
+            47,
+            ["use of deprecated of model 'bad'", "model name", "'a b'"],
+        ),
+        ("{alias: good, deprecated: {since: 2026-05, use: good}}", 43, ["model 'bad'", "`alias`", "remove `use`"]),
+        ("{disabled: }", 11, ["disabled of model 'bad'", "text", "empty"]),
+        ("{disabled: true}", 11, ["disabled of model 'bad'", "text", "the bool True"]),
+        ("{disabled: why, base: good}", 16, ["model 'bad'", "only why it is off", "'base'", "remove one"]),
+        ("{alias: good, disabled: why}", 1, ["model 'bad'", "only why it is off", "'alias'"]),
     ],
 )
 def test_a_mistake_in_an_entry_has_its_place_and_spares_the_others(entry: str, column: int, words: list[str]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from registry.catalog.entry import FilePin, Origin
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.store.cache import Cache
 from registry.store.place import Place, StoredFile
 from registry.store.store import Store

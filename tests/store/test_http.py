@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 import registry
 from registry.catalog.entry import FilePin, Origin
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
 from registry.store.cache import Cache
 from registry.store.place import Place

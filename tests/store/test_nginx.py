@@ -15,7 +15,7 @@ import trustme
 
 import registry.store.download
 from registry.catalog.entry import FilePin, Origin
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import DownloadError
 from tests.nginx import Nginx, require_nginx, running_nginx
 from tests.processes import environment

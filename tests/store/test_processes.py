@@ -20,7 +20,7 @@ import pytest
 
 import registry
 from registry.catalog.entry import Origin
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers
 from tests.store.helpers import arrived, eventually, fetch, leftovers, pinned, sha256, visible

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import DownloadError, PluginError
 from registry.store.source import redact, scheme_of
 from registry.store.transports.credentials import Credentials

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from registry.catalog.hosts import is_loopback
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import ConfigError
 
 TYPE_CHECKING = False

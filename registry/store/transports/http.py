@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.source import redact
 from registry.store.transports.credentials import Credentials, origin_of

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import quote, unquote
 
-from registry.catalog.schema import Host
+from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.source import redact
 from registry.store.transports.credentials import Credentials, is_secure, origin_of, token_of
