@@ -131,7 +131,7 @@ class ModelRegistry:
     def catalog(self) -> Catalog:
         """The merged catalog; read again when one of its files has changed."""
         with self._lock:
-            sources = [*self.families.catalog_sources(), *self._outer_sources()]
+            sources = self.catalog_sources()
             now = signature(sources)
             if self._catalog is None or self._catalog[0] != now:
                 self._catalog = now, Catalog(sources, self._cache(None).root / CATALOGS)
@@ -171,6 +171,10 @@ class ModelRegistry:
         """Return the name of the head that a model's class is in its family, or None when it is none."""
         family = self.families.get(model.config.model_type)
         return _head_of_class(type(model).__name__, family)
+
+    def catalog_sources(self) -> list[CatalogSource]:
+        """Locate every catalog, lowest layer first; none is read."""
+        return [*self.families.catalog_sources(), *self._outer_sources()]
 
     def _outer_sources(self) -> list[CatalogSource]:
         """Locate the layers above the families', lowest first."""

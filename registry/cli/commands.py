@@ -15,7 +15,9 @@ import click
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
+from registry.cli.doctor import doctor
 from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
+from registry.cli.plugin_commands import plugins
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -41,7 +43,9 @@ def cli() -> None:
 
 cli.add_command(cache)
 cli.add_command(convert)
+cli.add_command(doctor)
 cli.add_command(inspect)
+cli.add_command(plugins)
 cli.add_command(verify)
 
 

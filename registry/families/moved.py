@@ -46,6 +46,8 @@ def where_a_model_is(error: UnknownModel, here: Collection[str]) -> UnknownModel
         error: as the catalog says it.
         here: the families that are here.
     """
+    if error.distribution is not None:  # that which had this very name is known
+        return error
     name = canonical(error.name)
     moved = [canonical(point.name) for point in entry_points(MOVED)]
     known = [family for family in (*moved, *_TRANSFORMERS.split()) if name == family or name.startswith(f"{family}-")]
@@ -53,10 +55,6 @@ def where_a_model_is(error: UnknownModel, here: Collection[str]) -> UnknownModel
         if family in map(canonical, here):
             return error
         if what := advice(family):
-            return UnknownModel(
-                f"model {error.name!r} is expected to be a name of the catalog or an existing path, but is neither; it may be "
-                f"of family {family!r}: {what}",
-                name=error.name,
-                suggestions=error.suggestions,
-            )
+            message = f"{error.message}. It may be of family {family!r}: {what}"
+            return UnknownModel(message, name=error.name, suggestions=error.suggestions)
     return error

@@ -48,7 +48,7 @@ def test_a_family_of_the_library_of_2019_that_is_not_here_is_told_where_it_is(fa
     ],
 )
 def test_a_name_of_such_a_family_is_told_so_too(name: str, family: str) -> None:
-    assert f"it may be of family {family!r}: " in unknown(name)
+    assert f"It may be of family {family!r}: " in unknown(name)
 
 
 @pytest.mark.parametrize("name", ["bert-base-uncasd", "robertabase", "t5ish", "zzz"])
