@@ -510,7 +510,7 @@ class ModelRegistry:
             except DownloadError as error:
                 if error.status != 404:  # weights alone are often all that is kept
                     raise
-        with staged_folder(Path(save_directory), replaces_weights=True) as stage:
+        with staged_folder(Path(save_directory), replaces_weights=True, replaces_tokenizer=tokenizer is not None) as stage:
             model.save_pretrained(stage, max_shard_size=max_shard_size)
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)

@@ -185,27 +185,27 @@ class Assembly:
         from registry.pretrained.weights import fill
 
         dtype, device = _torch_dtype(dtype), _torch_device(device)  # before weights are fetched for nothing
-        if state_dict is not None:
-            checkpoint: Checkpoint = StateDict(state_dict)
-            source = "state_dict"
-        else:
-            with self._of_one_set():  # an open file stays what it is
+        with self._of_one_set():  # to the last tensor: some forms are read when they are needed
+            if state_dict is not None:
+                checkpoint: Checkpoint = StateDict(state_dict)
+                source = "state_dict"
+            else:
                 checkpoint, name = self._weights(described, config, from_tf=from_tf)
-            source = f"{self.target.label} ({name})"
-        own_dtype, skipped = None, tuple[str, ...]()
-        if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
-            own_dtype, skipped = torch.float32, checkpoint.skipped
-        with torch.device("meta"):
-            model = cls(config, *args, **kwargs)
-        fill(
-            model,
-            checkpoint,
-            source=source,
-            strict=strict,
-            dtype=dtype or own_dtype,
-            ignore_mismatched_sizes=ignore_mismatched_sizes,
-            skipped=skipped,
-        )
+                source = f"{self.target.label} ({name})"
+            own_dtype, skipped = None, tuple[str, ...]()
+            if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
+                own_dtype, skipped = torch.float32, checkpoint.skipped
+            with torch.device("meta"):
+                model = cls(config, *args, **kwargs)
+            fill(
+                model,
+                checkpoint,
+                source=source,
+                strict=strict,
+                dtype=dtype or own_dtype,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+                skipped=skipped,
+            )
         return model.to(device).eval() if device is not None else model.eval()
 
     def tokenizer(
