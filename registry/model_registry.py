@@ -131,8 +131,7 @@ class ModelRegistry:
     def catalog(self) -> Catalog:
         """The merged catalog; read again when one of its files has changed."""
         with self._lock:
-            sources = self.catalog_sources()
-            now = signature(sources)
+            now = signature(sources := self.catalog_sources())
             if self._catalog is None or self._catalog[0] != now:
                 self._catalog = now, Catalog(sources, self._cache(None).root / CATALOGS)
             return self._catalog[1]
@@ -173,7 +172,7 @@ class ModelRegistry:
         return _head_of_class(type(model).__name__, family)
 
     def catalog_sources(self) -> list[CatalogSource]:
-        """Locate every catalog, lowest layer first; none is read."""
+        """Return the catalog files that there are, lowest layer first; they are only located, not read."""
         return [*self.families.catalog_sources(), *self._outer_sources()]
 
     def _outer_sources(self) -> list[CatalogSource]:

@@ -30,7 +30,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(tmp_path: P
     for top in (ROOT, ROOT / "plugins"):
         for package in top.glob("registry*"):
             if package.is_dir() and package.suffix != ".egg-info":
-                for pattern in ("*.py", "py.typed", "models.yaml"):
+                for pattern in ("*.py", "py.typed", "models.yaml", "models.schema.json"):
                     expected |= {path.relative_to(top).as_posix() for path in package.rglob(pattern)}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -39,4 +39,5 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(tmp_path: P
     for family in ("registry_bert", "registry_gpt", "registry_gpt2", "registry_transfo_xl"):
         assert {f"{family}/plugin.py", f"{family}/models.yaml", f"{family}/py.typed"} <= held
         assert f"= {family}.plugin" in entry_points
+    assert "registry/catalog/models.schema.json" in held
     assert "registry/py.typed" in held and "registry = registry.cli:main" in entry_points

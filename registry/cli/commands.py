@@ -18,6 +18,7 @@ from registry.cli.checkpoint_commands import convert, inspect
 from registry.cli.doctor import doctor
 from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
 from registry.cli.plugin_commands import plugins
+from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -46,6 +47,7 @@ cli.add_command(convert)
 cli.add_command(doctor)
 cli.add_command(inspect)
 cli.add_command(plugins)
+cli.add_command(validate)
 cli.add_command(verify)
 
 

@@ -376,7 +376,7 @@ def test_a_disabled_name_says_who_switched_it_off_and_why() -> None:
     layers = [
         layer(
             FAMILY,
-            "m: {family: bert, source: hf://a/b@1}\nn: {alias: m}\nlow: {base: m, head: base}\nother: {family: bert, source: ./x}",
+            "m: {family: bert, source: hf://a/b@1}\nn: {alias: m}\nlow: {base: m}\nother: {family: bert, source: ./x}",
         ),
         layer(LayerKind.SYSTEM, "m: {disabled: its licence forbids our use}"),
     ]

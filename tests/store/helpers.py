@@ -66,9 +66,9 @@ def fetch(
 
 
 def leftovers(cache: Path) -> list[str]:
-    """Return every file under the cache except lock files, which hold nothing."""
+    """Return every file under the cache except lock files, which hold nothing, and packed catalogs, which are no model's."""
     files = (path.relative_to(cache) for path in cache.rglob("*") if not path.is_dir())
-    return sorted(str(path) for path in files if path.parts[0] != "locks")
+    return sorted(str(path) for path in files if path.parts[0] not in ("locks", "catalogs"))
 
 
 def visible(cache: Path) -> list[str]:
