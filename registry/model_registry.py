@@ -30,6 +30,8 @@ from registry.families.family import DEFAULT_FILES, Family
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
+from registry.families.moved import where_a_model_is
+from registry.families.transports import TransportPlugins
 from registry.locking import Locking
 from registry.store.cache import Cache
 from registry.store.events import Observer
@@ -124,12 +126,14 @@ class ModelRegistry:
     def __getstate__(self) -> dict[str, Any]:
         outer = [(source.kind, source.path) for source in self._outer_sources()]
         state = {"catalogs": self._catalogs, "cache_dir": self._cache_dir, "frozen": tuple(outer)}
-        return {**state, "lock": self._locking.maybe_path()}
+        return {**state, "lock": self._locking.maybe_path(), "registered": self.families.registered()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["catalogs"], state["cache_dir"])  # type: ignore[misc]  # families are found anew in every process
         self._frozen = state["frozen"]
         self._locking.freeze(state["lock"])
+        for family in state["registered"]:
+            self.families.register(family)
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -149,7 +153,9 @@ class ModelRegistry:
             UnknownModel: when no catalog has the name; the error names close ones.
             CatalogError: when its entry is broken.
         """
-        return self.catalog.resolve(name)
+        if (entry := self.catalog.maybe_resolve(name)) is None:
+            raise self._unknown(name)
+        return entry
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
         """Return what a name means, or None when no catalog has it."""
@@ -772,6 +778,8 @@ class ModelRegistry:
             refresh=refresh,
             proxies=proxies,
             observers=(*default_observers(), *self._observers),
+            transports=TransportPlugins().maybe_make,
+            verifiers=self._hooks.verifiers(),
         )
 
     def _parts(self, target: Target, store: Store) -> Assembly:
@@ -815,7 +823,10 @@ class ModelRegistry:
             return entry_target(entry)
         if there is not None:
             return there
-        raise self.catalog.unknown(text)
+        raise self._unknown(text)
+
+    def _unknown(self, name: str) -> UnknownModel:
+        return where_a_model_is(self.catalog.unknown(name), self.families.names())
 
     def _given(
         self,

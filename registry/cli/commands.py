@@ -16,9 +16,11 @@ import click
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
+from registry.cli.doctor import doctor
 from registry.cli.edit_commands import add, remove
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
 from registry.cli.lock_command import lock
+from registry.cli.plugin_commands import plugins
 from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
@@ -46,8 +48,10 @@ def cli() -> None:
 cli.add_command(add)
 cli.add_command(cache)
 cli.add_command(convert)
+cli.add_command(doctor)
 cli.add_command(inspect)
 cli.add_command(remove)
+cli.add_command(plugins)
 cli.add_command(validate)
 cli.add_command(lock)
 cli.add_command(verify)
