@@ -6,8 +6,10 @@ import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from registry.testing.bench import Bench, leaves, same
@@ -19,6 +21,25 @@ _THREADS = 8
 
 class ProcessChecks:
     """Nothing depends on what a process did before, or on what its other threads do."""
+
+    def test_lock_file_holds_all_that_is_needed(self, bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Lock a name and fetch it as locked: the files that the plugin names are enough for model and tokenizer."""
+        head, has_tokenizer = bench.family().default_head, bench.family().tokenizer is not None
+        bench.reloaded(head).save_pretrained(tmp_path / "source")
+        if has_tokenizer:
+            bench.tokenizer().save_pretrained(tmp_path / "source")
+        project = tmp_path / "project"
+        (project / ".git").mkdir(parents=True)
+        entry = f"{{family: {bench.suite.family}, head: {head}, source: ../source}}"
+        (project / "models.yaml").write_text(f"registry: 1\nmodels:\n  held: {entry}\n")
+        monkeypatch.chdir(project)
+        bench.registry.lock(["held"])
+        held = bench.registry.fetch("held", locked=True)
+        assert same(bench.run(bench.registry.load(held), head), bench.output(head))
+        if has_tokenizer:
+            tokenizer = bench.registry.load_tokenizer(held, family=bench.suite.family)
+            for text in bench.suite.texts:
+                assert tokenizer.encode(text) == bench.tokenizer().encode(text)
 
     def test_config_and_tokenizer_pickle(self, bench: Bench) -> None:
         """Send a configuration and a tokenizer to another process, as data loaders do."""

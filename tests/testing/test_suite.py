@@ -251,6 +251,19 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         "test_vocabulary_is_saved_by_itself",
         [(_TOKENIZATION, "return (str(target),)", "return (target.name,)")],
     ),
+    "reads a file that the plugin does not name": (
+        "test_lock_file_holds_all_that_is_needed",
+        [
+            (
+                _TOKENIZATION,
+                "        vocabulary = _read_vocabulary(Path(vocab_file))",
+                "        vocabulary = _read_vocabulary(Path(vocab_file))\n"
+                "        Path(vocab_file).with_name('sounds.txt').read_text()",
+            ),
+            (_TOKENIZATION, "return (str(target),)", "target.with_name('sounds.txt').touch()\n        return (str(target),)"),
+            ("../../tests/test_conformance.py", 'vocabulary = {"', 'vocabulary = {"sounds.txt": "", "'),
+        ],
+    ),
     "has a lock in its configuration": (
         "test_config_and_tokenizer_pickle",
         [
