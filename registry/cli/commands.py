@@ -20,9 +20,8 @@ from registry.cli.doctor import doctor
 from registry.cli.edit_commands import add, remove
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
 from registry.cli.lock_command import lock
-from registry.cli.plugin_commands import plugins
-from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
 from registry.cli.new_family import new_family
+from registry.cli.plugin_commands import plugins
 from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family

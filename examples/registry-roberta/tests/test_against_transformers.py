@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import registry_roberta as ours
 import torch
 import transformers
 
 import registry
-import registry_roberta as ours
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()

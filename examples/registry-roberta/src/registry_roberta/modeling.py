@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+
 from registry.pretrained import PreTrainedModel
 from registry.pretrained.layers import Embedding, LayerNorm, Linear
 from registry.pretrained.losses import class_loss, classification_loss, masked_labels, span_loss
 from registry.pretrained.outputs import BaseModelOutput, ClassifierOutput, QuestionAnsweringOutput
 from registry_bert import BertModel
-from torch import Tensor, nn
-
 from registry_roberta.config import RobertaConfig
 
 __all__ = [

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
+
 from registry import ConfigError
 from registry.pretrained.bpe import BPETokenizer, FilePath, find_merges, read_bpe
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers, processors
 
 __all__ = ["RobertaTokenizer"]
 
