@@ -76,7 +76,6 @@ def write_package(name: str, parent: Path, *, taken: list[str] | None = None) ->
     words = {
         "family": name,
         "package": f"registry_{name.replace('-', '_')}",
-        "attribute": name.replace("-", "_"),
         "prefix": "".join(word.capitalize() for word in name.split("-")),
     }
     try:

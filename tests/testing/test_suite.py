@@ -133,11 +133,11 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "does not say what it ties": (
         "test_ties_are_declared",
         [
-            (_MODELING, '{"decoder.weight": "acme.embeddings.weight"} if self.config.tie_word_embeddings else {}', "{}"),
+            (_MODELING, '{"decoder.weight": "encoder.embeddings.weight"} if self.config.tie_word_embeddings else {}', "{}"),
             (
                 _MODELING,
                 "vocab_size, bias=False)",
-                "vocab_size, bias=False)\n        self.decoder.weight = self.acme.embeddings.weight",
+                "vocab_size, bias=False)\n        self.decoder.weight = self.encoder.embeddings.weight",
             ),
         ],
     ),
@@ -148,7 +148,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
                 _MODELING,
                 "    def tied_weights(",
                 "    def tie_weights(self):\n"
-                "        self.decoder.weight = nn.Parameter(self.acme.embeddings.weight.detach().clone())\n\n"
+                "        self.decoder.weight = nn.Parameter(self.encoder.embeddings.weight.detach().clone())\n\n"
                 "    def tied_weights(",
             )
         ],
@@ -161,7 +161,7 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
                 "    def tied_weights(",
                 "    def resize_token_embeddings(self, new_num_tokens=None):\n"
                 "        found = super().resize_token_embeddings(new_num_tokens)\n"
-                "        self.decoder.weight = nn.Parameter(self.acme.embeddings.weight.detach().clone())\n"
+                "        self.decoder.weight = nn.Parameter(self.encoder.embeddings.weight.detach().clone())\n"
                 "        return found\n\n"
                 "    def tied_weights(",
             )
@@ -214,17 +214,17 @@ BROKEN: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ),
             (
                 _MODELING,
-                "        self.acme = AcmeModel(config)\n        self.dropout",
+                "        self.encoder = AcmeModel(config)\n        self.dropout",
                 "        self.body = AcmeModel(config)\n        self.dropout",
             ),
             (
                 _MODELING,
-                'name."""\n        return ("acme.embeddings.weight",)',
+                'name."""\n        return ("encoder.embeddings.weight",)',
                 'name."""\n        return ("body.embeddings.weight",)',
             ),
             (
                 _MODELING,
-                "encoded = self.acme(input_ids, **inputs)\n        logits = self.classifier",
+                "encoded = self.encoder(input_ids, **inputs)\n        logits = self.classifier",
                 "encoded = self.body(input_ids, **inputs)\n        logits = self.classifier",
             ),
         ],

@@ -92,9 +92,7 @@ class RobertaModel(RobertaPreTrainedModel, BertModel):
                 raise ValueError(f"a sequence is expected to have at most {limit} tokens, but has {length}; truncate it")
             if position_ids is None:
                 position_ids = self._positions(given)
-        encoded: BaseModelOutput = super().forward(
-            input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds, **inputs
-        )
+        encoded: BaseModelOutput = super().forward(input_ids, position_ids=position_ids, inputs_embeds=inputs_embeds, **inputs)
         return encoded
 
     def _positions(self, given: Tensor) -> Tensor:
