@@ -116,8 +116,7 @@ def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about:
     Raises:
         CacheError: when the cache cannot take it.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from registry.checkpoint.safetensors_writer import write_safetensors
 
     tensors, shared = _distinct({name: checkpoint.tensor(name) for name in checkpoint.names()})
     metadata = {**checkpoint.metadata, "format": "pt", **({_SHARED: json.dumps(shared)} if shared else {})}
@@ -126,16 +125,13 @@ def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about:
         make_folder(stage.parent, cache.root)
         cache.require_space(sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()))
         with _removed_on_failure(stage):
-            stage.touch()  # as the umask says; safetensors replaces it with a file that only its owner may read
-            mode = stage.stat().st_mode
-            save_file(tensors, stage, metadata=metadata)
-            stage.chmod(mode)
+            write_safetensors(stage, tensors, metadata)
             with stage.open("rb+") as file:
                 os.fsync(file.fileno())
             size, sha256 = stage.stat().st_size, file_sha256(stage)
             path = cache.publish(stage, sha256, about)
-    except (OSError, SafetensorError) as error:
-        raise cache_error(stage, error if isinstance(error, OSError) else OSError(str(error))) from error
+    except OSError as error:
+        raise cache_error(stage, error) from error
     cache.write_ref(Ref(url, sha256, size, "converted"))
     return path
 
@@ -151,24 +147,14 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
 
 
 def _distinct(tensors: Mapping[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Return tensors that share no memory, and the names of those that are one with an earlier one to its name."""
+    """Return the tensors without those that are one with an earlier one, and the names of these to its name."""
     kept: dict[str, torch.Tensor] = {}
     shared: dict[str, str] = {}
     seen: dict[tuple[object, ...], str] = {}
-    storages: set[int] = set()
     for name, tensor in tensors.items():
-        storage = tensor.untyped_storage().data_ptr()
-        same = (storage, tensor.storage_offset(), tensor.dtype, tensor.shape, tensor.stride())
-        if tensor.numel() and same in seen:
-            shared[name] = seen[same]
-            continue
-        seen[same] = name
-        kept[name] = tensor.clone(memory_format=_contiguous()) if storage in storages else tensor.contiguous()
-        storages.add(storage)
+        same = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and (first := seen.setdefault(same, name)) != name:
+            shared[name] = first
+        else:
+            kept[name] = tensor
     return kept, shared
-
-
-def _contiguous() -> torch.memory_format:
-    import torch
-
-    return torch.contiguous_format

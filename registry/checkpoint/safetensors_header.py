@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
 
-__all__ = ["Entry", "Header", "read_header"]
+__all__ = ["DTYPES", "Entry", "Header", "read_header"]
 
 #: Bytes; the library's own limit is four times that, and reading it takes gigabytes of memory.
 MAX_HEADER = 25_000_000
@@ -26,7 +26,7 @@ _MAX_DIMENSIONS = 64
 _MOST = {b"{": MAX_TENSORS + 100, b"[": 2 * MAX_TENSORS + 1000, b",": 10 * MAX_TENSORS}
 
 #: The format's names of dtypes, and torch's with their bytes.
-_DTYPES = {
+DTYPES = {
     "F64": ("float64", 8),
     "F32": ("float32", 4),
     "F16": ("float16", 2),
@@ -126,7 +126,7 @@ def _entry(name: str, fields: Any) -> Entry:
         raise _Bad(f"the name {name!a:.80} {reason}")
     try:
         dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
-        known, width = _DTYPES[dtype]
+        known, width = DTYPES[dtype]
     except (KeyError, TypeError, ValueError):
         raise _Bad(f"tensor {name!a:.80} has no dtype that is known, no shape, or no offsets") from None
     if len(fields) != 3 or type(shape) is not list or len(shape) > _MAX_DIMENSIONS or not _are_sizes((*shape, begin, end)):

@@ -12,28 +12,13 @@ from pathlib import Path
 
 import torch
 
+from registry.checkpoint.safetensors_header import DTYPES
 from registry.errors import CheckpointError
 
 __all__ = ["write_safetensors"]
 
-#: torch's dtypes, and the format's names of them (https://github.com/huggingface/safetensors, "Format").
-_CODES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.float8_e4m3fn: "F8_E4M3",
-    torch.float8_e5m2: "F8_E5M2",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.int16: "I16",
-    torch.int8: "I8",
-    torch.uint64: "U64",
-    torch.uint32: "U32",
-    torch.uint16: "U16",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
+#: torch's dtypes, and the format's names of them.
+_CODES = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
 #: The header's length is a multiple of this, so that the first, widest tensors are aligned in a mapped file.
 _ALIGNMENT = 8
 
@@ -62,5 +47,5 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            plain = tensors[name].detach().cpu().contiguous().reshape(-1)
+            plain = tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
             file.write(plain.view(torch.uint8).numpy().data)

@@ -20,14 +20,16 @@ from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
 from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
+from registry.store.locked import as_locked, holds_more
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
 from registry.store.progress import end_progress
-from registry.store.revisions import Revisions
+from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
+from registry.store.verification import Refused, Verification, Verifier
 
 __all__ = ["Store", "Vanished"]
 
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Schemes of what is on this machine, and is used where it lies.
 _LOCAL = ("file", "package")
+#: Stands for a commit where it is asked whether a source has any.
+_ANY_COMMIT = "0" * 40
 
 
 class Vanished(CacheError):
@@ -76,6 +80,8 @@ class Store:
         refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         observers: Sequence[Observer] = (),
+        transports: Callable[[str], Transport | None] | None = None,
+        verifiers: Sequence[Verifier] = (),
     ) -> None:
         """Set up for one operation.
 
@@ -86,18 +92,21 @@ class Store:
             refresh: ask anew what URLs were found to be in the past.
             proxies: scheme to proxy, before those of the environment.
             observers: who is told what happens to each file.
+            transports: makes the transport of a scheme that is not built in, or returns None.
+            verifiers: who is asked whether a file may be used, beyond its hash.
         """
         self.cache = cache
         #: Whether the network is off for the whole operation, so that nobody can be asked later.
         self._unplugged = offline
         self._local = threading.local()
         self._refresh = refresh
-        self._transports = Transports(hosts, proxies or {})
+        self._transports = Transports(hosts, proxies or {}, transports)
         self._adoption = Adoption(cache)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
         self._absent: dict[str, str] = {}
         self._observers = tuple(observers)
+        self._verification = Verification(cache, verifiers) if verifiers else None
         self._lock = threading.Lock()
         self._given: set[Path] = set()
         self._stopped = threading.Event()
@@ -123,9 +132,10 @@ class Store:
 
         When the catalog lists some of them, only those are considered. `refresh` asks for them in order.
         """
-        candidates = [name for name in candidates if name in place.pins] or candidates
+        listed = [name for name in candidates if name in place.pins]
+        candidates = listed if listed or place.lock else candidates
         if not self._refresh and len(candidates) > 1 and (found := self._any_here(place, candidates)) is not None:
-            return found
+            return self._accepted(place, found)
         for name in candidates:
             if (found := self.get(place, name)) is not None:
                 return found
@@ -137,9 +147,16 @@ class Store:
         Raises:
             OfflineError: when it would have to be fetched while the network is off.
             DownloadError: when no source can be read.
-            IntegrityError: when the bytes are not those that are pinned, recorded or promised.
+            IntegrityError: when the bytes are not those that are pinned, recorded or promised, or a verifier refuses them.
         """
+        found = self._get(place, name)
+        return self._accepted(place, found) if found is not None else None
+
+    def _get(self, place: Place, name: str) -> StoredFile | None:
         _refuse_unsafe(place, name)
+        if place.lock and name not in place.pins:
+            return None
+        self._revisions.keep(place.commits)
         pin = place.pins.get(name, FilePin())
         if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin) or self._adopted(place, name, pin):
             return self._reused(place, found)
@@ -153,18 +170,23 @@ class Store:
                 return self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
             except FileMissing:
                 continue
+            except Refused:
+                raise
             except (DownloadError, IntegrityError, OfflineError) as error:
                 logger.info("%s", error)
                 failures.append(error)
         if failures:
-            raise failures[0]
+            raise as_locked(failures[0], place, name) if place.lock else failures[0]
         return None
 
-    def folder(self, label: str, files: Iterable[StoredFile]) -> Path:
-        """Return a folder with these files under their names: their own, when they lie together in one already."""
+    def folder(self, label: str, files: Iterable[StoredFile], *, alone: bool = False) -> Path:
+        """Return a folder with these files under their names: their own, when they lie together in one already.
+
+        With `alone` that folder may hold nothing else.
+        """
         files = list(files)
         parents = {file.folder for file in files}
-        if len(parents) == 1 and (only := parents.pop()) is not None:
+        if len(parents) == 1 and (only := parents.pop()) is not None and not (alone and holds_more(only, files)):
             return only
         return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
 
@@ -221,7 +243,49 @@ class Store:
         ref = self.cache.read_ref(in_place_url(file.path))
         return ref.sha256 if ref is not None else None
 
+    def measured(self, file: StoredFile) -> tuple[str, int]:
+        """Return hash and size in bytes of a file, of one moment."""
+        if file.sha256 and any(file.path.is_relative_to(root) for root in self.cache.folders):
+            return file.sha256, file.path.stat().st_size
+        ref = self._known.hashed(file.path)
+        return ref.sha256, ref.size
+
+    def origin(self, place: Place, name: str) -> tuple[str, str]:
+        """Return the first URL of a file, and the commit that is in it; empty where its source has no revisions.
+
+        A revision that was not asked for yet is asked for.
+
+        Raises:
+            OfflineError: when it would have to be asked for while the network is off.
+            DownloadError: when it cannot be.
+        """
+        pin = place.pins.get(name, FilePin())
+        source = pin.url or place.sources[0]
+        transport = self._transports.for_source(source)
+        commit = named_commit(transport, source)
+        if not commit and transport.at(source, _ANY_COMMIT) != source:
+            self._revisions.at_commit(transport, source)
+            if not self._revisions.commit(source):
+                if self.offline:
+                    raise OfflineError(
+                        f"revision of {redact(source)} is expected to be known, because the network is off, but is not; "
+                        "allow the network once to ask what it stands for",
+                        url=redact(source),
+                    )
+                with contextlib.suppress(FileMissing):  # a mirror has it
+                    self._describe(transport, source, name, pin, False)
+            commit = self._revisions.commit(source)
+        return self._known.url(transport, source, name, pin), commit
+
     # ------------------------------------------------------------------------------------------------------------------
+
+    def _accepted(self, place: Place, file: StoredFile) -> StoredFile:
+        """Return a file that is here, once every verifier has accepted it."""
+        if self._verification is not None:
+            urls = self._known.urls(place, file.name, place.pins.get(file.name, FilePin()))
+            url = redact(urls[0]) if urls else file.path.absolute().as_uri()
+            self._verification.require(place.label, file.name, file.path, self.sha256_of(file), url)
+        return file
 
     def _give(self, file: StoredFile) -> bool:
         """Note that a file of the cache is in use; return whether that is new."""
@@ -260,6 +324,9 @@ class Store:
         return self._take(found, About(place.label, name)) if found else None
 
     def _take(self, found: Found, about: About) -> StoredFile | None:
+        if self._verification is not None:
+            url = redact(found.url) or found.path.absolute().as_uri()
+            self._verification.require(about.model, about.name, found.path, found.sha256, url)
         path = self._adoption.take(found, about)
         return StoredFile(about.name, path, found.sha256, found.trust) if path else None
 
@@ -343,6 +410,11 @@ class Store:
             return self._reused(place, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         about = About(label, name, redact(url))
+
+        def accept(path: Path, digest: str) -> None:
+            assert self._verification is not None
+            self._verification.require(label, name, path, digest, about.url)
+
         with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped):
             # Whoever held the lock before may have brought the file.
             found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
@@ -358,6 +430,7 @@ class Store:
                 observers=self._observers,
                 more_sources=more_sources,
                 stopped=self._stopped,
+                accept=accept if self._verification is not None else None,
             )
             self.cache.write_ref(Ref(url, digest, count, trust))
         if trust == "first-use" and sha256 is None:

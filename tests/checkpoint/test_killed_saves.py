@@ -22,7 +22,7 @@ import torch
 
 import registry
 from registry import CheckpointError
-from registry.pretrained import assembly, weights_files
+from registry.pretrained import assembly, weights, weights_files
 from registry_bert import BertConfig, BertModel, BertTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
@@ -427,19 +427,39 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return interrupt
 
 
-@pytest.mark.parametrize("step", ["open_stored", "newest_first", "at_once", "shard_names"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (assembly, "find_weights"),
+        (weights_files, "newest_first"),
+        (weights_files, "shard_names"),
+        (weights_files, "at_once"),
+        (assembly, "open_weights"),
+    ],
+)
 @pytest.mark.parametrize("form", FORMS)
-def test_a_save_between_two_steps_of_a_load_gives_the_new_set(form: str, step: str, interrupting: Any, tmp_path: Path) -> None:
+def test_a_save_between_two_steps_of_a_load_gives_the_new_set(
+    form: str, module: Any, step: str, interrupting: Any, tmp_path: Path
+) -> None:
     model(1).save_pretrained(tmp_path / "m", max_shard_size=SHARDS)
     save = partial(model(2).save_pretrained, tmp_path / "m", **FORMS[form])
-    interrupting(weights_files, step, save)
+    interrupting(module, step, save)
+    assert number_of(registry.load(tmp_path / "m")) == 2
+
+
+@pytest.mark.parametrize("before", ["one file", "bin", "bin shards"])
+@pytest.mark.parametrize("after", ["one file", "bin"])
+def test_a_save_between_opening_and_reading_is_noticed(before: str, after: str, interrupting: Any, tmp_path: Path) -> None:
+    """A pickle is opened when its first tensor is read."""
+    model(1).save_pretrained(tmp_path / "m", **FORMS[before])
+    interrupting(weights, "fill", partial(model(2).save_pretrained, tmp_path / "m", **FORMS[after]))
     assert number_of(registry.load(tmp_path / "m")) == 2
 
 
 def test_a_save_into_the_folder_of_a_name_is_noticed_too(interrupting: Any, tmp_path: Path) -> None:
     model(1).save_pretrained(tmp_path / "m")
     (tmp_path / "models.yaml").write_text("registry: 1\nmodels:\n  mine: {family: bert, source: ./m}\n")
-    interrupting(weights_files, "open_stored", lambda: model(2).save_pretrained(tmp_path / "m"))
+    interrupting(assembly, "open_weights", lambda: model(2).save_pretrained(tmp_path / "m"))
     assert number_of(registry.ModelRegistry([tmp_path / "models.yaml"]).load("mine")) == 2
 
 
@@ -451,7 +471,7 @@ def test_saves_between_the_steps_of_every_try_are_an_error(interrupting: Any, tm
         models.reverse()
         models[0].save_pretrained(tmp_path / "m")
 
-    interrupting(weights_files, "open_stored", save, times=100)
+    interrupting(assembly, "open_weights", save, times=100)
     with pytest.raises(CheckpointError, match="R501.*another process saves into it again and again"):
         registry.load(tmp_path / "m")
 
@@ -470,7 +490,7 @@ def test_an_unrelated_file_that_changes_is_no_reason_to_load_again(interrupting:
         calls.append(1)
         (tmp_path / "m" / "train.log").write_text("epoch " * len(calls))
 
-    interrupting(weights_files, "open_stored", log, times=100)
+    interrupting(assembly, "open_weights", log, times=100)
     assert number_of(registry.load(tmp_path / "m")) == 1 and len(calls) == 1
 
 
@@ -481,7 +501,7 @@ def test_an_interrupt_by_the_user_is_not_taken_for_another_process(interrupting:
         model(2).save_pretrained(tmp_path / "m")
         raise KeyboardInterrupt
 
-    interrupting(weights_files, "open_stored", stop)
+    interrupting(assembly, "open_weights", stop)
     with pytest.raises(KeyboardInterrupt):
         registry.load(tmp_path / "m")
 
@@ -497,10 +517,15 @@ def test_loading_while_another_process_saves_is_never_a_mixture(one: str, other:
         while True:
             for saved, form in models:
                 saved.save_pretrained(folder, **form)
+                time.sleep(random.random() / 20)
+    seen: list[int] = []
     try:
-        seen, until = [], time.monotonic() + 5
+        until = time.monotonic() + 5
         while time.monotonic() < until:
-            seen.append(number_of(registry.load(folder)))
+            try:
+                seen.append(number_of(registry.load(folder)))
+            except CheckpointError as error:  # it was disturbed at every try: no mixture either
+                assert "another process saves into it again and again" in str(error)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

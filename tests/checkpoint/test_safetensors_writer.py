@@ -11,7 +11,10 @@ from safetensors.torch import load_file, save_file
 from registry import CheckpointError
 from registry.checkpoint.safetensors_writer import write_safetensors
 
-DTYPES = "float64 float32 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool"
+DTYPES = (
+    "float64 float32 float16 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz complex64 "
+    "int64 int32 int16 int8 uint64 uint32 uint16 uint8 bool"
+)
 
 
 def some(dtype: torch.dtype, *shape: int) -> torch.Tensor:
@@ -55,6 +58,8 @@ def test_any_layout_and_sharing_of_memory(tmp_path: Path) -> None:
         "expanded": base[0].expand(5, 4),
         "every other": base[::2],
         "parameter": torch.nn.Parameter(base),
+        "conjugate": torch.complex(base, base).conj(),
+        "negative": torch.complex(base, base).conj().imag,
     }
     write_safetensors(tmp_path / "ours", tensors, {})
     loaded = load_file(tmp_path / "ours")
