@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -31,22 +32,26 @@ from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
 from registry.families.moved import where_a_model_is
 from registry.families.transports import TransportPlugins
+from registry.locking import Locking
 from registry.store.cache import Cache
 from registry.store.events import Observer
 from registry.store.paths import cache_folders
 from registry.store.place import Place, Replaced, StoredFile, is_offline
 from registry.store.progress import default_observers
-from registry.store.source import is_url
+from registry.store.source import is_url, redact
 from registry.store.store import Store, Vanished
 from registry.store.target import Target, entry_target, maybe_path_target, url_target
 
 if TYPE_CHECKING:
     import torch
 
+    from registry.catalog.lock_file import LockedModel
     from registry.checkpoint.inspection import Inspection
+    from registry.lock_update import LockResult
     from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.survey import Survey
     from registry.pretrained.tokenizer import PreTrainedTokenizer
     from registry.store.check import FileCheck
     from registry.store.contents import CacheContents
@@ -77,7 +82,7 @@ def _survives_pruning(method: _Method) -> _Method:
     return cast(_Method, tried)
 
 
-_RESERVED = ("locked", "mesh", "parallel", "broadcast")
+_RESERVED = ("mesh", "parallel", "broadcast")
 
 
 class ModelRegistry:
@@ -92,6 +97,7 @@ class ModelRegistry:
         cache_dir: PathLike | None = None,
         plugins: PluginHost | None = None,
         observers: Sequence[Observer] = (),
+        lock_file: PathLike | None = None,
     ) -> None:
         """Set up; catalogs and plugins are read when they are first needed.
 
@@ -100,6 +106,8 @@ class ModelRegistry:
             cache_dir: the cache folder; by default the environment decides at each use.
             plugins: where families come from; by default the installed packages.
             observers: who is told what happens to each file (`registry.Observer`). They do not pickle with the registry.
+            lock_file: what `locked=` holds names to; by default the environment decides at each use (`REGISTRY_LOCK_FILE`,
+                else `models.lock` beside the project's `models.yaml`).
         """
         self._catalogs = tuple(user_path(path).absolute() for path in catalogs)
         for path in self._catalogs:
@@ -112,18 +120,20 @@ class ModelRegistry:
         self._hooks = PluginHooks()
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
         self._lock = ForkSafeLock()
+        self._locking = Locking(self.families, user_path(lock_file).absolute() if lock_file else None)
         self._catalog: tuple[object, Catalog] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         outer = [(source.kind, source.path) for source in self._outer_sources()]
         state = {"catalogs": self._catalogs, "cache_dir": self._cache_dir, "frozen": tuple(outer)}
-        return {**state, "registered": self.families.registered()}
+        return {**state, "lock": self._locking.maybe_path(), "registered": self.families.registered()}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__init__(state["catalogs"], state["cache_dir"])  # type: ignore[misc]  # families are found anew in every process
         self._frozen = state["frozen"]
         for family in state["registered"]:
             self.families.register(family)
+        self._locking.freeze(state["lock"])
 
     # -- names ---------------------------------------------------------------------------------------------------------
 
@@ -193,6 +203,7 @@ class ModelRegistry:
         offline: bool | None = None,
         refresh: bool = False,
         jobs: int | None = None,
+        locked: bool | str | None = None,
     ) -> Path:
         """Return a folder that holds a model's files under their conventional names, verified.
 
@@ -205,12 +216,13 @@ class ModelRegistry:
             offline: whether to use only what is here; by default the environment decides.
             refresh: ask anew for what was found before.
             jobs: how many files to bring at once; by default 4.
+            locked: as in `load`.
         """
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         with self._store(cache_dir, offline, refresh) as store:
             parts = self._parts(target, store)
             files = parts.all_files(self._family_of_parts(parts, family), jobs)
-            folder = store.folder(target.label, files)
+            folder = store.folder(target.label, files, alone=bool(target.place.lock))
         self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
         return folder
 
@@ -234,7 +246,7 @@ class ModelRegistry:
         Raises:
             DownloadError: when there is no such file; otherwise as `load`.
         """
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, None)
         with self._store(cache_dir, offline, False) as store:
             return self._parts(target, store).need((file,), "file").path
 
@@ -252,10 +264,34 @@ class ModelRegistry:
         Raises:
             CheckpointError: when they are damaged; what would be refused as unsafe is described.
         """
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, None)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             return parts.inspect(self._family_of(parts.target, family))
+
+    @_survives_pruning
+    def survey(
+        self,
+        source: str,
+        *,
+        family: str | None = None,
+        pin: bool = False,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Survey:
+        """Return what a folder or archive that has no name yet holds: family, head, files with their sizes and hashes.
+
+        Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
+        `fetch`; raises what `registry.pretrained.survey.survey` does.
+        """
+        from registry.checkpoint.unpacked import find_archive
+        from registry.pretrained.survey import survey
+        from registry.store.inquiry import Inquiry
+
+        target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))
+        inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline))
+        with inquiry, self._store(cache_dir, offline, refresh=True) as store:
+            return survey(replace(target, entry=None), store, inquiry, self.families, family, pin=pin)
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
         """Return those files of a model that are on this machine, by name; never touches the network.
@@ -386,6 +422,65 @@ class ModelRegistry:
         warnings.warn(f"{what} was put away and cannot be fetched anew: {why}", RegistryWarning, stacklevel=3)
         return False
 
+    # -- the lock file -------------------------------------------------------------------------------------------------
+
+    def lock(
+        self,
+        names: Sequence[str] = (),
+        *,
+        file: PathLike | None = None,
+        check: bool = False,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+        jobs: int | None = None,
+    ) -> LockResult:
+        """Fetch models as they are at their sources now, and write `models.lock`, which says what they are.
+
+        Args:
+            names: of the models; the others stay as they are locked. By default all that the project's catalogs name, and
+                all that is locked already; what no catalog has any more is taken out.
+            file: the lock file; by default this registry's.
+            check: write nothing; the result says what is not as locked.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here; by default the environment decides.
+            jobs: how many files to bring at once; by default 4.
+
+        Raises:
+            CatalogError: when the lock file is damaged or cannot be written; otherwise as `fetch`. Nothing is written then.
+        """
+        from registry.lock_update import update_lock
+
+        path = user_path(file).absolute() if file else self._locking.path()
+        guard = self._cache(cache_dir).root / "locks" / f"{sha256(str(path).encode()).hexdigest()}.lock"
+        resolve = self.resolve if names else self._resolve_enabled
+        facts = functools.partial(self._locked_facts, cache_dir=cache_dir, offline=offline, jobs=jobs)
+        return update_lock(names, path, self._outer_sources(), resolve, facts, guard, check=check)
+
+    def _resolve_enabled(self, name: str) -> ModelEntry | None:
+        """Return what a name means, or None for one that no catalog has, or that is disabled."""
+        try:
+            return self.maybe_resolve(name)
+        except CatalogError:
+            if name in self.catalog.broken:
+                raise
+            return None
+
+    @_survives_pruning
+    def _locked_facts(
+        self, name: str, path: Path, *, cache_dir: PathLike | None, offline: bool | None, jobs: int | None
+    ) -> LockedModel:
+        """Fetch a model and return what a lock file at `path` says of it."""
+        from registry.lock_update import locked_facts
+
+        target = self._locate(name)
+        with self._store(cache_dir, offline, not is_offline(offline)) as store:
+            parts = self._parts(target, store)
+            described = self._family_of_parts(parts, None)
+            files = parts.all_files(described, jobs)
+            if parts.target.place is not target.place:  # of an archive the archive itself is locked
+                files = [file for file in (store.get(target.place, target.archive or ""),) if file is not None]
+            return locked_facts(target, files, store, path, self._locking.plugin(described.name))
+
     # -- models --------------------------------------------------------------------------------------------------------
 
     @_survives_pruning
@@ -399,6 +494,7 @@ class ModelRegistry:
         device: torch.device | str | None = None,
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         strict: bool | None = None,
         config: PretrainedConfig | PathLike | None = None,
         state_dict: Mapping[str, torch.Tensor] | None = None,
@@ -417,6 +513,8 @@ class ModelRegistry:
             device: where to; by default the CPU, with weights mapped from the file.
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here; by default the environment decides.
+            locked: whether only the bytes that `models.lock` says are used, whatever the source has now; `"exact"` refuses
+                other versions of plugin and library too. By default the environment (`REGISTRY_LOCKED`) decides.
             strict: None: weights that the base model lacks, and shapes that differ, raise; a new head does not. True:
                 nothing may be missing or unexpected. False: everything is only reported.
             config: a configuration, or what one is loaded from, instead of the model's own.
@@ -432,14 +530,14 @@ class ModelRegistry:
         """
         _refuse_reserved(overrides)
         dtype = overrides.pop("torch_dtype", None) if dtype is None else dtype
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         described = self._family_of(target, family)
         if head is not None and described is not None:
             described.head_path(head)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             described = described or self._family_of(parts.target, family)
-            loaded = parts.config(described, self._given(config, described, store), overrides)
+            loaded = parts.config(described, self._given(config, described, store, locked=locked), overrides)
             described = described or self.families.get(loaded.model_type)
             chosen = head or (target.entry.head if target.entry else _head_of(loaded, described)) or described.default_head
             cls = described.load_class(described.head_path(chosen))
@@ -471,6 +569,7 @@ class ModelRegistry:
         max_shard_size: int | str | None = None,
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         **overrides: Any,
     ) -> PreTrainedModel:
         """Write a model, from whatever form, as a folder that this program and transformers open; return the model.
@@ -486,6 +585,7 @@ class ModelRegistry:
             max_shard_size: in bytes or as `"5GB"`; larger models are written in shards.
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here.
+            locked: as in `load`.
             overrides: fields of the configuration.
 
         Raises:
@@ -494,13 +594,13 @@ class ModelRegistry:
         from registry.checkpoint.writer import staged_folder
 
         _refuse_reserved(overrides)
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             described = self._family_of_parts(parts, family)
             loaded = parts.config(described, None, overrides)
             chosen = head or _head_of(loaded, described) or parts.best_head(described, loaded)
-        options = {"family": described.name, "cache_dir": cache_dir, "offline": offline}
+        options = {"family": described.name, "cache_dir": cache_dir, "offline": offline, "locked": locked}
         model = self.load(name_or_path, head=chosen, dtype=dtype, config=loaded, **options)  # type: ignore[arg-type]
         tokenizer = None
         if described.tokenizer is not None:
@@ -523,10 +623,11 @@ class ModelRegistry:
         family: str | None = None,
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         **overrides: Any,
     ) -> PretrainedConfig:
         """Load a model's configuration; arguments as in `load`."""
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             return parts.config(self._family_of(parts.target, family), None, overrides, is_config=True)
@@ -539,6 +640,7 @@ class ModelRegistry:
         family: str | None = None,
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         **settings: Any,
     ) -> PreTrainedTokenizer:
         """Load a model's tokenizer; `settings` are arguments of its class, the other arguments as in `load`.
@@ -546,7 +648,7 @@ class ModelRegistry:
         Raises:
             ConfigError: when the family has no tokenizer, or the vocabulary is broken; otherwise as `load`.
         """
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             described = self._family_of(parts.target, family)
@@ -570,11 +672,12 @@ class ModelRegistry:
         force_download: bool = False,
         proxies: Mapping[str, str] | None = None,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         return_unused_kwargs: bool = False,
         **kwargs: Any,
     ) -> Any:
         """Load a configuration of a given class, as its `from_pretrained` says."""
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         described = self._family_of_class(cls, target)
         known = cls.field_names()
         overrides = {name: value for name, value in kwargs.items() if name in known}
@@ -603,6 +706,7 @@ class ModelRegistry:
         device: torch.device | str | None = None,
         ignore_mismatched_sizes: bool = False,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         **kwargs: Any,
     ) -> Any:
         """Load a model of a given class, as its `from_pretrained` says."""
@@ -611,7 +715,7 @@ class ModelRegistry:
                 raise ConfigError("without a name, both config and state_dict are expected")
             target = Target("state_dict", Place(()))
         else:
-            target = self._locate(name_or_path)
+            target = self._locate(name_or_path, locked)
         described = self._family_of_class(cls.config_class, target)
         dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
         known = cls.config_class.field_names()
@@ -619,9 +723,8 @@ class ModelRegistry:
         rest = {name: value for name, value in kwargs.items() if name not in known}
         with self._store(cache_dir, offline, force_download, proxies) as store:
             parts = self._parts(target, store)
-            loaded = parts.config(
-                described, self._given(config, described, store, cls.config_class), overrides, cls.config_class
-            )
+            given = self._given(config, described, store, cls.config_class, locked=locked)
+            loaded = parts.config(described, given, overrides, cls.config_class)
             model = parts.model(
                 cls,
                 model_args,
@@ -648,10 +751,11 @@ class ModelRegistry:
         force_download: bool = False,
         proxies: Mapping[str, str] | None = None,
         offline: bool | None = None,
+        locked: bool | str | None = None,
         **kwargs: Any,
     ) -> Any:
         """Load a tokenizer of a given class, as its `from_pretrained` says."""
-        target = self._locate(name_or_path)
+        target = self._locate(name_or_path, locked)
         ancestors = (self.families.find_family(base.__name__) for base in cls.__mro__)
         described = next((family for family in ancestors if family is not None), None)
         self._require_family(target, described, cls)
@@ -685,8 +789,11 @@ class ModelRegistry:
 
         return Assembly(unpacked(target, store), store, self.families)
 
-    def _locate(self, name_or_path: PathLike) -> Target:
-        """Tell a name from a path from a URL. A word is a name first; `./word` is always a path."""
+    def _locate(self, name_or_path: PathLike, locked: bool | str | None = False) -> Target:
+        """Tell a name from a path from a URL. A word is a name first; `./word` is always a path.
+
+        With `locked` as in `load`, whose None asks the environment, the target is held to the lock file.
+        """
         if not isinstance(name_or_path, str | os.PathLike) or not (text := str(os.fspath(name_or_path))):
             raise ConfigError(f"a model is expected to be a name, path or URL, but is {name_or_path!r}")
         target = self._meant(text, is_path=not isinstance(name_or_path, str))
@@ -698,7 +805,7 @@ class ModelRegistry:
             from registry.checkpoint.writer import refuse_unfinished
 
             refuse_unfinished(target.folder)
-        return target
+        return self._locking.hold(target, locked)
 
     def _meant(self, text: str, *, is_path: bool) -> Target:
         if is_url(text):
@@ -727,11 +834,13 @@ class ModelRegistry:
         described: Family | None,
         store: Store,
         cls: type[PretrainedConfig] | None = None,
+        *,
+        locked: bool | str | None = None,
     ) -> PretrainedConfig | None:
         """Return the configuration that a caller gives, read from where it lies when it is not an object."""
         if config is None or not isinstance(config, str | os.PathLike):
             return config
-        return self._parts(self._locate(config), store).config(described, None, {}, cls, is_config=True)
+        return self._parts(self._locate(config, locked), store).config(described, None, {}, cls, is_config=True)
 
     def _family_of(self, target: Target, family: str | None) -> Family | None:
         """Return the family where it is known before any file is read."""

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,7 +17,9 @@ from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
 from registry.cli.doctor import doctor
-from registry.cli.layout import CACHE, JSON, OFFLINE, each, table
+from registry.cli.edit_commands import add, remove
+from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
+from registry.cli.lock_command import lock
 from registry.cli.plugin_commands import plugins
 from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
@@ -42,12 +45,15 @@ def cli() -> None:
     """Turn a model name into a verified, running PyTorch model."""
 
 
+cli.add_command(add)
 cli.add_command(cache)
 cli.add_command(convert)
 cli.add_command(doctor)
 cli.add_command(inspect)
 cli.add_command(plugins)
+cli.add_command(remove)
 cli.add_command(validate)
+cli.add_command(lock)
 cli.add_command(verify)
 
 
@@ -141,6 +147,8 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True)
 @CACHE
 @OFFLINE
+@LOCKED
+@EXACT
 @click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
 @click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -149,6 +157,7 @@ def fetch(
     names: Sequence[str],
     cache_dir: str | None,
     offline: bool | None,
+    locked: str | None,
     refresh: bool,
     jobs: int | None,
     quiet: bool,
@@ -157,7 +166,8 @@ def fetch(
     """Bring the files of each NAME here, verify them, and print their folder."""
 
     def fetched(name: str) -> str:
-        folder = str(default_registry().fetch(name, cache_dir=cache_dir, offline=offline, refresh=refresh, jobs=jobs))
+        options: dict[str, Any] = {"offline": offline, "locked": locked, "refresh": refresh, "jobs": jobs}
+        folder = str(default_registry().fetch(name, cache_dir=cache_dir, **options))
         if not as_json:
             click.echo(folder)
         return folder

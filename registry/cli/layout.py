@@ -10,12 +10,14 @@ import click
 
 from registry.errors import RegistryError
 
-__all__ = ["CACHE", "JSON", "OFFLINE", "each", "size_text", "table"]
+__all__ = ["CACHE", "EXACT", "JSON", "LOCKED", "OFFLINE", "each", "size_text", "table"]
 
 _Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
 OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
+LOCKED = click.option("--locked", "locked", flag_value="true", help="Use only the bytes that models.lock says.")
+EXACT = click.option("--exact", "locked", flag_value="exact", help="As --locked, with the locked versions of the software.")
 CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
 
 

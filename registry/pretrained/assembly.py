@@ -12,7 +12,7 @@ from registry.checkpoint.name_table import Renamed
 from registry.checkpoint.numpy_pieces import SHAPES_NAME
 from registry.checkpoint.reader import StateDict
 from registry.checkpoint.writer import refuse_unfinished
-from registry.errors import ConfigError, DownloadError
+from registry.errors import CheckpointError, ConfigError, DownloadError
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.pretrained.weights_files import Wanted, find_weights, inspect_weights, names_config, names_weights, open_weights
@@ -52,6 +52,13 @@ class Assembly:
         if (found := self._store.first(self.target.place, candidates)) is not None:
             return self._noted(found)
         where = " or ".join(redact(source) for source in self.target.place.sources)
+        if lock := self.target.place.lock:
+            raise DownloadError(
+                f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} of {lock}, but none of it is "
+                f"locked; files that are not locked are not used. `registry lock {self.target.label}` locks what is there now",
+                url=where,
+                status=404,
+            )
         raise DownloadError(
             f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
             url=where,
@@ -70,7 +77,15 @@ class Assembly:
         others = [partial(first, place, names[role]) for role in names if role not in ("weights", "config")]
         others += [partial(first, place, (name,)) for name in TOKENIZER_FILES]
         held, *found = at_once(self._store, [weights, *others], jobs)
-        return [*held, *(file for file in (config, *found) if file is not None)]
+        here = {file.name: file for file in (*held, config, *found) if file is not None}
+        sides = {name: here[name].path for name in TOKENIZER_FILES if name in here}
+        roles: Mapping[str, Sequence[str]] = names
+        with contextlib.suppress(CheckpointError, ConfigError):  # settings that cannot be read are told of to who needs them
+            roles = _as_written(names, sides)
+        for role, candidates in roles.items():
+            if list(candidates) != list(names[role]) and (file := first(place, candidates)) is not None:
+                here[file.name] = file  # the one that the tokenizer will ask for
+        return list(here.values())
 
     def inspect(self, described: Family | None) -> Inspection:
         """Describe the weights, of whatever form; without a family the usual names are looked for."""

@@ -175,6 +175,8 @@ def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
         is_beginning = "tensorflow" in wanted.converters and ".ckpt" in target.file and not target.file.endswith(".index")
         return [target.file, target.file + _TENSORFLOW_SUFFIX] if is_beginning else [target.file]
     if target.folder is not None:
+        if target.place.lock:  # what else lies there is of no meaning
+            own = [name for name in own if name in target.place.pins]
         own = list(newest_first(target.folder, own))
         if any((target.folder / name).exists() for name in own):
             return own

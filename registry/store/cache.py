@@ -297,8 +297,10 @@ class Cache:
             for file in missing:
                 target = stage / file
                 make_folder(target.parent, self.root)
-                if not _linked(files[file][0], target):
-                    _copy(files[file][0], target)
+                blob = files[file][0]
+                own = any(blob.is_relative_to(root) for root in self.folders)  # others' files can be written, and stay theirs
+                if not (own and _linked(blob, target)):
+                    _copy(blob, target)
                     share(target, self.root)
             _sync_folders(stage, missing)
             try:

@@ -43,6 +43,10 @@ class Place:
     pins: Mapping[str, FilePin] = field(default_factory=dict)
     #: What people call the model.
     label: str = ""
+    #: The lock file that the pins are from, where there is one: a file without a pin is then as if it were not there.
+    lock: str = ""
+    #: Source to the commit that it is held to, whatever its revision stands for now.
+    commits: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

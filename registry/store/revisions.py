@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
+from collections.abc import Mapping
 
 from registry.errors import CacheError
 from registry.store.cache import Cache, Ref
 from registry.store.transports import Transport
 
-__all__ = ["Revisions"]
+__all__ = ["Revisions", "named_commit"]
+
+_COMMIT = re.compile(r"@([0-9a-f]{40})(?=/|$)")
 
 
 class Revisions:
@@ -39,6 +43,11 @@ class Revisions:
             commit = self._commits[source]
         return transport.at(source, commit) if commit else source
 
+    def keep(self, commits: Mapping[str, str]) -> None:
+        """Hold sources to commits for this operation only."""
+        with self._lock:
+            self._commits.update(commits)
+
     def hold(self, transport: Transport, source: str, commit: str | None) -> None:
         """Hold a moving revision to a commit: at once for this operation, for later ones when a file of it is here."""
         with self._lock:
@@ -55,3 +64,10 @@ class Revisions:
         if new:
             with contextlib.suppress(CacheError):
                 self._cache.write_ref(Ref(source, trust="hub", commit=commit))
+
+
+def named_commit(transport: Transport, source: str) -> str:
+    """Return the commit that a source itself names; empty for a moving revision, or where there are none."""
+    found = _COMMIT.search(source)
+    is_one = found is not None and transport.at(source, found[1]).rstrip("/") == source.rstrip("/")
+    return found[1] if found is not None and is_one else ""

@@ -20,11 +20,12 @@ from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
 from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
+from registry.store.locked import as_locked, holds_more
 from registry.store.locks import file_lock
 from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
 from registry.store.progress import end_progress
-from registry.store.revisions import Revisions
+from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Schemes of what is on this machine, and is used where it lies.
 _LOCAL = ("file", "package")
+#: Stands for a commit where it is asked whether a source has any.
+_ANY_COMMIT = "0" * 40
 
 
 class Vanished(CacheError):
@@ -129,7 +132,8 @@ class Store:
 
         When the catalog lists some of them, only those are considered. `refresh` asks for them in order.
         """
-        candidates = [name for name in candidates if name in place.pins] or candidates
+        listed = [name for name in candidates if name in place.pins]
+        candidates = listed if listed or place.lock else candidates
         if not self._refresh and len(candidates) > 1 and (found := self._any_here(place, candidates)) is not None:
             return self._accepted(place, found)
         for name in candidates:
@@ -150,6 +154,9 @@ class Store:
 
     def _get(self, place: Place, name: str) -> StoredFile | None:
         _refuse_unsafe(place, name)
+        if place.lock and name not in place.pins:
+            return None
+        self._revisions.keep(place.commits)
         pin = place.pins.get(name, FilePin())
         if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin) or self._adopted(place, name, pin):
             return self._reused(place, found)
@@ -169,14 +176,17 @@ class Store:
                 logger.info("%s", error)
                 failures.append(error)
         if failures:
-            raise failures[0]
+            raise as_locked(failures[0], place, name) if place.lock else failures[0]
         return None
 
-    def folder(self, label: str, files: Iterable[StoredFile]) -> Path:
-        """Return a folder with these files under their names: their own, when they lie together in one already."""
+    def folder(self, label: str, files: Iterable[StoredFile], *, alone: bool = False) -> Path:
+        """Return a folder with these files under their names: their own, when they lie together in one already.
+
+        With `alone` that folder may hold nothing else.
+        """
         files = list(files)
         parents = {file.folder for file in files}
-        if len(parents) == 1 and (only := parents.pop()) is not None:
+        if len(parents) == 1 and (only := parents.pop()) is not None and not (alone and holds_more(only, files)):
             return only
         return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
 
@@ -232,6 +242,40 @@ class Store:
         """Return what the hash of a file that is used in place was when it was last asked for."""
         ref = self.cache.read_ref(in_place_url(file.path))
         return ref.sha256 if ref is not None else None
+
+    def measured(self, file: StoredFile) -> tuple[str, int]:
+        """Return hash and size in bytes of a file, of one moment."""
+        if file.sha256 and any(file.path.is_relative_to(root) for root in self.cache.folders):
+            return file.sha256, file.path.stat().st_size
+        ref = self._known.hashed(file.path)
+        return ref.sha256, ref.size
+
+    def origin(self, place: Place, name: str) -> tuple[str, str]:
+        """Return the first URL of a file, and the commit that is in it; empty where its source has no revisions.
+
+        A revision that was not asked for yet is asked for.
+
+        Raises:
+            OfflineError: when it would have to be asked for while the network is off.
+            DownloadError: when it cannot be.
+        """
+        pin = place.pins.get(name, FilePin())
+        source = pin.url or place.sources[0]
+        transport = self._transports.for_source(source)
+        commit = named_commit(transport, source)
+        if not commit and transport.at(source, _ANY_COMMIT) != source:
+            self._revisions.at_commit(transport, source)
+            if not self._revisions.commit(source):
+                if self.offline:
+                    raise OfflineError(
+                        f"revision of {redact(source)} is expected to be known, because the network is off, but is not; "
+                        "allow the network once to ask what it stands for",
+                        url=redact(source),
+                    )
+                with contextlib.suppress(FileMissing):  # a mirror has it
+                    self._describe(transport, source, name, pin, False)
+            commit = self._revisions.commit(source)
+        return self._known.url(transport, source, name, pin), commit
 
     # ------------------------------------------------------------------------------------------------------------------
 
