@@ -118,6 +118,7 @@ class ModelRegistry:
         self.families = PluginHost() if plugins is None else plugins
         self._observers = tuple(observers)
         self._hooks = PluginHooks()
+        self._transports = TransportPlugins()
         self._frozen: tuple[tuple[LayerKind, str], ...] | None = None
         self._lock = ForkSafeLock()
         self._locking = Locking(self.families, user_path(lock_file).absolute() if lock_file else None)
@@ -289,7 +290,7 @@ class ModelRegistry:
         from registry.store.inquiry import Inquiry
 
         target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))
-        inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline))
+        inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline), transports=self._transports.maybe_make)
         with inquiry, self._store(cache_dir, offline, refresh=True) as store:
             return survey(replace(target, entry=None), store, inquiry, self.families, family, pin=pin)
 
@@ -778,7 +779,7 @@ class ModelRegistry:
             refresh=refresh,
             proxies=proxies,
             observers=(*default_observers(), *self._observers),
-            transports=TransportPlugins().maybe_make,
+            transports=self._transports.maybe_make,
             verifiers=self._hooks.verifiers(),
         )
 

@@ -178,7 +178,7 @@ def plugins() -> Section:
     section = Section("plugins")
     done = _run("from registry.cli import main; sys.argv = ['registry', 'plugins', '--json']; main()")
     try:
-        reports = json.loads(done.stdout) if done else None
+        reports = json.JSONDecoder().raw_decode(done.stdout)[0] if done else None
     except ValueError:
         reports = None
     if reports is None:
@@ -348,7 +348,8 @@ def _import_time(module: str) -> tuple[float | None, bool, str]:
     code = (
         f"{before}import time, importlib, os\nbegan = time.perf_counter()\n"
         f"try:\n    importlib.import_module({module!r})\nexcept BaseException:\n    pass\n"
-        "print('\\n', time.perf_counter() - began, 'torch' in sys.modules)"
+        "print('\\n', time.perf_counter() - began, 'torch' in sys.modules, flush=True)\n"
+        "os._exit(0)"  # what it prints at its end is not of interest
     )
     if (done := _run(code)) is None:
         return None, False, f"is not imported after {_IMPORT_LIMIT} s"

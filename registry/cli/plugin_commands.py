@@ -11,7 +11,7 @@ import click
 from registry.cli.layout import JSON, table
 
 if TYPE_CHECKING:
-    from registry.families.survey import PluginReport
+    from registry.families.reports import PluginReport
 
 __all__ = ["facts", "lines", "plugins"]
 
@@ -27,9 +27,9 @@ def plugins(verbose: bool, as_json: bool) -> None:
 
     The exit code is 1 when one is broken, or two claim the same.
     """
-    from registry.families.survey import survey
+    from registry.families.reports import plugin_reports
 
-    reports = survey()
+    reports = plugin_reports()
     if as_json:
         click.echo(json.dumps([facts(report) for report in reports], indent=2))
     else:

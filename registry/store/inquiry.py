@@ -20,9 +20,15 @@ __all__ = ["Inquiry"]
 class Inquiry:
     """The questions of one operation. Use it as a context manager; its methods are safe for threads."""
 
-    def __init__(self, hosts: Callable[[], Mapping[str, Host]], *, offline: bool) -> None:
+    def __init__(
+        self,
+        hosts: Callable[[], Mapping[str, Host]],
+        *,
+        offline: bool,
+        transports: Callable[[str], Transport | None] | None = None,
+    ) -> None:
         """Set up; arguments as those of a `Store`."""
-        self._transports = Transports(hosts, {})
+        self._transports = Transports(hosts, {}, transports)
         self._offline = offline
         self._stopped = threading.Event()
 

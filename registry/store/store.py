@@ -283,8 +283,7 @@ class Store:
         """Return a file that is here, once every verifier has accepted it."""
         if self._verification is not None:
             urls = self._known.urls(place, file.name, place.pins.get(file.name, FilePin()))
-            url = redact(urls[0]) if urls else file.path.absolute().as_uri()
-            self._verification.require(place.label, file.name, file.path, self.sha256_of(file), url)
+            self._verification.require_file(place.label, file, urls, self.sha256_of)
         return file
 
     def _give(self, file: StoredFile) -> bool:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from registry.errors import IntegrityError
 from registry.store.cache import Cache
+from registry.store.place import StoredFile
+from registry.store.source import redact
 
 __all__ = ["Refused", "Verification", "Verifier"]
 
@@ -41,6 +43,25 @@ class Verification:
         self._verifiers = tuple(verifiers)
         self._accepted: set[str] = set()
         self._lock = threading.Lock()
+
+    def require_file(self, model: str, file: StoredFile, urls: Sequence[str], sha256_of: Callable[[StoredFile], str]) -> None:
+        """Ask about a file that is here; `urls` are those that it could have come from, best first.
+
+        Raises:
+            Refused: when it is not accepted, or cannot be hashed.
+        """
+        url = redact(urls[0]) if urls else file.path.absolute().as_uri()
+        try:
+            digest = sha256_of(file)
+        except OSError as error:
+            raise Refused(
+                f"file {file.path} is expected to be readable, so that it can be verified, but is not "
+                f"({error.strerror or error}); mend it, or fetch it anew",
+                url=url,
+                expected="a readable file",
+                actual=str(error),
+            ) from error
+        self.require(model, file.name, file.path, digest, url)
 
     def require(self, model: str, file: str, path: Path, sha256: str, url: str) -> None:
         """Ask every verifier that has not accepted these bytes as this file of this model.

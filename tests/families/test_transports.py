@@ -209,3 +209,10 @@ def test_a_plugin_error_is_the_cause(install: Install) -> None:
     cause = refused().__cause__
     assert isinstance(cause, PluginError) and (cause.family, cause.distribution) == ("mem", "acme-memory")
     assert isinstance(cause.__cause__, ZeroDivisionError)
+
+
+def test_what_a_source_of_it_holds_can_be_added_to_a_catalog(install: Install) -> None:
+    installed(install)
+    found = registry.default_registry().survey("mem://acme")
+    assert found.family.name == "bert"
+    assert {name: pin.size for name, pin in found.files.items()}["model.safetensors"] == 10

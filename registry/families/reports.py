@@ -25,7 +25,7 @@ from registry.families.host import PluginHost
 from registry.families.transports import TransportPlugins
 from registry.store.transports import BUILTIN_SCHEMES
 
-__all__ = ["PluginReport", "State", "survey"]
+__all__ = ["PluginReport", "State", "plugin_reports"]
 
 #: `off`: what it claims is built in; `conflict`: another package claims the same.
 State = Literal["ok", "disabled", "off", "conflict", "broken"]
@@ -57,7 +57,7 @@ class PluginReport:
     error: PluginError | None = None
 
 
-def survey() -> list[PluginReport]:
+def plugin_reports() -> list[PluginReport]:
     """Return a report of every installed plugin, built-in ones first; what fails is in its report, never raised."""
     reports = []
     for (distribution, name), points in _modules().items():
