@@ -294,6 +294,26 @@ class Bench:
 
         return self._once("test_tokenizer_is_built_from_its_vocabulary", ("tokenizer",), make)
 
+    def saved_tokenizer(self) -> Path:
+        """Return the folder of a saved tokenizer, known to be the same when it is loaded."""
+
+        def make() -> Path:
+            tokenizer, folder = self.tokenizer(), self.folder / "saved-tokenizer"
+            tokenizer.save_pretrained(folder)
+            again = self.registry.load_tokenizer(folder, family=self.suite.family)
+            assert type(again) is type(tokenizer)
+            assert len(again) == len(tokenizer)
+            assert again.special_tokens_map == tokenizer.special_tokens_map
+            for text in self.suite.texts:
+                for texts in ((text, None), (text, text)):
+                    assert again.encode(*texts) == tokenizer.encode(*texts), (
+                        f"ids of {text!r} are expected to survive saving, but do not; give every setting to "
+                        "PreTrainedTokenizer.__init__(settings=) and name it in settings_names"
+                    )
+            return folder
+
+        return self._once("test_saved_tokenizer_reloads", ("saved tokenizer",), make)
+
 
 def differing(first: Any, second: Any) -> list[str]:
     """Return the names of what is not the same in two models' weights, bit for bit."""

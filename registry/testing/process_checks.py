@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import shutil
 import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,7 @@ class ProcessChecks:
         head, has_tokenizer = bench.family().default_head, bench.family().tokenizer is not None
         bench.reloaded(head).save_pretrained(tmp_path / "source")
         if has_tokenizer:
-            bench.tokenizer().save_pretrained(tmp_path / "source")
+            shutil.copytree(bench.saved_tokenizer(), tmp_path / "source", dirs_exist_ok=True)
         project = tmp_path / "project"
         (project / ".git").mkdir(parents=True)
         entry = f"{{family: {bench.suite.family}, head: {head}, source: ../source}}"

@@ -24,21 +24,9 @@ class TokenizerChecks:
             back = tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True, clean_up_tokenization_spaces=False)
             assert back == text, f"{text!r} is expected to come back from its ids, but {back!r} does"
 
-    def test_saved_tokenizer_reloads(self, bench: Bench, tmp_path: Path) -> None:
-        """Save a tokenizer and load it by nothing but its class and folder: every id, token and setting is the same."""
-        tokenizer = bench.tokenizer()
-        folder = tmp_path / "saved"
-        tokenizer.save_pretrained(folder)
-        again = bench.registry.load_tokenizer(folder, family=bench.suite.family)
-        assert type(again) is type(tokenizer)
-        assert len(again) == len(tokenizer)
-        assert again.special_tokens_map == tokenizer.special_tokens_map
-        for text in bench.suite.texts:
-            for texts in ((text, None), (text, text)):
-                assert again.encode(*texts) == tokenizer.encode(*texts), (
-                    f"ids of {text!r} are expected to survive saving, but do not; give every setting to "
-                    "PreTrainedTokenizer.__init__(settings=) and name it in settings_names"
-                )
+    def test_saved_tokenizer_reloads(self, bench: Bench) -> None:
+        """Save a tokenizer and load it by nothing but its family and folder: every id and special token is the same."""
+        bench.saved_tokenizer()
 
     def test_vocabulary_is_saved_by_itself(self, bench: Bench, tmp_path: Path) -> None:
         """Write the vocabulary's files where asked, return their paths, and be built from them again."""
