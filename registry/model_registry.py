@@ -19,6 +19,7 @@ from registry.catalog.names import user_path
 from registry.catalog.packing import FOLDER as CATALOGS
 from registry.errors import (
     CatalogError,
+    CheckpointError,
     ConfigError,
     DownloadError,
     RegistryError,
@@ -568,6 +569,7 @@ class ModelRegistry:
         family: str | None = None,
         dtype: torch.dtype | str | None = None,
         max_shard_size: int | str | None = None,
+        tokenizer_settings: Mapping[str, Any] | None = None,
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
         locked: bool | str | None = None,
@@ -584,33 +586,42 @@ class ModelRegistry:
             family: the family, where neither entry nor configuration tells.
             dtype: of floating point weights; None keeps the source's.
             max_shard_size: in bytes or as `"5GB"`; larger models are written in shards.
+            tokenizer_settings: arguments of the tokenizer's class, such as `do_lower_case`.
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here.
             locked: as in `load`.
             overrides: fields of the configuration.
 
         Raises:
-            what `load` raises; nothing is written then.
+            what `load` raises, and CheckpointError where weights would be lost: nothing is written then.
         """
         from registry.checkpoint.writer import staged_folder
 
         _refuse_reserved(overrides)
-        target = self._locate(name_or_path, locked)
+        target, folder = self._locate(name_or_path, locked), user_path(save_directory)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
             described = self._family_of_parts(parts, family)
             loaded = parts.config(described, None, overrides)
             chosen = head or _head_of(loaded, described) or parts.best_head(described, loaded)
-        options = {"family": described.name, "cache_dir": cache_dir, "offline": offline, "locked": locked}
-        model = self.load(name_or_path, head=chosen, dtype=dtype, config=loaded, **options)  # type: ignore[arg-type]
-        tokenizer = None
-        if described.tokenizer is not None:
-            try:
-                tokenizer = self.load_tokenizer(name_or_path, **options)  # type: ignore[arg-type]
-            except DownloadError as error:
-                if error.status != 404:  # weights alone are often all that is kept
-                    raise
-        with staged_folder(Path(save_directory), replaces_weights=True, replaces_tokenizer=tokenizer is not None) as stage:
+            cls = described.load_class(described.head_path(chosen))
+            model: PreTrainedModel = parts.model(cls, (), {}, described, loaded, dtype=dtype)
+            tokenizer: PreTrainedTokenizer | None = None
+            if described.tokenizer is not None:
+                try:
+                    tokenizer_class = described.load_class(described.tokenizer)
+                    tokenizer = parts.tokenizer(tokenizer_class, described.files, (), tokenizer_settings or {})
+                except DownloadError as error:
+                    if error.status != 404:  # weights alone are often all that is kept
+                        raise
+        assert model.load_report is not None
+        if (left := model.load_report.unexpected) and target.folder is not None and folder.resolve() == target.folder.resolve():
+            raise CheckpointError(
+                f"all weights of {target.label!r} are expected to go into {chosen!r}, because they would be replaced, but "
+                f"{', '.join(left[:6])} would be left out; write into another folder, or give head=",
+                path=str(folder),
+            )
+        with staged_folder(folder, replaces_weights=True, replaces_tokenizer=tokenizer is not None) as stage:
             model.save_pretrained(stage, max_shard_size=max_shard_size)
             if tokenizer is not None:
                 tokenizer.save_pretrained(stage)
@@ -861,7 +872,7 @@ class ModelRegistry:
         if target.folder is not None and not (target.folder / "config.json").is_file():
             # `bert_config.json`: the name of the file tells the family where nothing else does.
             for file in sorted(target.folder.glob("*_config.json")):
-                described = self.families.maybe_get(file.name.removesuffix("_config.json").replace("_", "-"))
+                described = self.families.of_config_file(file.name)
                 if described is not None:
                     return described
         return None
