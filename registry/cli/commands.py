@@ -20,6 +20,7 @@ from registry.cli.doctor import doctor
 from registry.cli.edit_commands import add, remove
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
 from registry.cli.lock_command import lock
+from registry.cli.new_family import new_family
 from registry.cli.plugin_commands import plugins
 from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
@@ -50,6 +51,7 @@ cli.add_command(cache)
 cli.add_command(convert)
 cli.add_command(doctor)
 cli.add_command(inspect)
+cli.add_command(new_family)
 cli.add_command(remove)
 cli.add_command(plugins)
 cli.add_command(validate)
