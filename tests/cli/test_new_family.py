@@ -61,7 +61,7 @@ def test_every_name_gives_files_that_parse(tmp_path_factory: pytest.TempPathFact
     assert project["project"]["entry-points"]["registry.families"] == {name: f"{package}.plugin"}
     assert project["project"]["name"] == f"registry-{name}"
     assert "license" not in project["project"], "which one is the author's to say"
-    parse(files[f"src/{package}/models.yaml"].encode(), "models.yaml")
+    parse(files[f"src/{package}/models.yaml"], "models.yaml")
 
 
 @pytest.mark.parametrize("name", ["for", "decoder", "train", "none", "forward"])
