@@ -76,7 +76,7 @@ def parse_command(words: list[str]) -> None:
     command: click.Command = cli
     context = None
     while isinstance(command, click.Group):
-        context = click.Context(command, info_name="registry", parent=context)
+        context = click.Context(command, info_name="registry", parent=context, **command.context_settings)
         name, found, words = command.resolve_command(context, list(words))
         assert found is not None, name
         command = found
