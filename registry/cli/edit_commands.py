@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
-from registry.cli.layout import CACHE, JSON, OFFLINE, size_text, table
+from registry.cli.layout import CACHE, JSON, OFFLINE, key_values, size_text, table
 
 if TYPE_CHECKING:
     from registry.catalog.entry import FilePin
@@ -95,7 +95,7 @@ def add(
     registry = default_registry()
     path = chosen_file(file, user=user, project=project)
     source = _at_revision(_checked(source), revision)
-    settings, arguments = _settings(config, "--config"), _settings(tokenizer, "--tokenizer")
+    settings, arguments = key_values(config, "--config"), key_values(tokenizer, "--tokenizer")
     _check_family(registry, family, head, settings)
     pins: Mapping[str, FilePin] = {}
     if not no_fetch:
@@ -231,28 +231,6 @@ def _at_revision(source: str, revision: str | None) -> str:
     org, _, rest = source.removeprefix("hf://").partition("/")
     name, slash, inner = rest.partition("/")
     return f"hf://{org}/{name}@{quote(revision, safe='')}{slash}{inner}"
-
-
-def _settings(given: Sequence[str], option: str) -> dict[str, Any]:
-    """Return `key=value` pairs; a value is read as in a models.yaml."""
-    from registry.catalog.document import parse
-    from registry.errors import CatalogError
-
-    settings: dict[str, Any] = {}
-    for pair in given:
-        key, mark, value = pair.partition("=")
-        if not mark or not key:
-            raise click.BadParameter(f"it is expected to be KEY=VALUE, but is {pair!r}", param_hint=option)
-        if key in settings:
-            raise click.BadParameter(f"{key!r} is expected to be given once, but is given twice", param_hint=option)
-        try:
-            node = parse(value, option)
-        except CatalogError as error:
-            raise click.BadParameter(f"the value of {key!r} cannot be read: {error.problem}", param_hint=option) from None
-        if node is None and value:
-            raise click.BadParameter(f"the value of {key!r} is a comment to YAML; put it in quotes", param_hint=option)
-        settings[key] = node.plain() if node is not None else ""
-    return settings
 
 
 def _check_family(registry: ModelRegistry, family: str | None, head: str | None, settings: Mapping[str, Any]) -> None:

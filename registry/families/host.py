@@ -109,6 +109,10 @@ class PluginHost:
             self._loaded[name] = family
             return family
 
+    def of_config_file(self, name: str) -> Family | None:
+        """Return the family that the name of a configuration file such as `bert_config.json` tells, or None."""
+        return self.maybe_get(name.removesuffix("_config.json").replace("_", "-"))
+
     def _known(self, name: str) -> Family | None:
         """Return a family that was loaded or registered before; raise what its plugin was found to fail with."""
         if name in self._failed:
