@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import registry
 from registry.catalog.entry import FilePin
 from tests.cli.conftest import Run
-from tests.processes import environment, run_python
+from tests.processes import ROOT, environment, run_python
 from tests.servers import COMMIT, HubFiles, Server, file_server, hub_server
 
 START = "# Ours.\nregistry: 1\n\nmodels:\n  # The first.\n  first: {family: bert, source: ./first}   # kept\n"
@@ -417,3 +418,19 @@ def test_what_a_package_brings_cannot_be_removed(run: Run) -> None:
     done = run("remove", "bert-base-uncased")
     assert done.code == 1 and "comes with pretrained-registry" in done.err
     assert run("remove", "nosuch").err.startswith("error: [R101] ")
+
+
+# -- the page ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_page_do_what_it_says(run: Run) -> None:
+    page = (ROOT / "docs" / "models-yaml.md").read_text(encoding="utf-8")
+    block = page.partition("## Editing by command")[2].partition("```sh\n")[2].partition("```")[0]
+    Path("checkpoints/last").mkdir(parents=True)
+    words = [shlex.split(line)[1:] for line in block.splitlines() if line.startswith("registry ")]
+    assert [command for command, *_ in words] == ["add", "add", "remove", "info"]
+    assert [run(*arguments).code for arguments in words] == [0, 0, 0, 0]
+    assert Path("models.yaml").read_text() == (
+        "registry: 1\nmodels:\n  acme-support:\n    family: bert\n    source: ./checkpoints/last\n"
+        "    head: sequence-classification\n    config: {num_labels: 3}\n"
+    )
