@@ -19,7 +19,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format soak bench-fetch clean
+.PHONY: demo test lint format soak bench-fetch bench-load bench-resolve clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -45,6 +45,14 @@ soak: $(VENV)/.dev
 # Fetching beside curl and huggingface_hub; figures go to benchmarks/results.
 bench-fetch: $(VENV)/.dev
 	$(BIN)/python benchmarks/fetch.py $(ARGS)
+
+# The second load of a pickle beside transformers.
+bench-load: $(VENV)/.dev
+	$(BIN)/python benchmarks/second_load.py $(ARGS)
+
+# One name out of few and out of many.
+bench-resolve: $(VENV)/.dev
+	$(BIN)/python benchmarks/resolve.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

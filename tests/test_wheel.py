@@ -30,7 +30,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(tmp_path: P
     for top in (ROOT, ROOT / "plugins"):
         for package in top.glob("registry*"):
             if package.is_dir() and package.suffix != ".egg-info":
-                for pattern in ("*.py", "py.typed", "models.yaml", "models.schema.json"):
+                for pattern in ("*.py", "py.typed", "models.yaml", "models.schema.json", "*.template"):
                     expected |= {path.relative_to(top).as_posix() for path in package.rglob(pattern)}
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -16,7 +16,7 @@ import yaml
 
 from registry.errors import CatalogError
 
-__all__ = ["MAX_BYTES", "Node", "parse", "parse_leniently"]
+__all__ = ["LOADER", "MAX_BYTES", "Node", "parse", "parse_leniently", "plain_scalar"]
 
 #: A catalog larger than this is not one.
 MAX_BYTES = 256 << 20
@@ -26,7 +26,8 @@ _MAX_DEPTH = 40
 _MAX_DIGITS = 100
 #: How much of a wrong value an error shows, in characters.
 _SHOWN = 80
-_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+#: The parser, in C where PyYAML was built with it.
+LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
     **dict.fromkeys(("true", "True", "TRUE"), True),
@@ -118,7 +119,7 @@ def parse_leniently(text: str, file: str) -> Node | None:
 
 def _events(text: str, file: str) -> Iterator[yaml.Event]:
     try:
-        yield from yaml.parse(text, Loader=_LOADER)
+        yield from yaml.parse(text, Loader=LOADER)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -159,7 +160,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
         if len(event.value) > _MAX_DIGITS and _INTEGER.fullmatch(event.value):
             long = f"a number is expected to have at most {_MAX_DIGITS} digits; put text in quotes"
             return Node(event.value, line, column, fault or _error(event, file, long))
-        return Node(_scalar(event.value), line, column, fault)
+        return Node(plain_scalar(event.value), line, column, fault)
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(item := next(events), yaml.SequenceEndEvent):
@@ -185,7 +186,8 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
     return Node(mapping, line, column, fault)
 
 
-def _scalar(text: str) -> object:
+def plain_scalar(text: str) -> object:
+    """Return what a word without quotes means."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):

@@ -111,12 +111,24 @@ class Catalog:
     def _unusable(self) -> dict[str, CatalogError]:
         found = {}
         for name in sorted(self._read_all()):
-            if any(self._entries(name)):
+            if self.knows(name):
                 try:
                     self._follow(name)
                 except CatalogError as error:
                     found[name] = error
         return found
+
+    def knows(self, name: str) -> bool:
+        """Whether a file says anything of a name, be it usable or not."""
+        return any(self._entries(name))
+
+    def usable(self) -> list[str]:
+        """Return all names that can be resolved, in no special order, deprecated ones included."""
+        return [name for name in self._read_all() if self.knows(name) and name not in self._unusable]
+
+    def peek(self, name: str) -> ModelEntry:
+        """Return the entry of a known name as `resolve` does, without a warning where it is deprecated."""
+        return self._follow(name)[0]
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
         """Return the entry of `name`, or None when no file knows the name.
@@ -124,7 +136,7 @@ class Catalog:
         Raises:
             CatalogError: when the name is known but disabled, or its entry, or one that it leads to, is broken.
         """
-        if not any(self._entries(name)):
+        if not self.knows(name):
             return None
         entry, passed = self._follow(name)
         for raw in passed:
@@ -223,7 +235,7 @@ class Catalog:
         _told.add(entry.name)
         use = entry.fields.get("alias") or deprecated.use
         instead = f"; use {use!r}" if use else ""
-        if use and not any(self._entries(use)):
+        if use and not self.knows(use):
             instead += ", which no catalog here has"
         note = f" ({deprecated.note})" if deprecated.note else ""
         warnings.warn(

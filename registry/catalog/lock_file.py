@@ -10,11 +10,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from registry.catalog.document import MAX_BYTES, Node, parse
 from registry.catalog.names import MODEL_NAME
 from registry.errors import CatalogError
+
+if TYPE_CHECKING:
+    from registry.catalog.document import Node
 
 __all__ = [
     "LOCK_NAME",
@@ -97,6 +99,8 @@ def read_lock(path: Path) -> LockFile:
         CatalogError: when it cannot be read or is not one, with line and column.
         FileNotFoundError: when there is none.
     """
+    from registry.catalog.document import MAX_BYTES  # who resolves a name needs no parser
+
     try:
         data = path.read_bytes()
         if len(data) > MAX_BYTES:
@@ -130,6 +134,8 @@ def parse_lock(text: str, path: str) -> LockFile:
             file=path,
             line=text.count("\n", 0, conflict.start()) + 1,
         )
+    from registry.catalog.document import parse
+
     reader = _Reader(path)
     lines = text.rstrip().splitlines() or [""]
     if lines[-1] != _END:

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
 from registry.checkpoint.torch_layout import check_sums
-from registry.errors import CacheError
+from registry.errors import CacheError, CheckpointError
 from registry.store.cache import About, Cache, Ref, cache_error, file_sha256, stamp_path
 from registry.store.files import make_folder
+from registry.store.inventory import Inventory
 from registry.store.locks import file_lock
 from registry.store.owner import owner_token
 from registry.store.place import StoredFile, is_off
-from registry.store.store import Store
+from registry.store.store import Store, Vanished
 
 if TYPE_CHECKING:
     import torch
@@ -55,21 +56,23 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
     url = _url(digest)
     if (found := _find(store.cache, url)) is not None:
         return found
-    with file_lock(store.cache.root / "locks" / f"{digest}.converted.lock"):
-        if (found := _find(store.cache, url)) is not None:  # made by whoever held the lock before
-            return found
-        checkpoint = open_checkpoint(file.path)
-        if not file.sha256:  # nobody vouches for these bytes but the sums in the file itself
-            check_sums(file.path)
-        try:
+    try:
+        with file_lock(store.cache.root / "locks" / f"{digest}.converted.lock"):
+            if (found := _find(store.cache, url)) is not None:  # made by whoever held the lock before
+                return found
+            checkpoint = open_checkpoint(file.path)
+            if not file.sha256:  # nobody vouches for these bytes but the sums in the file itself
+                check_sums(file.path)
             path = _convert(checkpoint, store.cache, digest, url, About(label, file.name))
-        except CacheError as error:
-            logger.warning("%s is not kept as safetensors, so its next load will take as long as this: %s", label, error)
-            return checkpoint
+    except Vanished:
+        raise
+    except CacheError as error:
+        logger.warning("%s is not kept as safetensors, so its next load will take as long as this: %s", label, error)
+        return open_checkpoint(file.path)
     if before not in (None, digest):
         _forget(store.cache, _url(before))
     logger.info("%s is converted to safetensors once, in %s", file.name, path)
-    return _Converted(open_checkpoint(path))
+    return _open(path)
 
 
 def _url(digest: str) -> str:
@@ -78,11 +81,15 @@ def _url(digest: str) -> str:
 
 
 def _forget(cache: Cache, url: str) -> None:
-    if (ref := cache.read_ref(url)) is not None:
-        blob = cache.blob(ref.sha256)
-        for path in (cache.ref_path(url), stamp_path(blob), blob):
-            with contextlib.suppress(OSError):
-                path.unlink()
+    """Remove what was made of a file, unless something else was found to be the same bytes."""
+    if (ref := cache.read_ref(url)) is None:
+        return
+    others = (said for path, said in Inventory(cache.root).refs() if path != cache.ref_path(url))
+    shared = any(said is None or said.get("sha256") == ref.sha256 for said in others)
+    blob = cache.blob(ref.sha256)
+    for path in (cache.ref_path(url), *(() if shared else (stamp_path(blob), blob))):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 class _Converted:
@@ -107,7 +114,18 @@ def _find(cache: Cache, url: str) -> Checkpoint | None:
     """Return what was converted before, unless it is gone or not what it was."""
     ref = cache.read_ref(url)
     path = cache.lookup(ref.sha256) if ref is not None else None
-    return _Converted(open_checkpoint(path)) if path is not None else None
+    return _open(path) if path is not None else None
+
+
+def _open(path: Path) -> Checkpoint:
+    try:
+        return _Converted(open_checkpoint(path))
+    except CheckpointError:
+        if path.exists():
+            raise
+        raise Vanished(
+            f"cache file {path} is expected to be there, but was removed meanwhile; try again", path=str(path)
+        ) from None
 
 
 def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about: About) -> Path:

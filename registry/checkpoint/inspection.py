@@ -46,7 +46,11 @@ def inspect_files(files: Iterable[Path], form: str, opened: Callable[[], Checkpo
     from registry.checkpoint.torch_file import scan_torch_file
 
     files = tuple(files)
-    pickles = {path: scan_torch_file(path) for path in files if path.suffix != ".json" and checkpoint_format(path) == "torch"}
+    pickles = {}
+    if form in ("safetensors", "torch"):  # the files of other forms are anything
+        pickles = {
+            path: scan_torch_file(path) for path in files if path.suffix != ".json" and checkpoint_format(path) == "torch"
+        }
     try:
         checkpoint = opened()
     except UnsafeCheckpoint as error:

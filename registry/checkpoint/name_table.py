@@ -27,6 +27,10 @@ _OPTIMIZER = re.compile(
 )
 
 
+#: Tensors that one variable may hold the rows of: layers, say.
+_MAX_ROWS = 10_000
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Where one kind of variable goes.
@@ -62,28 +66,47 @@ class Renamed:
         """
         self._checkpoint = checkpoint
         self.metadata: Mapping[str, str] = checkpoint.metadata
-        #: The optimizer's own variables, which no model needs.
-        self.skipped: tuple[str, ...] = ()
         self._origins: dict[str, _Origin] = {}
+        skipped: list[str] = []
+        joined: dict[str, list[str]] = {}
         compiled = [(re.compile(rule.pattern), rule) for rule in rules]
         for variable in checkpoint.names():
             if _OPTIMIZER.fullmatch(variable):
-                self.skipped = (*self.skipped, variable)
+                skipped.append(variable)
                 continue
             rule, name = next(
                 ((rule, found.expand(rule.name)) for pattern, rule in compiled if (found := pattern.fullmatch(variable))),
                 (Rule(variable, variable), variable),
             )
-            self._add(name, variable, rule.layout)
+            if rule.layout == "joined":
+                joined.setdefault(name, []).append(variable)
+            else:
+                self._add(name, variable, rule.layout)
+        for name, variables in joined.items():
+            self._set(name, _Origin(tuple(sorted(variables, key=_numbers)), "joined"))
+            self._require_joinable(name)
+        #: The optimizer's own variables, which no model needs.
+        self.skipped = tuple(skipped)
 
     def _add(self, name: str, variable: str, layout: Layout) -> None:
-        if layout == "rows":
-            for row in range(next(iter(self._checkpoint.info(variable).shape), 0)):
-                self._set(name.replace("{row}", str(row)), _Origin((variable,), layout, row))
-        elif layout == "joined" and (before := self._origins.get(name)) is not None:
-            self._origins[name] = _Origin(tuple(sorted((*before.variables, variable), key=_numbers)), layout)
-        else:
+        if layout != "rows":
             self._set(name, _Origin((variable,), layout))
+            return
+        rows = next(iter(self._checkpoint.info(variable).shape), 0)
+        if not 0 < rows <= _MAX_ROWS:
+            raise CheckpointError(
+                f"rows of {variable!r} are expected to be 1 to {_MAX_ROWS}, one for each of several tensors, but are {rows}"
+            )
+        for row in range(rows):
+            self._set(name.replace("{row}", str(row)), _Origin((variable,), layout, row))
+
+    def _require_joinable(self, name: str) -> None:
+        shapes = [self._checkpoint.info(variable).shape for variable in self._origins[name].variables]
+        if not shapes[0] or any(shape[1:] != shapes[0][1:] or not shape for shape in shapes):
+            raise CheckpointError(
+                f"parts of {name!r} are expected to differ in their rows alone, but their shapes are "
+                f"{', '.join(map(str, shapes[:8]))}; check the configuration"
+            )
 
     def _set(self, name: str, origin: _Origin) -> None:
         if (before := self._origins.setdefault(name, origin)) is not origin:

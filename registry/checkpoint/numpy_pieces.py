@@ -25,6 +25,7 @@ __all__ = ["SHAPES_NAME", "NumpyPieces", "piece_name", "read_piece", "read_shape
 SHAPES_NAME = "params_shapes.json"
 _MAX_JSON = 1 << 20
 _MAX_VALUES = 1 << 40
+_MAX_AXES = 8
 
 
 def piece_name(number: int) -> str:
@@ -41,14 +42,15 @@ def read_shapes(path: Path) -> list[tuple[int, ...]]:
     try:
         with path.open("rb") as file:
             shapes = json.loads(file.read(_MAX_JSON + 1)[: _MAX_JSON + 1])
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise CheckpointError(
             f"{str(path)!r} is expected to be a JSON list of shapes, but is not ({error}); fetch it again", path=str(path)
         ) from error
     if (
         not isinstance(shapes, list)
         or not shapes
-        or not all(isinstance(shape, list) and all(type(size) is int and size >= 0 for size in shape) for shape in shapes)
+        or not all(isinstance(shape, list) and len(shape) <= _MAX_AXES for shape in shapes)
+        or not all(type(size) is int and 0 < size <= _MAX_VALUES for shape in shapes for size in shape)
         or sum(math.prod(shape) for shape in shapes) > _MAX_VALUES
     ):
         raise CheckpointError(f"{str(path)!r} is expected to be a JSON list of shapes, but is not", path=str(path))
@@ -65,11 +67,11 @@ def read_piece(path: Path) -> NDArray[np.float32]:
 
     try:
         piece = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError) as error:
+    except Exception as error:  # numpy meets damage with whatever its header parser stumbles over
         raise CheckpointError(
             f"{str(path)!r} is expected to be a numpy file of numbers, but is not ({error}); fetch it again", path=str(path)
         ) from error
-    if not isinstance(piece, np.ndarray) or piece.ndim != 1 or piece.dtype.kind != "f" or not piece.dtype.isnative:
+    if not isinstance(piece, np.ndarray) or piece.ndim != 1 or piece.dtype not in (np.float16, np.float32, np.float64):
         form = f"{piece.dtype} {piece.shape}" if isinstance(piece, np.ndarray) else type(piece).__name__
         raise CheckpointError(f"{str(path)!r} is expected to be a vector of floats, but is {form}", path=str(path))
     return piece

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry.cli.layout import CACHE, JSON, OFFLINE, size_text, table
+from registry.cli.layout import CACHE, JSON, OFFLINE, key_values, size_text, table
 
 if TYPE_CHECKING:
     from registry.checkpoint.inspection import Inspection
@@ -66,7 +67,7 @@ def _lines(found: Inspection) -> list[str]:
     lines = table((name, info.dtype, str(list(info.shape)), size_text(info.nbytes)) for name, info in found.tensors.items())
     what = f"{found.format}, {len(found.files)} file{'s' if len(found.files) > 1 else ''}"
     lines.append(f"{what}: {len(infos):,} tensors, {size_text(sum(info.nbytes for info in infos))}")
-    lines += [f"metadata {key}: {value!a}" for key, value in sorted(found.metadata.items())]
+    lines += [f"metadata {key!a}: {value!a}" for key, value in sorted(found.metadata.items())]
     for path, report in found.pickles.items():
         lines.append(f"{path.name}: {report.pickles} pickles of {report.operations:,} operations fetch")
         lines += [f"  {name}{' (refused)' if name in report.refused else ''}" for name in report.globals]
@@ -78,6 +79,7 @@ def _lines(found: Inspection) -> list[str]:
 @click.command(
     epilog="\b\nExamples:\n  registry convert ./uncased_L-12_H-768_A-12.zip bert/\n"
     "  registry convert ./gpt-release gpt/ --family gpt --dtype float16\n"
+    "  registry convert ./run/model.ckpt-343 labels/ --config num_labels=3 --tokenizer do_lower_case=false\n"
     "  registry convert bert-base-uncased bert/ --max-shard-size 200MB"
 )
 @click.argument("source")
@@ -86,6 +88,8 @@ def _lines(found: Inspection) -> list[str]:
 @click.option("--head", help="The head; by default the one that the weights are of.")
 @click.option("--dtype", help="Of floating point weights, such as float16; by default the source's.")
 @click.option("--max-shard-size", metavar="SIZE", help="Write weights in shards of at most this size, such as 5GB.")
+@click.option("--config", multiple=True, metavar="KEY=VALUE", help="Set a field of the configuration, such as num_labels=3.")
+@click.option("--tokenizer", multiple=True, metavar="KEY=VALUE", help="Set an argument of the tokenizer.")
 @CACHE
 @OFFLINE
 @JSON
@@ -96,6 +100,8 @@ def convert(
     head: str | None,
     dtype: str | None,
     max_shard_size: str | None,
+    config: Sequence[str],
+    tokenizer: Sequence[str],
     cache_dir: str | None,
     offline: bool | None,
     as_json: bool,
@@ -113,7 +119,16 @@ def convert(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--max-shard-size") from error
     model = default_registry().convert(
-        source, out, family=family, head=head, dtype=dtype, max_shard_size=limit, cache_dir=cache_dir, offline=offline
+        source,
+        out,
+        family=family,
+        head=head,
+        dtype=dtype,
+        max_shard_size=limit,
+        tokenizer_settings=key_values(tokenizer, "--tokenizer"),
+        cache_dir=cache_dir,
+        offline=offline,
+        **key_values(config, "--config"),
     )
     report = model.load_report
     assert report is not None

@@ -16,8 +16,13 @@ import click
 from registry.catalog.entry import FilePin
 from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
+from registry.cli.doctor import doctor
+from registry.cli.edit_commands import add, remove
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
 from registry.cli.lock_command import lock
+from registry.cli.new_family import new_family
+from registry.cli.plugin_commands import plugins
+from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
 from registry.families.family import Family
 from registry.model_registry import default_registry
@@ -41,9 +46,15 @@ def cli() -> None:
     """Turn a model name into a verified, running PyTorch model."""
 
 
+cli.add_command(add)
 cli.add_command(cache)
 cli.add_command(convert)
+cli.add_command(doctor)
 cli.add_command(inspect)
+cli.add_command(new_family)
+cli.add_command(remove)
+cli.add_command(plugins)
+cli.add_command(validate)
 cli.add_command(lock)
 cli.add_command(verify)
 

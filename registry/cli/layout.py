@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from registry.errors import RegistryError
 
-__all__ = ["CACHE", "EXACT", "JSON", "LOCKED", "OFFLINE", "each", "size_text", "table"]
+__all__ = ["CACHE", "EXACT", "JSON", "LOCKED", "OFFLINE", "each", "key_values", "size_text", "table"]
 
 _Result = TypeVar("_Result")
 
@@ -57,3 +57,25 @@ def size_text(count: int) -> str:
             break
         size, unit = size / 1000, larger
     return f"{count} bytes" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def key_values(given: Sequence[str], option: str) -> dict[str, Any]:
+    """Return `key=value` pairs; a value is read as in a models.yaml."""
+    from registry.catalog.document import parse
+    from registry.errors import CatalogError
+
+    settings: dict[str, Any] = {}
+    for pair in given:
+        key, mark, value = pair.partition("=")
+        if not mark or not key:
+            raise click.BadParameter(f"it is expected to be KEY=VALUE, but is {pair!r}", param_hint=option)
+        if key in settings:
+            raise click.BadParameter(f"{key!r} is expected to be given once, but is given twice", param_hint=option)
+        try:
+            node = parse(value, option)
+        except CatalogError as error:
+            raise click.BadParameter(f"the value of {key!r} cannot be read: {error.problem}", param_hint=option) from None
+        if node is None and value:
+            raise click.BadParameter(f"the value of {key!r} is a comment to YAML; put it in quotes", param_hint=option)
+        settings[key] = node.plain() if node is not None else ""
+    return settings

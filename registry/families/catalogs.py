@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind
-from registry.families.discovery import EntryPoint, package_folders
+from registry.families.discovery import EntryPoint, folders_of_packages
 
 __all__ = ["family_catalogs", "package_catalogs"]
 
@@ -14,8 +14,11 @@ __all__ = ["family_catalogs", "package_catalogs"]
 def family_catalogs(points: Iterable[EntryPoint]) -> list[CatalogSource]:
     """Return the file beside each family's plugin, in its top-level package, built-in ones first; not every family has one."""
     sources: dict[str, CatalogSource] = {}
+    points = list(points)
+    folders = folders_of_packages(point.package for point in points)
     for point in points:
-        if point.package not in sources and (file := _catalog_of(point.package)) is not None and file.is_file():
+        file = None if point.package in sources else _catalog_in(folders[point.package])
+        if file is not None and file.is_file():
             sources[point.package] = _source(LayerKind.FAMILY, file, point)
     return sorted(sources.values(), key=lambda source: not source.builtin)
 
@@ -23,16 +26,17 @@ def family_catalogs(points: Iterable[EntryPoint]) -> list[CatalogSource]:
 def package_catalogs(points: Iterable[EntryPoint]) -> list[CatalogSource]:
     """Return the file of each catalog package; one that lacks it is a source that cannot be read."""
     sources: dict[str, CatalogSource] = {}
+    points = list(points)
+    folders = folders_of_packages(point.package for point in points)
     for point in points:
         if point.package not in sources:
-            file = _catalog_of(point.package) or Path(point.package, FILE_NAME).absolute()
+            file = _catalog_in(folders[point.package]) or Path(point.package, FILE_NAME).absolute()
             sources[point.package] = _source(LayerKind.PACKAGE, file, point)
     return list(sources.values())
 
 
-def _catalog_of(package: str) -> Path | None:
-    """Return where the package's catalog is, or would be; None for a package that is not there."""
-    folders = list(package_folders(package))
+def _catalog_in(folders: Sequence[Path]) -> Path | None:
+    """Return where a package's catalog is, or would be; None for a package that is not there."""
     there = (folder / FILE_NAME for folder in folders if (folder / FILE_NAME).is_file())
     return next(there, folders[0] / FILE_NAME if folders else None)
 

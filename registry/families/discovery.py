@@ -1,101 +1,107 @@
-"""Find plugins by their installed metadata, without importing any of them."""
+"""Which plugins are installed, and which of them are switched on; none is imported."""
 
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from importlib import metadata
+from importlib.machinery import all_suffixes
 from importlib.util import find_spec
 from pathlib import Path
 
+from registry.families.installed import DISTRIBUTION, EntryPoint, canonical, read_installed
+
 __all__ = [
+    "CATALOGS",
     "DISTRIBUTION",
-    "GROUP",
+    "FAMILIES",
+    "HOOKS",
+    "MOVED",
+    "TRANSPORTS",
     "EntryPoint",
     "catalog_entry_points",
+    "entry_points",
     "family_entry_points",
+    "folders_of_packages",
     "hook_entry_points",
+    "installed_entry_points",
+    "is_disabled",
     "package_folders",
+    "transport_entry_points",
 ]
 
-GROUP = "registry.families"
-_HOOKS_GROUP = "registry.plugins"
-_CATALOGS_GROUP = "registry.catalogs"
+#: Name: a family, or a `model_type` that it answers to. Value: its light plugin module.
+FAMILIES = "registry.families"
+#: Name: anything. Value: a package with a models.yaml.
+CATALOGS = "registry.catalogs"
+#: Name: a URL scheme. Value: `module:factory`.
+TRANSPORTS = "registry.transports"
+#: Name: anything. Value: a module with hooks, or `module:registry_verify` for a verifier.
+HOOKS = "registry.plugins"
+#: Name: a family. Value: the distribution that has it now, with `_` for `-`.
+MOVED = "registry.moved"
 
-#: The distribution whose families are built in.
-DISTRIBUTION = "pretrained-registry"
-
-
-@dataclass(frozen=True)
-class EntryPoint:
-    """One installed entry point: `name` is the family's name, `value` its plugin module."""
-
-    name: str
-    value: str
-    distribution: str
-    version: str
-
-    @property
-    def package(self) -> str:
-        """The top-level package that the value lies in."""
-        return self.value.split(":")[0].split(".")[0]
-
-    @property
-    def builtin(self) -> bool:
-        """Whether it comes with the registry itself."""
-        return self.distribution == DISTRIBUTION
+_SUFFIXES = tuple(all_suffixes())
 
 
 def family_entry_points() -> list[EntryPoint]:
-    """Return the installed families, built-in ones first, without those that are switched off.
-
-    `REGISTRY_PLUGINS_DISABLED` lists, separated by commas, families, distributions or `distribution:family`.
-    """
-    return _entry_points(GROUP)
+    """Return the installed families, built-in ones first, without those that are switched off."""
+    return entry_points(FAMILIES)
 
 
 def hook_entry_points() -> list[EntryPoint]:
-    """Return the installed plugins that want to know what happens, without those that are switched off as families are."""
-    return _entry_points(_HOOKS_GROUP)
+    """Return the installed plugins that want to know what happens, or have a say in it."""
+    return entry_points(HOOKS)
 
 
 def catalog_entry_points() -> list[EntryPoint]:
-    """Return the packages that bring a catalog, by distribution, without those that are switched off as families are."""
-    return _entry_points(_CATALOGS_GROUP)
+    """Return the packages that bring a catalog."""
+    return entry_points(CATALOGS)
 
 
-def _entry_points(group: str) -> list[EntryPoint]:
-    disabled = {_canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
-    return [
-        entry
-        for entry in _installed(tuple((path, _changed(path)) for path in sys.path))[group]
-        if not disabled & {_canonical(entry.name), entry.distribution, f"{entry.distribution}:{_canonical(entry.name)}"}
-    ]
+def transport_entry_points() -> list[EntryPoint]:
+    """Return the installed transports."""
+    return entry_points(TRANSPORTS)
+
+
+def entry_points(group: str) -> list[EntryPoint]:
+    """Return what is installed of a group and not switched off, built-in first, then by distribution and name."""
+    disabled = _disabled()
+    return [point for point in installed_entry_points(group) if disabled.isdisjoint(_identities(point))]
+
+
+def installed_entry_points(group: str) -> list[EntryPoint]:
+    """Return what is installed of a group, also what is switched off."""
+    return list(_installed(tuple((path, _changed(path)) for path in sys.path)).get(group, ()))
+
+
+def is_disabled(point: EntryPoint) -> bool:
+    """Whether `REGISTRY_PLUGINS_DISABLED` switches an entry point off.
+
+    It lists, separated by commas, names (of families, schemes, …), distributions or `distribution:name`.
+    """
+    return not _disabled().isdisjoint(_identities(point))
+
+
+def _disabled() -> set[str]:
+    return {canonical(part) for part in os.environ.get("REGISTRY_PLUGINS_DISABLED", "").split(",") if part.strip()}
+
+
+def _identities(point: EntryPoint) -> set[str]:
+    name = canonical(point.name)
+    return {name, point.distribution, f"{point.distribution}:{name}"}
 
 
 @lru_cache(maxsize=1)
 def _installed(path: tuple[tuple[str, int], ...]) -> Mapping[str, list[EntryPoint]]:
     """Return the entry points of each group; `path` is `sys.path` with what changes when a package comes or goes."""
-    everything, installed = metadata.entry_points(), {}
-    for group in (GROUP, _HOOKS_GROUP, _CATALOGS_GROUP):
-        found: dict[tuple[str, str], EntryPoint] = {}
-        for point in everything.select(group=group):
-            # What a failed uninstall leaves behind has neither name nor version.
-            distribution = _canonical((point.dist and point.dist.name) or "unknown")
-            entry = EntryPoint(point.name, point.value, distribution, (point.dist and point.dist.version) or "")
-            # Stale metadata of the same distribution is not a rival; the first on sys.path is the one that imports.
-            found.setdefault((distribution, point.name), entry)
-        installed[group] = sorted(found.values(), key=lambda entry: (not entry.builtin, entry.distribution, entry.name))
-    return installed
+    return read_installed([folder for folder, _ in path])
 
 
 def _changed(path: str) -> int:
     try:
-        return Path(path or ".").stat().st_mtime_ns
+        return os.stat(path or os.curdir).st_mtime_ns  # noqa: PTH116
     except OSError:
         return 0
 
@@ -114,5 +120,30 @@ def package_folders(package: str) -> Iterable[Path]:
         yield Path(path)
 
 
-def _canonical(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+def folders_of_packages(packages: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the folders of many top-level packages, as `package_folders` does of one, in a fraction of the time."""
+    listed = [(folder, _listing(folder or os.curdir)) for folder in sys.path]
+    return {package: _ordinary_folder(package, listed) or list(package_folders(package)) for package in dict.fromkeys(packages)}
+
+
+def _ordinary_folder(package: str, listed: Sequence[tuple[str, frozenset[str] | None]]) -> list[Path]:
+    """Return the folder where that is plain: a regular package in the first folder of the path that has anything so named."""
+    if package in sys.modules or package in sys.builtin_module_names:
+        return []
+    for folder, names in listed:
+        if names is None:  # an archive: let the import system look
+            return []
+        if package in names and (path := Path(folder, package)).joinpath("__init__.py").is_file():
+            return [path]
+        if any(f"{package}{suffix}" in names for suffix in _SUFFIXES):
+            return []
+    return []
+
+
+def _listing(folder: str) -> frozenset[str] | None:
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208  # names are all that is wanted
+    except NotADirectoryError:
+        return None
+    except OSError:
+        return frozenset()

@@ -1,63 +1,134 @@
-"""Tell plugins what happened; a plugin that fails is warned of once and breaks nothing."""
+"""Tell plugins what happened, and ask verifiers what may be used.
+
+A plugin that fails to listen is warned of once and breaks nothing; a verifier that fails refuses.
+"""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from importlib import import_module
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import RegistryWarning
+from registry.errors import PluginError, RegistryWarning
+from registry.families.claims import import_plugin
 from registry.families.discovery import EntryPoint, hook_entry_points
+from registry.families.family import API_VERSION
 from registry.families.locks import ForkSafeLock
+from registry.store.verification import Verifier
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
 
-__all__ = ["PluginHooks"]
+__all__ = ["PluginHooks", "load_hooks"]
+
+_VERIFY = "registry_verify"
+
+
+class UndeclaredVerifier(PluginError):
+    """A plugin has the hook of a verifier, but its entry point does not say so."""
 
 
 class PluginHooks:
-    """The plugins of group `registry.plugins`. None is imported, and pluggy is not, before there is something to tell."""
+    """The plugins of group `registry.plugins`. None is imported before there is something to tell or ask, nor is pluggy."""
 
     def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = hook_entry_points) -> None:
         self._find = entry_points
         self._lock = ForkSafeLock()
-        self._managers: list[tuple[EntryPoint, PluginManager]] | None = None
+        self._points: tuple[EntryPoint, ...] | None = None
+        #: What each plugin was found to be, by its module.
+        self._managers: dict[str, PluginManager | PluginError] = {}
 
     def tell(self, hook: str, **what: Any) -> None:
-        """Call a hook of every plugin that has it."""
-        for point, manager in self._loaded():
+        """Call a hook of every plugin that has it.
+
+        Raises:
+            PluginError: when a plugin is a verifier that nobody would have asked.
+        """
+        for point in self._plugins():
             try:
-                getattr(manager.hook, hook)(**what)
-            except Exception as error:
-                _warn(point, f"ran {hook} into {type(error).__name__}: {error}")
+                first = point.module not in self._managers
+                getattr(self._manager(point).hook, hook)(**what)
+            except UndeclaredVerifier:
+                raise
+            except PluginError as error:
+                if first:
+                    _warn(error.message)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                _warn(f"plugin {point.value!r} of {point.release} ran {hook} into {type(error).__name__}: {error}")
 
-    def _loaded(self) -> list[tuple[EntryPoint, PluginManager]]:
+    def verifiers(self) -> list[Verifier]:
+        """Return the installed verifiers; each is imported when it is first asked."""
+        return [
+            Verifier(f"verifier {point.value!r} of {point.release}", partial(self._ask, point))
+            for point in self._plugins()
+            if point.attribute == _VERIFY
+        ]
+
+    def _ask(self, point: EntryPoint, **what: Any) -> object:
+        answers = self._manager(point).hook.registry_verify(**what)
+        return answers[0] if answers else None
+
+    def _plugins(self) -> tuple[EntryPoint, ...]:
         with self._lock:
-            if self._managers is None:
-                managers = []
-                for point in self._find():
-                    try:
-                        managers.append((point, _manager(point)))
-                    except (Exception, SystemExit) as error:
-                        _warn(point, f"is not used, because it raised {type(error).__name__}: {error}")
-                self._managers = managers
-            return self._managers
+            if self._points is None:
+                # A module that is named twice is one plugin, and a verifier where either says so.
+                points = sorted(self._find(), key=lambda point: point.attribute != _VERIFY)
+                self._points = tuple({point.module: point for point in reversed(points)}.values())
+            return self._points
+
+    def _manager(self, point: EntryPoint) -> PluginManager:
+        known = self._managers.get(point.module)
+        if known is None:
+            # Without a lock, as in the host: what a plugin imports may wait for another thread.
+            try:
+                known = load_hooks(point)
+            except PluginError as error:
+                known = error
+            known = self._managers.setdefault(point.module, known)
+        if isinstance(known, PluginError):
+            raise known.with_traceback(None)
+        return known
 
 
-def _manager(point: EntryPoint) -> PluginManager:
-    """Import a plugin into a manager of its own: no plugin's hooks can break another's."""
+def load_hooks(point: EntryPoint) -> PluginManager:
+    """Import a plugin into a manager of its own: no plugin's hooks can break another's.
+
+    Raises:
+        PluginError: when it cannot be imported, or its hooks are not those of this version.
+    """
     import pluggy
 
     from registry.families import hookspecs
 
+    def failure(what: str, kind: type[PluginError] = PluginError) -> PluginError:
+        return kind(f"plugin {point.value!r} of {point.release} {what}", family=point.name, distribution=point.distribution)
+
+    module = import_plugin(point)
+    api = getattr(module, "REGISTRY_API", API_VERSION)
+    if type(api) is not int or not 1 <= api <= API_VERSION:
+        raise failure(f"is expected to speak version {API_VERSION} of the plugin contract, but states {api!r}")
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    manager.register(import_module(point.value.split(":")[0]))
-    manager.check_pending()
+    try:
+        manager.register(module)
+        manager.check_pending()
+    except Exception as error:
+        raise failure(f"is expected to implement hooks of the registry, but raised {type(error).__name__}: {error}") from error
+    verifies = bool(manager.hook.registry_verify.get_hookimpls())
+    if verifies and point.attribute != _VERIFY:
+        raise failure(
+            f"is expected to be named '{point.module}:{_VERIFY}' by its entry point, because it has that hook, but is not; "
+            "nobody would know that it must be asked. Mend its package, or switch it off: "
+            f"REGISTRY_PLUGINS_DISABLED={point.distribution}",
+            UndeclaredVerifier,
+        )
+    if point.attribute == _VERIFY and not verifies:
+        raise failure(f"is expected to implement the hook {_VERIFY}, as its entry point says, but does not")
     return manager
 
 
-def _warn(point: EntryPoint, what: str) -> None:
-    warnings.warn(f"plugin {point.value!r} of {point.distribution} {point.version} {what}", RegistryWarning, stacklevel=4)
+def _warn(message: str) -> None:
+    warnings.warn(message, RegistryWarning, stacklevel=4)

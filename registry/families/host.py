@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import warnings
+import threading
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 from registry.catalog.layers import CatalogSource
-from registry.errors import PluginConflict, PluginError, RegistryWarning, UnknownFamily
+from registry.errors import PluginConflict, PluginError, UnknownFamily
 from registry.families.catalogs import family_catalogs, package_catalogs
+from registry.families.claims import import_plugin, settle
 from registry.families.discovery import EntryPoint, catalog_entry_points, family_entry_points
 from registry.families.family import API_VERSION, Family
 from registry.families.locks import ForkSafeLock
+from registry.families.moved import advice
 
 __all__ = ["PluginHost"]
 
@@ -36,6 +36,8 @@ class PluginHost:
         self._loaded: dict[str, Family] = {}
         self._failed: dict[str, PluginError] = {}
         self._registered: dict[str, Family] = {}
+        #: What this thread is importing.
+        self._busy = threading.local()
 
     def entry_points(self) -> dict[str, list[EntryPoint]]:
         """Return family name to the entry points that claim it, the one that is used first."""
@@ -62,6 +64,10 @@ class PluginHost:
                 raise PluginConflict(f"family {family.name!r} is expected to be new, but is already there", family=family.name)
             self._registered[family.name] = family
 
+    def registered(self) -> tuple[Family, ...]:
+        """Return the families that were added for this process only."""
+        return tuple(self._registered.values())
+
     def maybe_get(self, name: str) -> Family | None:
         """Return a family, or None when no plugin claims the name.
 
@@ -70,20 +76,48 @@ class PluginHost:
             PluginConflict: when two outside distributions claim it.
         """
         with self._lock:
-            if name in self._registered:
-                return self._registered[name]
-            if name in self._failed:
-                raise self._failed[name]
-            if name not in self._loaded:
-                claims = self.entry_points().get(name)
-                if not claims:
-                    return None
-                try:
-                    self._loaded[name] = self._load(claims)
-                except PluginError as error:
-                    self._failed[name] = error
-                    raise
-            return self._loaded[name]
+            if (known := self._known(name)) is not None:
+                return known
+            claims = self.entry_points().get(name)
+        if not claims:
+            return None
+        if name in (busy := self._busy.__dict__.setdefault("names", set())):
+            raise PluginError(
+                f"family {name!r} is expected to be asked for when its plugin {claims[0].value!r} is imported, but is asked "
+                "for while it is; import what needs it inside of functions",
+                family=name,
+                distribution=claims[0].distribution,
+            )
+        busy.add(name)
+        family: Family | None = None
+        failure: PluginError | None = None
+        # Without the lock: what a plugin imports may need a lock of another thread that waits for this one. That it is
+        # imported once is Python's affair.
+        try:
+            family = self._load(claims)
+        except PluginError as error:
+            failure = error
+        finally:
+            busy.discard(name)
+        with self._lock:
+            if (known := self._known(name)) is not None:  # another thread was faster
+                return known
+            if failure is not None:
+                self._failed[name] = failure
+                raise failure
+            assert family is not None
+            self._loaded[name] = family
+            return family
+
+    def of_config_file(self, name: str) -> Family | None:
+        """Return the family that the name of a configuration file such as `bert_config.json` tells, or None."""
+        return self.maybe_get(name.removesuffix("_config.json").replace("_", "-"))
+
+    def _known(self, name: str) -> Family | None:
+        """Return a family that was loaded or registered before; raise what its plugin was found to fail with."""
+        if name in self._failed:
+            raise self._failed[name].with_traceback(None)  # which would grow with everyone who asks
+        return self._registered.get(name) or self._loaded.get(name)
 
     def get(self, name: str) -> Family:
         """Return a family.
@@ -96,9 +130,7 @@ class PluginHost:
         if family is None:
             known = self.names()
             close = get_close_matches(name, known, n=1)
-            what = f"did you mean {close[0]!r}?" if close else "install the package that provides it"
-            if not close and os.environ.get("REGISTRY_PLUGINS_DISABLED"):
-                what += ", or take it out of REGISTRY_PLUGINS_DISABLED"
+            what = advice(name) or (f"did you mean {close[0]!r}?" if close else "install the package that provides it")
             raise UnknownFamily(
                 f"family {name!r} is expected to be one of {', '.join(known) or 'none installed'}, but is not; {what}",
                 family=name,
@@ -141,33 +173,8 @@ class PluginHost:
             return self._sources
 
     def _load(self, claims: list[EntryPoint]) -> Family:
-        point = claims[0]
-        rivals = sorted({f"{claim.distribution} {claim.version}" for claim in claims if not claim.builtin})
-        if point.builtin and rivals:
-            warnings.warn(
-                f"family {point.name!r} is built in, so that of {' and '.join(rivals)} is off; "
-                f"set REGISTRY_PLUGINS_DISABLED={point.distribution}:{point.name} to use it instead",
-                RegistryWarning,
-                stacklevel=2,
-            )
-        if not point.builtin and len({claim.distribution for claim in claims}) > 1:
-            names = " and ".join(f"{claim.distribution} {claim.version}" for claim in claims)
-            raise PluginConflict(
-                f"family {point.name!r} is expected to come from one distribution, but {names} both provide it; "
-                f"uninstall one, or set REGISTRY_PLUGINS_DISABLED={claims[1].distribution}",
-                family=point.name,
-                distribution=point.distribution,
-            )
-        try:
-            module = import_module(point.value.split(":")[0])
-        except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"plugin {point.value!r} of {point.distribution} {point.version} is expected to import, "
-                f"but raised {type(error).__name__}: {error}",
-                family=point.name,
-                distribution=point.distribution,
-            ) from error
-        return _call_hook(module, point)
+        point = settle(f"family {claims[0].name!r}", claims)
+        return _call_hook(import_plugin(point), point)
 
 
 def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
@@ -177,13 +184,13 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
 
     def failure(what: str) -> PluginError:
         return PluginError(
-            f"plugin {point.value!r} of {point.distribution} {point.version} is expected to {what}",
+            f"plugin {point.value!r} of {point.release} is expected to {what}",
             family=point.name,
             distribution=point.distribution,
         )
 
     api = getattr(module, "REGISTRY_API", None)
-    if not isinstance(api, int):
+    if type(api) is not int or api < 1:
         raise failure(f"state REGISTRY_API = {API_VERSION}, but states {api!r}")
     if api > API_VERSION:
         raise failure(f"speak version {API_VERSION} of the plugin contract, but needs {api}; upgrade pretrained-registry")
@@ -194,7 +201,9 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
         manager.register(module)
         manager.check_pending()
         family = manager.hook.registry_family()
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise failure(f"implement the hook registry_family, but raised {type(error).__name__}: {error}") from error
     if not isinstance(family, Family):
         raise failure(f"return a Family from registry_family, but returned {type(family).__name__}")

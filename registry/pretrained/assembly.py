@@ -15,7 +15,15 @@ from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, ConfigError, DownloadError
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
-from registry.pretrained.weights_files import Wanted, find_weights, inspect_weights, names_config, names_weights, open_weights
+from registry.pretrained.weights_files import (
+    Wanted,
+    find_weights,
+    inspect_weights,
+    names_config,
+    names_weights,
+    open_weights,
+    require_foreign,
+)
 from registry.store.at_once import at_once
 from registry.store.place import Replaced, StoredFile
 from registry.store.source import redact
@@ -147,10 +155,16 @@ class Assembly:
         """
         if given is not None:
             return given.replace(**overrides) if overrides else given
-        candidates = described.files["config"] if described else ("config.json",)
+        candidates = self._config_names(described)
         if self.target.file is not None and (is_config or names_config(self.target.file)):
             candidates = (self.target.file,)
-        file = self._config_file(candidates, described)
+        try:
+            file = self._config_file(candidates, described)
+        except DownloadError as error:
+            if error.status != 404 or described is not None or cls is not None:
+                raise
+            message = f"{error.message}; if its family is known otherwise, give family="
+            raise DownloadError(message, url=error.url, status=404) from None
         if cls is None:
             described = described or self._families.get(_model_type(file, self.target))
             cls = described.load_class(described.config)
@@ -158,6 +172,16 @@ class Assembly:
         loaded = cls() if file is None else cls.from_json_file(file.path)
         changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
+
+    def _config_names(self, described: Family | None) -> tuple[str, ...]:
+        """Return the names that a configuration can have; one that begins with the family's name is its configuration."""
+        if described is None:
+            return ("config.json",)
+        names = described.files["config"]
+        if self.target.folder is None:
+            return names
+        own = (path.name for path in sorted(self.target.folder.glob("*_config.json")))
+        return (*names, *(name for name in own if self._families.of_config_file(name) == described))
 
     def best_head(self, described: Family, config: PretrainedConfig) -> str:
         """Return the head that the weights are of, by their names."""
@@ -169,6 +193,8 @@ class Assembly:
         """Return the weights by the family's names, and the name of their first file."""
         names = (described.files if described is not None else DEFAULT_FILES)["weights"]
         files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need)
+        if from_tf:
+            require_foreign(files[0])
         return open_weights(files, described, config, self._store, self.target.label), files[0].name
 
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
@@ -187,12 +213,12 @@ class Assembly:
         described: Family | None,
         config: PretrainedConfig,
         *,
-        state_dict: Mapping[str, torch.Tensor] | None,
-        from_tf: bool,
-        strict: bool | None,
-        dtype: torch.dtype | str | None,
-        device: torch.device | str | None,
-        ignore_mismatched_sizes: bool,
+        state_dict: Mapping[str, torch.Tensor] | None = None,
+        from_tf: bool = False,
+        strict: bool | None = None,
+        dtype: torch.dtype | str | None = None,
+        device: torch.device | str | None = None,
+        ignore_mismatched_sizes: bool = False,
     ) -> Any:
         """Build a model on the meta device and fill it; arguments as in `ModelRegistry.load`."""
         import torch
@@ -240,7 +266,7 @@ class Assembly:
         """Return constructor argument to file, of those that make a vocabulary."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
-        if alone is not None and (names_weights(alone) or alone in files.get("weights", ())):
+        if alone is not None and (names_weights(alone) or alone in (*files.get("weights", ()), *files.get("config", ()))):
             alone = None  # weights: the vocabulary lies beside them
         if alone is None:
             files = _as_written(files, side_files)

@@ -22,6 +22,7 @@ from registry.store.files import write_atomically
 __all__ = ["CODE_KEYS", "CONFIG_NAME", "PretrainedConfig", "warn_of_code"]
 
 CONFIG_NAME = "config.json"
+_MAX_LAYERS = 10_000
 
 #: Bytes of a config file: it may name thousands of labels.
 _MAX_BYTES = 8 << 20
@@ -97,6 +98,9 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         if given is not None and set(given.values()) == set(self.id2label):
             self.label2id = given
         self.validate()
+        layers = getattr(self, "num_hidden_layers", None)
+        if isinstance(layers, int) and layers > _MAX_LAYERS:  # a model is built before its weights are looked at
+            raise ConfigError(f"num_hidden_layers of {cls.__name__} is expected to be at most {_MAX_LAYERS}, but is {layers}")
 
     def validate(self) -> None:
         """Check values that no type can hold. A family overrides this; `require` makes the error."""

@@ -63,9 +63,9 @@ def fill(
 
     unused = []
     for name, main in model.second_names().items():
-        if (twin := unmatched.pop(name, None)) is not None:
+        if (twin := unmatched.pop(wrapper + name, None)) is not None:
             unused.append(twin)
-            matched[main] = name
+            matched[main] = wrapper + name
 
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []

@@ -71,7 +71,8 @@ def names_config(name: str) -> bool:
 
 def names_weights(name: str) -> bool:
     """Whether the name of a file is one that only weights or their index have."""
-    return name.endswith((".safetensors", INDEX_SUFFIX, _TENSORFLOW_SUFFIX)) or ".ckpt" in name or name == SHAPES_NAME
+    ends = (".safetensors", INDEX_SUFFIX, _TENSORFLOW_SUFFIX, ".pt", ".pth")
+    return name.endswith(ends) or ".ckpt" in name or name == SHAPES_NAME
 
 
 def find_weights(
@@ -135,6 +136,20 @@ def open_weights(
     return renamed
 
 
+def require_foreign(file: StoredFile) -> None:
+    """Refuse a file that is not of another program's form.
+
+    Raises:
+        CheckpointError: when it is of a form of this program.
+    """
+    if file.name.endswith(INDEX_SUFFIX) or (file.name != SHAPES_NAME and checkpoint_format(file.path) in _OWN_FORMS):
+        raise CheckpointError(
+            f"weights {file.name!r} are expected to be another program's, because from_tf=True says so, but are not; "
+            "leave from_tf out",
+            path=str(file.path),
+        )
+
+
 def inspect_weights(files: Sequence[StoredFile]) -> Inspection:
     """Describe what `find_weights` returned, by its own names, without reading values.
 
@@ -173,7 +188,8 @@ def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
             )
         # A checkpoint of TensorFlow is known by the beginning of its files' names.
         is_beginning = "tensorflow" in wanted.converters and ".ckpt" in target.file and not target.file.endswith(".index")
-        return [target.file, target.file + _TENSORFLOW_SUFFIX] if is_beginning else [target.file]
+        named = [target.file, target.file + _TENSORFLOW_SUFFIX] if is_beginning else [target.file]
+        return named[::-1] if wanted.only_foreign else named
     if target.folder is not None:
         if target.place.lock:  # what else lies there is of no meaning
             own = [name for name in own if name in target.place.pins]
@@ -204,7 +220,9 @@ def _tensorflow_names(target: Target) -> list[str]:
             f"names the latest, but holds {', '.join(found)}; name one of them",
             path=str(target.folder),
         )
-    return found or [_TENSORFLOW_NAME]
+    # Without an index, what has the name of a checkpoint is one of version 1, of which its opening tells.
+    older = sorted(path.name for path in target.folder.glob("*.ckpt*") if path.is_file() and not _SHARD.fullmatch(path.name))
+    return found or [_TENSORFLOW_NAME, *(name for name in older if checkpoint_format(target.folder / name) == "tensorflow")]
 
 
 def _pieces(shapes: Path, need: Callable[[Sequence[str], str], StoredFile]) -> list[StoredFile]:

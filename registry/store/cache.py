@@ -39,6 +39,8 @@ __all__ = ["VERSION", "About", "Cache", "Ref", "cache_error", "file_sha256", "re
 VERSION = 1
 #: Smaller files are copied into a folder; larger ones are hard links where the file system has them.
 _LINK_FROM = 1 << 20
+#: How many acceptances a stamp holds: of a few verifiers, for the models that share a blob.
+_MAX_ACCEPTED = 256
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +204,18 @@ class Cache:
             CacheError: when the cache cannot be written.
         """
         self._write_stamp(blob, hashed, _about(read_json(stamp_path(blob))))
+
+    def accepted(self, blob: Path) -> frozenset[str]:
+        """Return the keys that were noted for a blob; see `registry.store.verification`."""
+        said = (read_json(stamp_path(blob)) or {}).get("accepted")
+        return frozenset(key for key in said if isinstance(key, str)) if isinstance(said, list) else frozenset()
+
+    def note_accepted(self, blob: Path, keys: Iterable[str]) -> None:
+        """Note keys in the stamp of a blob, where it can be written. What is lost to another process is asked anew."""
+        if (stamp := read_json(stamp_path(blob))) is not None:
+            latest = list(dict.fromkeys([*keys, *sorted(self.accepted(blob))]))[:_MAX_ACCEPTED]
+            with contextlib.suppress(CacheError):
+                self.write_json(stamp_path(blob), {**stamp, "accepted": latest})
 
     def quarantine(self, path: Path, digest: str) -> Path:
         """Put a file away that was to have this digest and has not; the last one of each digest is kept.

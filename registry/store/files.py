@@ -53,13 +53,14 @@ def share(path: Path, root: Path) -> None:
             path.chmod(stat.S_IMODE(mode) | shared)
 
 
-def write_atomically(path: Path, content: str | bytes, root: Path | None = None) -> None:
+def write_atomically(path: Path, content: str | bytes, root: Path | None = None, *, mode: int | None = None) -> None:
     """Replace a file in one step; UTF-8 for text. On failure what was there stays, and nothing else is left.
 
     Args:
         path: of the file.
         content: all of it.
         root: of the cache that it is in, with whose users it is shared.
+        mode: its permissions; by default the umask decides.
 
     Raises:
         OSError: when the folder cannot be written.
@@ -67,6 +68,8 @@ def write_atomically(path: Path, content: str | bytes, root: Path | None = None)
     temporary = path.with_name(f".{path.name[:150]}.{owner_token()}.tmp")
     try:
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        if mode is not None:
+            temporary.chmod(mode)
         if root is not None:
             share(temporary, root)
         temporary.replace(path)

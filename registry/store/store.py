@@ -29,6 +29,7 @@ from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
 from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
+from registry.store.verification import Refused, Verification, Verifier
 
 __all__ = ["Store", "Vanished"]
 
@@ -79,6 +80,8 @@ class Store:
         refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         observers: Sequence[Observer] = (),
+        transports: Callable[[str], Transport | None] | None = None,
+        verifiers: Sequence[Verifier] = (),
     ) -> None:
         """Set up for one operation.
 
@@ -89,18 +92,21 @@ class Store:
             refresh: ask anew what URLs were found to be in the past.
             proxies: scheme to proxy, before those of the environment.
             observers: who is told what happens to each file.
+            transports: makes the transport of a scheme that is not built in, or returns None.
+            verifiers: who is asked whether a file may be used, beyond its hash.
         """
         self.cache = cache
         #: Whether the network is off for the whole operation, so that nobody can be asked later.
         self._unplugged = offline
         self._local = threading.local()
         self._refresh = refresh
-        self._transports = Transports(hosts, proxies or {})
+        self._transports = Transports(hosts, proxies or {}, transports)
         self._adoption = Adoption(cache)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
         self._absent: dict[str, str] = {}
         self._observers = tuple(observers)
+        self._verification = Verification(cache, verifiers) if verifiers else None
         self._lock = threading.Lock()
         self._given: set[Path] = set()
         self._stopped = threading.Event()
@@ -129,7 +135,7 @@ class Store:
         listed = [name for name in candidates if name in place.pins]
         candidates = listed if listed or place.lock else candidates
         if not self._refresh and len(candidates) > 1 and (found := self._any_here(place, candidates)) is not None:
-            return found
+            return self._accepted(place, found)
         for name in candidates:
             if (found := self.get(place, name)) is not None:
                 return found
@@ -141,8 +147,12 @@ class Store:
         Raises:
             OfflineError: when it would have to be fetched while the network is off.
             DownloadError: when no source can be read.
-            IntegrityError: when the bytes are not those that are pinned, recorded or promised.
+            IntegrityError: when the bytes are not those that are pinned, recorded or promised, or a verifier refuses them.
         """
+        found = self._get(place, name)
+        return self._accepted(place, found) if found is not None else None
+
+    def _get(self, place: Place, name: str) -> StoredFile | None:
         _refuse_unsafe(place, name)
         if place.lock and name not in place.pins:
             return None
@@ -160,6 +170,8 @@ class Store:
                 return self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
             except FileMissing:
                 continue
+            except Refused:
+                raise
             except (DownloadError, IntegrityError, OfflineError) as error:
                 logger.info("%s", error)
                 failures.append(error)
@@ -267,6 +279,13 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    def _accepted(self, place: Place, file: StoredFile) -> StoredFile:
+        """Return a file that is here, once every verifier has accepted it."""
+        if self._verification is not None:
+            urls = self._known.urls(place, file.name, place.pins.get(file.name, FilePin()))
+            self._verification.require_file(place.label, file, urls, self.sha256_of)
+        return file
+
     def _give(self, file: StoredFile) -> bool:
         """Note that a file of the cache is in use; return whether that is new."""
         with self._lock:
@@ -304,6 +323,9 @@ class Store:
         return self._take(found, About(place.label, name)) if found else None
 
     def _take(self, found: Found, about: About) -> StoredFile | None:
+        if self._verification is not None:
+            url = redact(found.url) or found.path.absolute().as_uri()
+            self._verification.require(about.model, about.name, found.path, found.sha256, url)
         path = self._adoption.take(found, about)
         return StoredFile(about.name, path, found.sha256, found.trust) if path else None
 
@@ -387,6 +409,11 @@ class Store:
             return self._reused(place, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         about = About(label, name, redact(url))
+
+        def accept(path: Path, digest: str) -> None:
+            assert self._verification is not None
+            self._verification.require(label, name, path, digest, about.url)
+
         with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped):
             # Whoever held the lock before may have brought the file.
             found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
@@ -402,6 +429,7 @@ class Store:
                 observers=self._observers,
                 more_sources=more_sources,
                 stopped=self._stopped,
+                accept=accept if self._verification is not None else None,
             )
             self.cache.write_ref(Ref(url, digest, count, trust))
         if trust == "first-use" and sha256 is None:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from registry.errors import CacheError, IntegrityError
@@ -17,6 +17,7 @@ from registry.store.hashing import git_blob_sha1
 from registry.store.partial import Partial, sweep
 from registry.store.patience import Patience
 from registry.store.transports import Resource, Transport
+from registry.store.verification import Refused
 
 __all__ = ["check_claims", "transfer"]
 
@@ -47,11 +48,13 @@ def transfer(
     observers: Sequence[Observer] = (),
     more_sources: bool = False,
     stopped: threading.Event | None = None,
+    accept: Callable[[Path, str], None] | None = None,
 ) -> tuple[Path, str, int]:
     """Copy a file into the cache; return its blob, sha256 and size in bytes.
 
     Bytes that turn out wrong are put in quarantine and asked for once more. With `more_sources` a place that does not answer
-    is given up early, because another can be asked; once `stopped` is set, all ends.
+    is given up early, because another can be asked; once `stopped` is set, all ends. `accept` is called with complete bytes and
+    their hash before anybody can see them, and raises to refuse them; they are then kept as an interrupted download is.
 
     Raises:
         DownloadError: when it does not arrive whole; what has arrived is kept for the next time, where that can go on with it.
@@ -79,6 +82,8 @@ def transfer(
             digest, count = download.run(Patience(stopped, more_sources=more_sources))
             wrong = _wrong(partial.path, resource, sha256, digest)
             if wrong is None:
+                if accept is not None:
+                    accept(partial.path, digest)
                 partial.sync()
                 event = FileEvent(model=about.model, name=about.name, url=about.url, size=count, done=count, sha256=digest)
                 notify(observers, "verified", event)
@@ -90,6 +95,9 @@ def transfer(
                 place = cache.quarantine(partial.path, wrong.expected)
                 logger.warning("%s. The bytes are in %s", wrong.message, place)
             partial.discard()
+        except Refused:
+            partial.leave(resumable=identified or partial.validator is not None)
+            raise
         except IntegrityError:
             partial.discard()
             raise

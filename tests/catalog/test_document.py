@@ -20,8 +20,8 @@ from registry.errors import CatalogError
 def either_parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run each test with both of PyYAML's parsers: a machine may have only the second."""
     if request.param == "Python":
-        monkeypatch.setattr(document, "_LOADER", yaml.SafeLoader)
-    elif document._LOADER is yaml.SafeLoader:
+        monkeypatch.setattr(document, "LOADER", yaml.SafeLoader)
+    elif document.LOADER is yaml.SafeLoader:
         pytest.skip("PyYAML has no C parser here")
 
 

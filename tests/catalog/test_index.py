@@ -436,7 +436,7 @@ def test_a_deprecated_name_warns_once_and_names_what_to_use() -> None:
         ("a: {base: m, deprecated: {since: 2026-05, use: a}}", 45, "a -> a"),
         (
             "a: {base: m, deprecated: {since: 2026-05, use: b}}\nb: {base: m, deprecated: {since: 2026-05, use: a}}",
-            43,
+            45,
             "a -> b -> a",
         ),
         ("a: {alias: b, deprecated: {since: 2026-05}}\nb: {base: m, deprecated: {since: 2026-05, use: a}}", 7, "a -> b -> a"),

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from registry.cli import main
+from tests.families.conftest import install, site
+
+__all__ = ["install", "site"]  # fixtures that are used here too
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,7 @@ def test_a_folder_that_is_gone_leaves_the_mirrors(cache: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("scheme", ["ftp", "git+ssh"])
 def test_an_unknown_scheme_is_named(scheme: str, cache: Path) -> None:
-    with pytest.raises(DownloadError, match=rf"https, hf, s3, gs or az, but is '{scheme.replace('+', '.')}'"):
+    with pytest.raises(DownloadError, match=rf"gs, az, or that of an installed transport, but is '{scheme.replace('+', '.')}'"):
         get(cache, f"{scheme}://acme/bert", NAME)
 
 

@@ -7,19 +7,29 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from registry.catalog.raw import Host
-from registry.errors import DownloadError
+from registry.errors import DownloadError, PluginError
 from registry.store.source import redact, scheme_of
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span, Transient, Transport
 
-__all__ = ["Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient", "Transport", "Transports"]
+__all__ = ["BUILTIN_SCHEMES", "Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient", "Transport", "Transports"]
+
+#: No plugin can take the place of these.
+BUILTIN_SCHEMES = ("file", "package", "http", "https", "hf", "s3", "gs", "az")
 
 
 class Transports:
     """The transports of one operation, each made when it is first needed; close it to drop connections."""
 
-    def __init__(self, hosts: Callable[[], Mapping[str, Host]], proxies: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        hosts: Callable[[], Mapping[str, Host]],
+        proxies: Mapping[str, str],
+        others: Callable[[str], Transport | None] | None = None,
+    ) -> None:
+        """`others` makes the transport of a scheme that is not built in, or returns None."""
         self._read_hosts = hosts
+        self._others = others
         self._proxies = proxies
         self._made: dict[str, Transport] = {}
         self._lock = threading.Lock()
@@ -72,7 +82,13 @@ class Transports:
             from registry.store.transports.object_store import ObjectStoreTransport
 
             return ObjectStoreTransport()
+        try:
+            if self._others is not None and (made := self._others(scheme)) is not None:
+                return made
+        except PluginError as error:
+            raise DownloadError(error.message, url=redact(source)) from error
         raise DownloadError(
-            f"scheme of {redact(source)} is expected to be file, package, http, https, hf, s3, gs or az, but is {scheme!r}",
+            f"scheme of {redact(source)} is expected to be {', '.join(BUILTIN_SCHEMES)}, or that of an installed transport, "
+            f"but is {scheme!r}; install the package that has it",
             url=redact(source),
         )

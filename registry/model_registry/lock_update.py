@@ -13,7 +13,7 @@ from registry.catalog.lock_changes import Difference, differences
 from registry.catalog.lock_file import LockedFile, LockedModel, LockFile, read_lock, render_lock
 from registry.catalog.text import read_source
 from registry.errors import CatalogError
-from registry.locking import registry_version
+from registry.model_registry.locking import registry_version
 from registry.store.files import write_atomically
 from registry.store.locked import portable
 from registry.store.locks import file_lock

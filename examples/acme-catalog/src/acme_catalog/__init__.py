@@ -1,0 +1,1 @@
+"""The names of Acme; all there is to them stands in models.yaml."""

@@ -1,0 +1,102 @@
+"""Every mistake of every catalog file, for who wants to mend them."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from registry.catalog.entry import Origin
+from registry.catalog.index import Catalog
+from registry.catalog.layers import CatalogSource, LayerKind, file_source
+from registry.catalog.raw import CatalogFile
+from registry.catalog.text import read_source
+from registry.errors import CatalogError, RegistryWarning
+
+__all__ = ["Findings", "validate"]
+
+
+class Findings:
+    """What was found in some catalog files, in the order of the files and their lines."""
+
+    def __init__(self, files: Sequence[str]) -> None:
+        #: The files that were looked at, lowest layer first.
+        self.files = list(dict.fromkeys(files))
+        self._mistakes: dict[tuple[str, int, int, str], CatalogError] = {}
+        self._remarks: dict[tuple[str, int, int, str], CatalogError] = {}
+
+    @property
+    def mistakes(self) -> list[CatalogError]:
+        """What keeps an entry, or more, from being used."""
+        return self._sorted(self._mistakes)
+
+    @property
+    def remarks(self) -> list[CatalogError]:
+        """What may be meant, but does not work here."""
+        return self._sorted(self._remarks)
+
+    def add(self, error: CatalogError, *, remark: bool = False) -> None:
+        """Note something, once, when it stands in one of the files."""
+        if error.file in self.files:
+            found = self._remarks if remark else self._mistakes
+            found.setdefault((error.file, error.line, error.column, error.problem), error)
+
+    def _sorted(self, found: dict[tuple[str, int, int, str], CatalogError]) -> list[CatalogError]:
+        return sorted(found.values(), key=lambda error: (self.files.index(error.file), error.line, error.column))
+
+
+def validate(sources: Sequence[CatalogSource], families: Collection[str], file: Path | None = None) -> Findings:
+    """Read catalogs from their texts, and return what is wrong with each of them.
+
+    Args:
+        sources: all layers, lowest first.
+        families: the names of the families that are installed.
+        file: look only at this one; it is put above the others when it is not among them.
+    """
+    if file is None:
+        findings = Findings([source.path for source in sources])
+    else:
+        own = file_source(LayerKind.ARGUMENT, file)
+        findings = Findings([own.path])
+        if own.path not in {source.path for source in sources}:
+            sources = [*sources, own]
+    for source in sources:
+        if source.path in findings.files:
+            _look_at(read_source(source), findings, asked=file is not None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegistryWarning)  # what they tell is in the problems
+        catalog = Catalog(sources)
+        for error in (*catalog.problems, *catalog.broken.values()):
+            findings.add(error)
+        for name in catalog.usable():
+            _look_at_entry(name, catalog, families, findings)
+    return findings
+
+
+def _look_at(file: CatalogFile, findings: Findings, *, asked: bool) -> None:
+    """Note what is wrong with a text by itself, also in entries that a higher layer replaces."""
+    for error in (*file.problems, *file.broken.values()):
+        findings.add(error)
+    if not file.ours and (asked or file.suspicious):
+        message = (
+            "the file is expected to say `registry: 1`, but does not, so it is left alone; add the line if it is a catalog"
+        )
+        findings.add(CatalogError(message, file=file.path), remark=not asked)
+
+
+def _look_at_entry(name: str, catalog: Catalog, families: Collection[str], findings: Findings) -> None:
+    entry = catalog.peek(name)
+    if entry.family not in families:
+        close = difflib.get_close_matches(entry.family, families, n=1)
+        meant = f"did you mean {close[0]!r}?" if close else "install the package that provides it"
+        message = f"family of model {name!r} is expected to be installed, but {entry.family!r} is not; {meant}"
+        findings.add(_at(entry.origins["family"], message), remark=True)
+    use = entry.deprecated.use if entry.deprecated else ""
+    if use and not catalog.knows(use):
+        message = f"use of deprecated of model {entry.name!r} is expected to be a known model, but {use!r} is not; name another"
+        findings.add(_at(entry.origins["deprecated.use"], message))
+
+
+def _at(origin: Origin, message: str) -> CatalogError:
+    return CatalogError(message, file=origin.file, line=origin.line, column=origin.column)

@@ -1,0 +1,206 @@
+"""Which models.yaml a command changes, and whether the changed file does what it is to do."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry.catalog.editing import add_entry, remove_entry
+from registry.catalog.entry import ModelEntry, Origin
+from registry.catalog.index import Catalog
+from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind, outer_sources, places, project_source
+from registry.catalog.names import user_path
+from registry.catalog.schema import read_catalog
+from registry.catalog.text import read_source
+from registry.errors import CatalogError, RegistryWarning
+from registry.model_registry import ModelRegistry
+from registry.store.paths import cache_folders
+from registry.store.rewriting import rewrite
+
+__all__ = ["Added", "Removed", "add", "chosen_file", "is_users", "remove"]
+
+
+@dataclass(frozen=True)
+class Added:
+    """What adding a name has done."""
+
+    origin: Origin
+    #: What the name means now; None where no layer has the file.
+    entry: ModelEntry | None
+    #: Where a higher layer says something else, so that the new entry does not count.
+    hidden_by: Origin | None
+
+
+@dataclass(frozen=True)
+class Removed:
+    """What removing a name has done."""
+
+    origin: Origin
+    #: What the name means from now on in a lower layer, if anything.
+    left: Origin | None
+
+
+def is_users(path: Path) -> bool:
+    """Whether a catalog is the user's own, which no working folder is near to."""
+    return (LayerKind.USER, path) in places()
+
+
+def chosen_file(file: str | None, *, user: bool, project: bool) -> Path:
+    """Return the catalog that is to be written: the given one, the user's or the project's.
+
+    By default it is the nearest one of the project, if it is a catalog, else the user's.
+    """
+    if file is not None:
+        path = user_path(file).absolute()
+        return path / FILE_NAME if path.is_dir() else path
+    if user:
+        return _user_file()
+    nearest = project_source()
+    if project:
+        return Path(nearest.path) if nearest is not None else Path.cwd() / FILE_NAME
+    # Another program may have a file of this name, too.
+    return Path(nearest.path) if nearest is not None and read_source(nearest).ours else _user_file()
+
+
+def _user_file() -> Path:
+    """Return where the user's own catalog is, or would be."""
+    for kind, path in places():
+        if kind is LayerKind.USER:
+            return path
+    raise CatalogError(
+        "the user's catalog is expected to stand in a home folder, but there is none; give --file", file=FILE_NAME
+    )
+
+
+def add(
+    registry: ModelRegistry, path: Path, name: str, fields: dict[str, object], *, replace: bool, cache_dir: str | None = None
+) -> Added:
+    """Write an entry into a catalog, when the name then means what the entry says.
+
+    Raises:
+        CatalogError: when the file cannot take the entry, the entry is none, or its layer may not have it. The file is left
+            as it is.
+    """
+    found: list[Added] = []
+
+    def change(text: str) -> str:
+        new = add_entry(text, name, fields, str(path), replace=replace)
+        found.append(_checked(registry, path, name, new))
+        return new
+
+    rewrite(path, change, cache_folders(cache_dir)[0] / "locks")
+    return found[-1]
+
+
+def _checked(registry: ModelRegistry, path: Path, name: str, text: str) -> Added:
+    """Read a catalog's new text as every load will, together with all other layers."""
+    file = read_catalog(text.removeprefix("\ufeff"), str(path))
+    if problem := file.broken.get(name):
+        raise problem
+    origin = file.entries[name].origin
+    sources, is_layer = _with_text(registry, path, text)
+    with warnings.catch_warnings():  # of other files and other names
+        warnings.simplefilter("ignore", RegistryWarning)
+        entry = Catalog(sources).resolve(name)
+    above = [source for source in sources[_index(sources, path) + 1 :] if name in read_source(source).entries]
+    hidden_by = read_source(above[-1]).entries[name].origin if above else None
+    return Added(origin, entry if is_layer else None, hidden_by)
+
+
+def _with_text(registry: ModelRegistry, path: Path, text: str) -> tuple[list[CatalogSource], bool]:
+    """Return the sources of all layers as if `path` had this text, and whether it is the file of a layer."""
+    sources = [*registry.families.catalog_sources(), *outer_sources()]
+    data = text.encode("utf-8")
+    kinds = {kind for kind, place in places() if place == path}
+    project = project_source()
+    if _index(sources, path) >= 0:
+        kind = sources[_index(sources, path)].kind
+    elif kinds:
+        kind = kinds.pop()
+    elif path == Path.cwd() / FILE_NAME and project is None:
+        kind = LayerKind.PROJECT
+    else:
+        return [*sources, CatalogSource(LayerKind.ARGUMENT, str(path), lambda: data)], False
+    new = CatalogSource(kind, str(path), lambda: data)
+    others = [source for source in sources if source.path != str(path)]
+    if len(others) < len(sources):
+        return [new if source.path == str(path) else source for source in sources], True
+    below = [source for source in others if source.kind <= kind]
+    return [*below, new, *others[len(below) :]], True
+
+
+def _index(sources: list[CatalogSource], path: Path) -> int:
+    return next((number for number, source in enumerate(sources) if source.path == str(path)), -1)
+
+
+def remove(registry: ModelRegistry, path: Path | None, name: str, *, force: bool, cache_dir: str | None = None) -> Removed:
+    """Remove a name from a catalog, by default from the highest one outside of packages that has it.
+
+    Raises:
+        UnknownModel: when none has it.
+        CatalogError: when another entry is based on it and would be broken, unless `force` is set; the file is left as it is.
+    """
+    sources = [*registry.families.catalog_sources(), *outer_sources()]
+    path = path or _holder(registry, sources, name)
+    origin = _place_of(name, path)
+    kept = [source for source in sources if source.path != str(path)]
+    left = next((read_source(source).entries[name].origin for source in reversed(kept) if _knows(source, name)), None)
+    if left is None and not force and (users := list(_users(sources, name))):
+        shown = ", ".join(f"{user!r} ({place})" for user, place in users)
+        raise CatalogError(
+            f"model {name!r} is expected to be used by no other entry, but {shown} would be broken; remove or change that "
+            "first, or use --force",
+            file=origin.file,
+            line=origin.line,
+            column=origin.column,
+        )
+    rewrite(path, lambda text: remove_entry(text, name, str(path)), cache_folders(cache_dir)[0] / "locks")
+    return Removed(origin, left)
+
+
+def _place_of(name: str, path: Path) -> Origin:
+    """Return where a file has a name.
+
+    Raises:
+        CatalogError: when it has not, or cannot be read.
+    """
+    file = read_source(CatalogSource(LayerKind.ARGUMENT, str(path), path.read_bytes))
+    if name in file.entries:
+        return file.entries[name].origin
+    if (broken := file.broken.get(name)) is not None:
+        return Origin(broken.file, broken.line, broken.column)
+    for problem in file.problems:
+        raise problem
+    raise CatalogError(f"model {name!r} is expected to stand in this file, but does not", file=str(path))
+
+
+def _knows(source: CatalogSource, name: str) -> bool:
+    return name in read_source(source).entries
+
+
+def _holder(registry: ModelRegistry, sources: list[CatalogSource], name: str) -> Path:
+    """Return the highest file outside of packages that has a name."""
+    for source in reversed(sources):
+        file = read_source(source)
+        if name not in file.entries and name not in file.broken:
+            continue
+        if source.distribution:
+            raise CatalogError(
+                f"model {name!r} is expected to stand in a catalog of yours, but comes with {source.distribution}; "
+                "uninstall that, or disable the name in a catalog of yours",
+                file=source.path,
+                line=file.entries[name].origin.line if name in file.entries else 1,
+            )
+        return Path(source.path)
+    raise registry.catalog.unknown(name)
+
+
+def _users(sources: list[CatalogSource], name: str) -> Iterator[tuple[str, Origin]]:
+    """Yield the names, with their places, that need a model of another name."""
+    for source in sources:
+        for other, entry in read_source(source).entries.items():
+            for key in ("alias", "base"):
+                if other != name and entry.fields.get(key) == name:
+                    yield other, entry.origins[key]

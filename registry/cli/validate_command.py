@@ -1,0 +1,51 @@
+"""`registry validate`: every mistake of the catalogs, with its place."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from registry.cli.layout import JSON
+from registry.errors import CatalogError
+
+__all__ = ["validate"]
+
+
+@click.command(
+    epilog="\b\nExamples:\n  registry validate\n  registry validate models.yaml\n  registry validate models.yaml --json"
+)
+@click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
+@JSON
+def validate(file: Path | None, as_json: bool) -> None:
+    """Show every mistake in FILE, or in all catalogs that are in use, as file:line:column.
+
+    FILE is read as the layer that it is, or above all others when it is none; a folder stands for the models.yaml inside
+    it. The exit code is 1 when there is a mistake.
+    """
+    from registry.catalog.validation import validate
+    from registry.model_registry import default_registry
+
+    registry = default_registry()
+    found = validate(registry.catalog_sources(), registry.families.names(), file)
+    if as_json:
+        click.echo(
+            json.dumps({"files": found.files, "mistakes": _rows(found.mistakes), "remarks": _rows(found.remarks)}, indent=2)
+        )
+    else:
+        for kind, errors in (("error", found.mistakes), ("warning", found.remarks)):
+            for error in errors:
+                click.echo(f"{error.file}:{error.line}:{error.column}: {kind}: {error.problem}")
+        count = len(found.mistakes)
+        files = f"{len(found.files)} file{'' if len(found.files) == 1 else 's'}"
+        click.echo(
+            f"{count} mistake{'' if count == 1 else 's'} in {files}" if count else f"{files}: no mistakes", err=bool(count)
+        )
+    if found.mistakes:
+        click.get_current_context().exit(1)
+
+
+def _rows(errors: Iterable[CatalogError]) -> list[dict[str, object]]:
+    return [{"file": error.file, "line": error.line, "column": error.column, "message": error.problem} for error in errors]

@@ -1,0 +1,56 @@
+"""Transports of other packages, by the scheme of their URLs; each is imported when a source of its scheme is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from registry.errors import PluginError
+from registry.families.claims import import_plugin, settle
+from registry.families.discovery import EntryPoint, transport_entry_points
+from registry.store.transports import Transport
+from registry.store.transports.guarded import GuardedTransport, missing_methods
+
+__all__ = ["TransportPlugins"]
+
+
+class TransportPlugins:
+    """The transports of this environment beside the built-in ones."""
+
+    def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = transport_entry_points) -> None:
+        self._find = entry_points
+
+    def claims(self, scheme: str) -> list[EntryPoint]:
+        """Return the entry points that claim a scheme; schemes are compared in lower case."""
+        return [point for point in self._find() if point.name.lower() == scheme]
+
+    def schemes(self) -> list[str]:
+        """Return the schemes that installed packages claim."""
+        return sorted({point.name.lower() for point in self._find()})
+
+    def maybe_make(self, scheme: str) -> Transport | None:
+        """Return a new transport for a scheme, or None when no package has one.
+
+        Raises:
+            PluginError: when the package's cannot be made.
+            PluginConflict: when two packages have one.
+        """
+        if not (claims := self.claims(scheme)):
+            return None
+        point = settle(f"transport {scheme!r}", claims)
+        who = f"transport {scheme!r} of {point.release}"
+
+        def failure(what: str) -> PluginError:
+            return PluginError(f"{who} is expected to {what}", family=scheme, distribution=point.distribution)
+
+        factory = getattr(import_plugin(point), point.attribute or "", None)
+        if not callable(factory):
+            raise failure(f"be named 'module:factory' by its entry point, but {point.value!r} is not callable")
+        try:
+            made = factory()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise failure(f"be made by {point.value}(), but that raised {type(error).__name__}: {error}") from error
+        if missing := missing_methods(made):
+            raise failure(f"have the methods of registry.store.transports.Transport, but lacks {', '.join(missing)}")
+        return GuardedTransport(made, who)

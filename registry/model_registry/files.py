@@ -1,0 +1,142 @@
+"""The files of models."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.catalog.entry import ModelEntry
+from registry.store.place import StoredFile, is_offline
+from registry.store.source import redact
+from registry.store.target import entry_target
+
+if TYPE_CHECKING:
+    from registry.checkpoint.inspection import Inspection
+    from registry.pretrained.survey import Survey
+from registry.model_registry.names import PathLike
+from registry.model_registry.places import Places, survives_others
+
+__all__ = ["Files"]
+
+
+class Files(Places):
+    """Fetch and describe files."""
+
+    @survives_others
+    def fetch(
+        self,
+        name_or_path: PathLike,
+        *,
+        family: str | None = None,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+        refresh: bool = False,
+        jobs: int | None = None,
+        locked: bool | str | None = None,
+    ) -> Path:
+        """Return a folder that holds a model's files under their conventional names, verified.
+
+        Safe to call from every rank of a job: one process of a machine downloads, the others wait and use the same files.
+
+        Args:
+            name_or_path: a name, folder, file, URL or source.
+            family: the family, where neither entry nor configuration tells.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here; by default the environment decides.
+            refresh: ask anew for what was found before.
+            jobs: how many files to bring at once; by default 4.
+            locked: as in `load`.
+        """
+        target = self._locate(name_or_path, locked)
+        with self._store(cache_dir, offline, refresh) as store:
+            parts = self._parts(target, store)
+            files = parts.all_files(self._family_of_parts(parts, family), jobs)
+            folder = store.folder(target.label, files, alone=bool(target.place.lock))
+        self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
+        return folder
+
+    @survives_others
+    def fetch_file(
+        self,
+        name_or_path: PathLike,
+        file: str,
+        *,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Path:
+        """Return one verified file that stands beside a model's own, such as a corpus.
+
+        Args:
+            name_or_path: a name, folder, URL or source.
+            file: the file's name there.
+            cache_dir: the cache folder for this call.
+            offline: whether to use only what is here; by default the environment decides.
+
+        Raises:
+            DownloadError: when there is no such file; otherwise as `load`.
+        """
+        target = self._locate(name_or_path, None)
+        with self._store(cache_dir, offline, False) as store:
+            return self._parts(target, store).need((file,), "file").path
+
+    @survives_others
+    def inspect(
+        self,
+        name_or_path: PathLike,
+        *,
+        family: str | None = None,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Inspection:
+        """Return what a model's weights are, by their own names; values are not read. Arguments as in `fetch`.
+
+        Raises:
+            CheckpointError: when they are damaged; what would be refused as unsafe is described.
+        """
+        target = self._locate(name_or_path, None)
+        with self._store(cache_dir, offline, False) as store:
+            parts = self._parts(target, store)
+            return parts.inspect(self._family_of(parts.target, family))
+
+    @survives_others
+    def survey(
+        self,
+        source: str,
+        *,
+        family: str | None = None,
+        pin: bool = False,
+        cache_dir: PathLike | None = None,
+        offline: bool | None = None,
+    ) -> Survey:
+        """Return what a folder or archive that has no name yet holds: family, head, files with their sizes and hashes.
+
+        Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
+        `fetch`; raises what `registry.pretrained.survey.survey` does.
+        """
+        from registry.checkpoint.unpacked import find_archive
+        from registry.pretrained.survey import survey
+        from registry.store.inquiry import Inquiry
+
+        target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))
+        inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline), transports=self._transports.maybe_make)
+        with inquiry, self._store(cache_dir, offline, refresh=True) as store:
+            return survey(replace(target, entry=None), store, inquiry, self.families, family, pin=pin)
+
+    def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
+        """Return those files of a model that are on this machine, by name; never touches the network.
+
+        Of an archive that was not unpacked yet it is the archive.
+        """
+        from registry.checkpoint.unpacked import maybe_unpacked
+
+        target = self._locate(name_or_path)
+        with self._store(cache_dir, True, False) as store:
+            found = {}
+            if target.archive is not None:
+                found[target.archive] = store.is_cached(target.place, target.archive)
+            if (here := maybe_unpacked(target, store)) is not None:
+                names = self._family_of_parts(self._parts(here, store), None).files
+                wanted = dict.fromkeys((*here.place.pins, *(name for listed in names.values() for name in listed)))
+                found |= {name: store.is_cached(here.place, name) for name in wanted}
+            return {name: file for name, file in found.items() if file is not None}
