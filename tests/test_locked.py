@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import registry
-import registry.lock_update
+import registry.model_registry.lock_update as lock_update
 from registry import (
     BertConfig,
     BertForSequenceClassification,
@@ -882,7 +882,7 @@ def test_a_lock_that_cannot_be_written_is_told(locked: Server, tmp_path: Path) -
 
 
 def test_two_that_lock_at_once_do_not_undo_each_other(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    met, render, calls = threading.Event(), registry.lock_update.render_lock, []
+    met, render, calls = threading.Event(), lock_update.render_lock, []
 
     def slowly(lock: Any) -> str:
         calls.append(lock)
@@ -892,7 +892,7 @@ def test_two_that_lock_at_once_do_not_undo_each_other(server: Server, monkeypatc
             met.set()
         return render(lock)
 
-    monkeypatch.setattr(registry.lock_update, "render_lock", slowly)
+    monkeypatch.setattr(lock_update, "render_lock", slowly)
     fields = f"family: bert, source: '{server.url}/acme/'"
     names = [f"m{number}" for number in range(4)]
     catalog(**dict.fromkeys(names, fields))
