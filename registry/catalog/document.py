@@ -16,10 +16,8 @@ import yaml
 
 from registry.errors import CatalogError
 
-__all__ = ["LOADER", "MAX_BYTES", "Node", "parse", "parse_leniently", "plain_scalar"]
+__all__ = ["LOADER", "Node", "parse", "parse_leniently", "plain_scalar"]
 
-#: A catalog larger than this is not one.
-MAX_BYTES = 256 << 20
 
 _MAX_DEPTH = 40
 #: Python itself refuses to read or show numbers of more than 4300 digits; no catalog needs a fraction of that.

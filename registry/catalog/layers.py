@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
-from registry.catalog.names import user_path
+from registry.catalog.names import MAX_BYTES, user_path
 from registry.errors import RegistryWarning
 
 __all__ = [
@@ -18,15 +19,21 @@ __all__ = [
     "INSTALLED",
     "CatalogSource",
     "LayerKind",
+    "Stamp",
     "environment_sources",
     "file_source",
     "outer_sources",
     "places",
     "project_source",
+    "read_limited",
     "signature",
+    "stamp",
     "system_sources",
     "user_source",
 ]
+
+#: Path, size, and two times in nanoseconds.
+Stamp = tuple[str, int, int, int]
 
 FILE_NAME = "models.yaml"
 
@@ -66,12 +73,18 @@ class CatalogSource:
     version: str = ""
 
 
+def read_limited(path: Path) -> bytes:
+    """Return the bytes of a file, or so many that it is known to be too large."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
 def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
     """Return the source of an ordinary file; a folder stands for the models.yaml inside it."""
     full = user_path(path).absolute()
     if full.is_dir():
         full /= FILE_NAME
-    return CatalogSource(kind, str(full), full.read_bytes)
+    return CatalogSource(kind, str(full), partial(read_limited, full))
 
 
 def environment_sources() -> list[CatalogSource]:
@@ -161,13 +174,15 @@ def outer_sources(catalogs: Iterable[Path] = ()) -> list[CatalogSource]:
     return [*below, *([project] if project else []), *above]
 
 
-def signature(sources: Iterable[CatalogSource]) -> tuple[tuple[str, int, int], ...]:
-    """Return what changes when one of the files does: path, size and time of each."""
-    found = []
-    for source in sources:
-        status = _status(source.path)
-        found.append((source.path, status.st_size, status.st_mtime_ns) if status else (source.path, -1, -1))
-    return tuple(found)
+def signature(sources: Iterable[CatalogSource]) -> tuple[Stamp, ...]:
+    """Return what changes when one of the files does."""
+    return tuple(stamp(source.path) for source in sources)
+
+
+def stamp(path: str) -> Stamp:
+    """Return path, size, time of writing and time of change of a file; the last cannot be set back as the other can."""
+    status = _status(path)
+    return (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (path, -1, -1, -1)
 
 
 def _status(path: str | Path) -> os.stat_result | None:

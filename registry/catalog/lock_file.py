@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.names import MODEL_NAME
+from registry.catalog.names import MAX_BYTES, MODEL_NAME
 from registry.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -99,14 +99,11 @@ def read_lock(path: Path) -> LockFile:
         CatalogError: when it cannot be read or is not one, with line and column.
         FileNotFoundError: when there is none.
     """
-    from registry.catalog.document import MAX_BYTES  # who resolves a name needs no parser
-
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
-            raise CatalogError(
-                f"the lock file is expected to have at most {MAX_BYTES} bytes, but has {len(data)}", file=str(path)
-            )
+            raise CatalogError(f"the lock file is expected to have at most {MAX_BYTES} bytes, but has more", file=str(path))
         text = data.decode("utf-8-sig")
     except FileNotFoundError:
         raise

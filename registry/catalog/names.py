@@ -7,7 +7,10 @@ import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["MODEL_NAME", "home_folder", "twin_key", "unsafe_file_name", "user_path"]
+__all__ = ["MAX_BYTES", "MODEL_NAME", "home_folder", "twin_key", "unsafe_file_name", "user_path"]
+
+#: A catalog larger than this is not one.
+MAX_BYTES = 64 << 20
 
 #: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")

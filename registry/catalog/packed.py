@@ -25,7 +25,7 @@ __all__ = ["FORMAT", "Item", "Packed", "Record", "Unusable", "facts_of", "file_o
 
 #: The version of this form. It is part of each file's name, so that versions of this library that share a cache do not
 #: rewrite each other's files.
-FORMAT = 1
+FORMAT = 2
 
 #: What a file says of a name.
 Item = RawEntry | CatalogError

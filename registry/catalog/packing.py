@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from registry.catalog.layers import CatalogSource, signature
+from registry.catalog.layers import CatalogSource, Stamp, signature, stamp
 from registry.catalog.names import home_folder
 from registry.catalog.packed import FORMAT, Packed, Record, Unusable, facts_of, pack, records_of
 from registry.catalog.raw import CatalogFile
@@ -41,7 +41,7 @@ _PARSER = ("document", "entry", "hosts", "names", "packed", "raw", "schema", "te
 def packed_one(source: CatalogSource, folder: Path) -> Packed | CatalogFile:
     """Return a file's packed form, made anew when it must be; the file itself, read from its text, where there can be none."""
     path = _path([source], folder)
-    before = _stamp(source)
+    before = stamp(source.path)
     old = _maybe_packed(path, 1)
     if old is not None and _is_fresh(old.facts[0], before):
         return old
@@ -59,14 +59,16 @@ def packed_one(source: CatalogSource, folder: Path) -> Packed | CatalogFile:
     if records is None:
         file = read_bytes(data, source.path)
         facts, records = facts_of(file), records_of(file)
-    if before[1] == len(data) and before == _stamp(source):  # else it changed while it was read
+    if before[1] == len(data) and before == stamp(source.path):  # else it changed while it was read
         recent = before[2] > time.time_ns() - _TICK
-        stamped = {**facts, "size": before[1], "mtime_ns": before[2], "recent": recent, "sha256": digest}
+        stamped = {**facts, **_stamped(before), "recent": recent, "sha256": digest}
         if old is not None and file is None and stamped == old.facts[0]:
             return old
         if write_private(path, pack(_maker(), [stamped], ((0, record) for record in records))):
             with contextlib.suppress(Unusable):
                 return Packed(path)
+        if old is not None and file is None:  # a cache that cannot be written says the same of the same bytes
+            return old
     return file or read_bytes(data, source.path)
 
 
@@ -75,8 +77,8 @@ def packed_together(sources: Sequence[CatalogSource], folder: Path) -> tuple[Pac
     path = _path(sources, folder)
     packed = _maybe_packed(path, len(sources))
     if packed is not None and all(
-        _is_fresh(facts, stamp) or (facts["recent"] and _is_unchanged(facts, source, folder))
-        for facts, stamp, source in zip(packed.facts, signature(sources), sources, strict=True)
+        _is_fresh(facts, now) or (facts["recent"] and _is_unchanged(facts, source, folder))
+        for facts, now, source in zip(packed.facts, signature(sources), sources, strict=True)
     ):
         missing = (number for number, facts in enumerate(packed.facts) if not facts["sha256"])
         return packed, {number: read_source(sources[number]) for number in missing}
@@ -91,7 +93,7 @@ def packed_together(sources: Sequence[CatalogSource], folder: Path) -> tuple[Pac
             facts.append(one.facts[0])
             continue
         files[number] = one
-        said = {**facts_of(CatalogFile(source.path)), "size": stamps[number][1], "mtime_ns": stamps[number][2]}
+        said = {**facts_of(CatalogFile(source.path)), **_stamped(stamps[number])}
         facts.append({**said, "recent": False, "sha256": ""})
     remember(folder, [(source.distribution, source.version) for source in sources], records, files)
     if len(files) < len(sources) and write_private(path, pack(_maker(), facts, records)):
@@ -131,8 +133,8 @@ def is_stale(path: Path) -> bool:
     except Unusable as error:
         return not isinstance(error.__cause__, OSError) and not error.foreign
     parser = packed.maker if isinstance(packed.maker, list) else []
-    stamps = [*((facts["path"], facts["size"], facts["mtime_ns"]) for facts in packed.facts), *map(tuple, parser)]
-    return any(_stat(stamp[0]) != stamp for stamp in stamps)
+    stamps = [*map(_stamp_in, packed.facts), *map(tuple, parser)]
+    return any(stamp(said[0]) != said for said in stamps)
 
 
 def _path(sources: Sequence[CatalogSource], folder: Path) -> Path:
@@ -153,12 +155,19 @@ def _maybe_packed(path: Path, count: int) -> Packed | None:
 @functools.lru_cache(maxsize=1)
 def _maker() -> list[list[object]]:
     """Return place, size and time of each module of the parser."""
-    return [list(_stat(str(Path(__file__).with_name(f"{module}.py")))) for module in _PARSER]
+    return [list(stamp(str(Path(__file__).with_name(f"{module}.py")))) for module in _PARSER]
 
 
-def _is_fresh(facts: Mapping[str, Any], stamp: tuple[str, int, int]) -> bool:
-    said = facts["path"], facts["size"], facts["mtime_ns"]
-    return said == stamp and not facts["recent"] and _same_homes(facts)
+def _is_fresh(facts: Mapping[str, Any], now: Stamp) -> bool:
+    return _stamp_in(facts) == now and not facts["recent"] and _same_homes(facts)
+
+
+def _stamp_in(facts: Mapping[str, Any]) -> Stamp:
+    return facts["path"], facts["size"], facts["mtime_ns"], facts["ctime_ns"]
+
+
+def _stamped(found: Stamp) -> dict[str, int]:
+    return dict(zip(("size", "mtime_ns", "ctime_ns"), found[1:], strict=True))
 
 
 def _is_unchanged(facts: Mapping[str, Any], source: CatalogSource, folder: Path) -> bool:
@@ -168,15 +177,3 @@ def _is_unchanged(facts: Mapping[str, Any], source: CatalogSource, folder: Path)
 
 def _same_homes(facts: Mapping[str, Any]) -> bool:
     return all(home_folder(tilde) == home for tilde, home in facts["homes"].items())
-
-
-def _stamp(source: CatalogSource) -> tuple[str, int, int]:
-    return signature([source])[0]
-
-
-def _stat(path: str) -> tuple[str, int, int]:
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return path, -1, -1
-    return path, status.st_size, status.st_mtime_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from registry.catalog.layers import CatalogSource
+from registry.catalog.names import MAX_BYTES
 from registry.catalog.raw import CatalogFile
 from registry.errors import CatalogError
 
@@ -23,11 +24,10 @@ def read_source(source: CatalogSource) -> CatalogFile:
 def read_bytes(data: bytes, path: str) -> CatalogFile:
     """Read the bytes of one catalog; as `read_source`."""
     # The parser is imported where it is needed: a catalog that was compiled before is read without.
-    from registry.catalog.document import MAX_BYTES
     from registry.catalog.schema import read_catalog
 
     if len(data) > MAX_BYTES:
-        message = f"the file is expected to have at most {MAX_BYTES} bytes, but has {len(data)}; write several files"
+        message = f"the file is expected to have at most {MAX_BYTES} bytes, but has more; write several files"
         return CatalogFile(path, problems=[CatalogError(message, file=path)])
     try:
         text = data.decode("utf-8-sig")

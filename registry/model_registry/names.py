@@ -53,7 +53,7 @@ class Names:
         Args:
             catalogs: models.yaml files (or folders with one) above every other layer, the last one highest.
             cache_dir: the cache folder; by default the environment decides at each use.
-            plugins: where families come from; by default the installed packages.
+            plugins: where families come from; by default the installed packages, which an unpickled registry always uses.
             observers: who is told what happens to each file (`registry.Observer`). They do not pickle with the registry.
             lock_file: what `locked=` holds names to; by default the environment decides at each use (`REGISTRY_LOCK_FILE`,
                 else `models.lock` beside the project's `models.yaml`).

@@ -259,6 +259,17 @@ def test_a_change_without_a_change_of_size_and_time_is_seen_where_it_was_just_wr
         assert Catalog(sources, folder).maybe_resolve(name) is not None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_change_whose_time_was_set_back_is_seen(count: int, tmp_path: Path, folder: Path) -> None:
+    paths = [write(tmp_path / f"{i}/models.yaml", many(1, i)) for i in range(count)]
+    sources = [source(path, FAMILY, distribution="d") for path in paths]
+    assert Catalog(sources, folder).maybe_resolve("m0") is not None
+    paths[0].write_text(paths[0].read_text().replace("m0", "n0"))
+    os.utime(paths[0], ns=(LONG_AGO, LONG_AGO))
+    assert Catalog(sources, folder).maybe_resolve("n0") is not None
+    assert Catalog(sources, folder).maybe_resolve("m0") is None
+
+
 def test_another_home_is_another_meaning(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = [source(write(tmp_path / f"{i}/models.yaml", f"  m{i}: {{family: bert, source: ~/x}}"), FAMILY) for i in (0, 1)]
     for home in ("/one", "/two", "/one"):
