@@ -451,6 +451,40 @@ def test_only_names_are_locked(locked: Server, saved: Path, monkeypatch: pytest.
     registry.load(f"{locked.url}/acme/", family="bert", locked=False)
 
 
+@pytest.mark.parametrize("broken", ["registry: 1\nmodels: {}\n", "models:\n  a: [\n"])
+@pytest.mark.parametrize("mode", ["1", "exact"])
+def test_a_folder_does_not_stand_for_a_locked_name_that_no_catalog_has(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, broken: str, mode: str
+) -> None:
+    catalog(tiny=f"family: bert, source: {saved}", prod="alias: tiny")
+    lock()
+    for folder in ("tiny", "prod", "other"):
+        shutil.copytree(saved, folder)
+    Path("models.yaml").write_text(broken)
+    for name in ("tiny", "prod"):
+        with pytest.raises(CatalogError, match=rf"models\.lock:\d+:1: .*'{name}'.* locked, but no catalog has it") as caught:
+            registry.load(name, locked=mode)
+        assert caught.value.file == str(LOCK.absolute())
+    with pytest.raises(ConfigError, match="only names are locked"):
+        registry.load("./tiny", locked=mode)
+    monkeypatch.setenv("REGISTRY_LOCKED", mode)
+    for name in ("tiny", "prod"):
+        for use in (registry.load, registry.fetch, BertForSequenceClassification.from_pretrained):
+            with pytest.raises(CatalogError, match=rf"'{name}'.* locked, but no catalog has it; .*'\./{name}'"):
+                use(name)
+    for given in ("./tiny", Path("tiny"), "other"):  # the caller's own files are used
+        registry.load(given)
+    registry.load("tiny", locked=False)
+
+
+def test_a_folder_is_used_where_nothing_is_locked(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(saved, "tiny")
+    monkeypatch.setenv("REGISTRY_LOCKED", "exact")
+    registry.load("tiny")
+    catalog()
+    registry.load("tiny")
+
+
 def test_a_configuration_that_is_given_by_name_is_held_to_the_lock_too(locked: Server) -> None:
     registry.load("acme", locked=True, config="acme")
     with pytest.raises(CatalogError, match="`registry lock bert-base-uncased`"):

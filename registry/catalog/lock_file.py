@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.names import MAX_BYTES, MODEL_NAME
+from registry.catalog.names import MAX_BYTES, MODEL_NAME, twin_key, unsafe_file_name
+from registry.catalog.raw import twin_message
 from registry.errors import CatalogError
 
 if TYPE_CHECKING:
@@ -222,16 +223,19 @@ class _Reader:
         needed, allowed = ("family", "source", "files"), ("revision", "plugin", "plugin_version")
         facts = self.keys(node, what, needed, allowed)
         files = {}
+        seen: dict[str, str] = {}
         listed = facts["files"].value
         if not isinstance(listed, dict) or not listed:
             raise self.error(
                 facts["files"], f"files of {what} is expected to be a mapping, but is {facts['files'].kind}; {_AGAIN}"
             )
         for name, (file_key, file) in listed.items():
-            if not name or ".." in name.split("/") or name.startswith("/") or "\\" in name:
+            if reason := unsafe_file_name(name):
                 raise self.error(
-                    file_key, f"a file of {what} is expected to be a plain relative path, but is {name!r}; {_AGAIN}"
+                    file_key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}; {_AGAIN}"
                 )
+            if (twin := seen.setdefault(twin_key(name), name)) != name:
+                raise self.error(file_key, twin_message(what, name, f"{twin!a}"))
             files[name] = self.file(file_key, file, f"file {name!r} of {what}")
         return LockedModel(
             family=self.text(facts["family"], f"family of {what}"),

@@ -141,6 +141,25 @@ class Locking:
             self._tell(difference, lock, model, mode)
         return _held(target, model, lock)
 
+    def refuse_path(self, name: str, locked: bool | str | None) -> None:
+        """Refuse to take a word for a path when it is a locked name, which a catalog that is broken or gone does not have.
+
+        Raises:
+            CatalogError: when it is, or the lock file is damaged.
+        """
+        if lock_mode(locked) == "off" or (path := self.maybe_path()) is None or not path.exists():
+            return
+        lock = self.read(path)
+        if (model := lock.models.get(lock.aliases.get(name, name))) is None:
+            return
+        otherwise = f"write './{name}' for the path" if locked is None else f"load './{name}' with locked=False for the path"
+        raise CatalogError(
+            f"model {name!r} is expected to be one of a catalog, as it is locked, but no catalog has it; mend models.yaml, or "
+            f"{otherwise}",
+            file=lock.path,
+            line=model.line,
+        )
+
     def _tell(self, difference: str, lock: LockFile, model: LockedModel, mode: str) -> None:
         """Refuse what is not as locked beside bytes when all of it is to be; else warn of it once."""
         if mode == "exact":

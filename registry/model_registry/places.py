@@ -80,7 +80,7 @@ class Places(Names):
         """
         if not isinstance(name_or_path, str | os.PathLike) or not (text := str(os.fspath(name_or_path))):
             raise ConfigError(f"a model is expected to be a name, path or URL, but is {name_or_path!r}")
-        target = self._meant(text, is_path=not isinstance(name_or_path, str))
+        target = self._meant(text, is_path=not isinstance(name_or_path, str), locked=locked)
         if target.file is not None:
             from registry.checkpoint.unpacked import find_archive
 
@@ -91,7 +91,7 @@ class Places(Names):
             refuse_unfinished(target.folder)
         return self._locking.hold(target, locked)
 
-    def _meant(self, text: str, *, is_path: bool) -> Target:
+    def _meant(self, text: str, *, is_path: bool, locked: bool | str | None) -> Target:
         if is_url(text):
             return url_target(text)
         is_word = not is_path and not text.startswith((".", "/", "~", os.sep))
@@ -106,6 +106,8 @@ class Places(Names):
                 )
             return entry_target(entry)
         if there is not None:
+            if is_word:
+                self._locking.refuse_path(text, locked)
             return there
         raise self._unknown(text)
 

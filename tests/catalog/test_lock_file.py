@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from registry.catalog.lock_changes import Difference, differences
 from registry.catalog.lock_file import LockedFile, LockedModel, LockFile, parse_lock, read_lock, render_lock
+from registry.catalog.names import unsafe_file_name
 from registry.errors import CatalogError
 
 A, B, C = "a" * 64, "b" * 64, "0" * 64
@@ -151,7 +152,7 @@ def test_a_new_model_adds_lines_and_changes_none() -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
-@given(TEXTS, TEXTS.filter(lambda name: not set(name) & set("/\\") and name != ".."))
+@given(TEXTS, TEXTS.filter(lambda name: unsafe_file_name(name) is None))
 def test_any_text_survives(text: str, file: str) -> None:
     model = LockedModel(
         family=text, source=f"./{text}", plugin=text, plugin_version=text, files={file: LockedFile(A, 1, f"./{text}")}
@@ -244,6 +245,19 @@ def test_a_mistake_is_told_with_its_place(text: str, place: str, words: list[str
     for word in words:
         assert word in message
     assert "pw" not in message
+
+
+@pytest.mark.parametrize("name", [r"a\0b", "a//b", "a/./b", r"a\\b", "CON", "nul.txt", "a:b", "a.", " a", "", "a" * 201])
+def test_a_file_name_that_no_catalog_may_have_is_refused(name: str) -> None:
+    message = refused(with_line("      model.safetensors:", f'      "{name}":'))
+    assert "models.lock:21:7: a file name of model 'acme/support' is expected to be a plain relative path, but" in message
+
+
+@pytest.mark.parametrize("twin", ["Config.json", "CONFIG.JSON", r"con\uFB01g.json"])
+def test_two_files_that_are_one_on_some_file_systems_are_refused(twin: str) -> None:
+    message = refused(with_line("      model.safetensors:", f'      "{twin}":'))
+    assert "models.lock:21:7: a file name of model 'acme/support' is expected to be one file everywhere, but" in message
+    assert "differs from 'config.json'" in message
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

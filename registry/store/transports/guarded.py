@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -51,6 +51,7 @@ class GuardedTransport:
     def describe(self, url: str) -> Resource:
         """Return what is known of a file before it is read."""
         resource = self._typed(Resource, "describe", url, lambda: self._transport.describe(url))
+        self._hold_fields("describe", url, resource, ("url", "address"), ("commit",), ("size",))
         for digest, size in ((resource.sha256, 64), (resource.git_sha1, 40)):
             if digest is not None and not re.fullmatch(f"[0-9a-f]{{{size}}}", str(digest)):
                 raise self._error("describe", url, f"gave {digest!r} for a hash, which is {size} hex digits")
@@ -61,7 +62,8 @@ class GuardedTransport:
         """Open a file, or a part of it."""
         url = resource.url
         opened = self._run("open", url, lambda: self._transport.open(resource, span))
-        body = self._typed(Body, "open", url, opened.__enter__)
+        body = self._typed(Body, "open", url, lambda: opened.__enter__())
+        self._hold_fields("open", url, body, (), ("validator",), ("stop", "size"), ("start",))
         try:
             yield replace(body, pieces=self._pieces(body.pieces, url))
         except BaseException as error:
@@ -92,6 +94,26 @@ class GuardedTransport:
                 raise self._error("read", url, f"sent {type(piece).__name__} for bytes")
             yield piece
 
+    def _hold_fields(
+        self,
+        verb: str,
+        url: str,
+        said: Resource | Body,
+        texts: Sequence[str],
+        maybe_texts: Sequence[str],
+        maybe_counts: Sequence[str],
+        counts: Sequence[str] = (),
+    ) -> None:
+        """Raise for the first of some fields that is not what its type says; a count is 0 or more."""
+        for name in (*texts, *maybe_texts, *maybe_counts, *counts):
+            value = getattr(said, name)
+            may_lack = name in maybe_texts or name in maybe_counts
+            is_text = name in texts or name in maybe_texts
+            right = isinstance(value, str) if is_text else type(value) is int and value >= 0
+            if not right and not (value is None and may_lack):
+                expected = "text" if is_text else "a number from 0"
+                raise self._error(verb, url, f"gave {value!r} for {name}, which is {expected}")
+
     def _typed(self, kind: type[_Result], verb: str, url: str, work: Callable[[], object]) -> _Result:
         result = self._run(verb, url, work)
         if not isinstance(result, kind):
@@ -106,7 +128,9 @@ class GuardedTransport:
         except (ConnectionError, TimeoutError) as error:
             shown = redact(url)
             raise Transient(f"{self._who} lost {shown}: {type(error).__name__}: {error}", url=shown) from error
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # what ends the process is not its to raise
             raise self._error(verb, url, f"raised {type(error).__name__}: {error}") from error
 
     def _error(self, verb: str, url: str, what: str) -> DownloadError:
