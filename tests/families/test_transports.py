@@ -131,6 +131,16 @@ FOUND, DATA = "return Resource(url, url, size=len(FILES[url]))", "data = FILES[r
 PIECES = "iter([data[:4], data[4:]])"
 BODY = f"yield Body({PIECES}, size=len(data))"
 READS = "read mem://acme/config.json, but raised ZeroDivisionError"
+
+
+def described(fields: str) -> str:
+    return MEMORY.replace("size=len(FILES[url])", fields)
+
+
+def sent(fields: str) -> str:
+    return MEMORY.replace(BODY, f"yield Body({PIECES}, {fields})")
+
+
 BROKEN = {
     "does not import": ("1 / 0", "'acme_memory:Memory' of acme-memory 1.4 is expected to import, but raised ZeroDivisionError"),
     "is not there": ("", "'acme_memory:Memory' is not callable"),
@@ -148,6 +158,31 @@ BROKEN = {
     "opens something else": (MEMORY.replace(BODY, "yield data"), "gave bytes for Body"),
     "breaks while it is read": (MEMORY.replace(PIECES, "(1 / 0 for _ in 'a')"), READS),
     "sends text": (MEMORY.replace(PIECES, "iter(['text'])"), "sent str for bytes"),
+    "opens without a context manager": (
+        MEMORY.replace("    @contextmanager\n", ""),
+        "open mem://acme/config.json, but gave generator for a context manager; decorate it with @contextmanager",
+    ),
+    "opens nothing": (MEMORY.replace("    @contextmanager\n", "").replace(BODY, "return None"), "gave NoneType for a"),
+    "ends the process": (MEMORY.replace(FOUND, "raise SystemExit(3)"), "raised SystemExit: 3"),
+    "ends the process as it opens": (MEMORY.replace(DATA, "raise SystemExit(3)"), "raised SystemExit: 3"),
+    "describes a size as text": (described("size='12'"), "gave Resource(size='12'), where int belongs"),
+    "describes a size of True": (described("size=True"), "gave Resource(size=True), where int belongs"),
+    "describes a size below 0": (described("size=-1"), "gave Resource(size=-1), which is less than 0"),
+    "describes a hash as bytes": (described("sha256=b'a' * 64"), "where str belongs"),
+    "describes a commit as a number": (described("commit=5"), "gave Resource(commit=5), where str belongs"),
+    "describes another sort of URL": (
+        MEMORY.replace("Resource(url,", "Resource(5,"),
+        "gave Resource(url=5), where str belongs",
+    ),
+    "describes no address": (MEMORY.replace("url, size", "None, size"), "gave Resource(address=None), where str belongs"),
+    "sends a size as text": (sent("size='12'"), "open mem://acme/config.json, but gave Body(size='12'), where int belongs"),
+    "sends a size below 0": (sent("size=-1"), "gave Body(size=-1), which is less than 0"),
+    "sends from nowhere": (sent("start=None"), "gave Body(start=None), where int belongs"),
+    "sends from below 0": (sent("start=-5"), "gave Body(start=-5), which is less than 0"),
+    "sends to text": (sent("stop='9'"), "gave Body(stop='9'), where int belongs"),
+    "sends a number for a version": (sent("validator=1"), "gave Body(validator=1), where str belongs"),
+    "sends a word for ranges": (sent("ranges='no'"), "gave Body(ranges='no'), where bool belongs"),
+    "sends no pieces": (MEMORY.replace(PIECES, "None"), "read mem://acme/config.json, but raised TypeError"),
     "sends no parts": (MEMORY.replace("return None", "return 0"), "said 0"),
 }
 
@@ -158,6 +193,12 @@ def test_what_is_wrong_with_it_is_an_error_of_the_download_that_names_it(code: s
     error = refused()
     assert message in str(error) and error.url.startswith("mem://acme")
     assert registry.resolve("gpt2").family == "gpt2"
+
+
+def test_an_interrupt_of_the_user_is_no_fault_of_it(install: Install) -> None:
+    installed(install, MEMORY.replace(FOUND, "raise KeyboardInterrupt"))
+    with pytest.raises(KeyboardInterrupt):
+        registry.fetch("mem://acme")
 
 
 def test_a_lost_connection_is_tried_again(install: Install) -> None:

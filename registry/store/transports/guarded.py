@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -18,6 +18,17 @@ __all__ = ["GuardedTransport", "missing_methods"]
 logger = logging.getLogger(__name__)
 
 _METHODS = ("join", "at", "describe", "open", "parallelism", "close")
+#: Field to what it must be, beside None where that is allowed.
+_TEXT, _MAYBE_TEXT, _MAYBE_COUNT = (str,), (str, type(None)), (int, type(None))
+_RESOURCE = {
+    "url": _TEXT,
+    "address": _TEXT,
+    "size": _MAYBE_COUNT,
+    "sha256": _MAYBE_TEXT,
+    "git_sha1": _MAYBE_TEXT,
+    "commit": _MAYBE_TEXT,
+}
+_BODY = {"start": (int,), "stop": _MAYBE_COUNT, "size": _MAYBE_COUNT, "validator": _MAYBE_TEXT, "ranges": (bool,)}
 _Result = TypeVar("_Result")
 
 
@@ -51,9 +62,9 @@ class GuardedTransport:
     def describe(self, url: str) -> Resource:
         """Return what is known of a file before it is read."""
         resource = self._typed(Resource, "describe", url, lambda: self._transport.describe(url))
-        self._hold_fields("describe", url, resource, ("url", "address"), ("commit",), ("size",))
+        self._check_fields(resource, _RESOURCE, "describe", url)
         for digest, size in ((resource.sha256, 64), (resource.git_sha1, 40)):
-            if digest is not None and not re.fullmatch(f"[0-9a-f]{{{size}}}", str(digest)):
+            if digest is not None and not re.fullmatch(f"[0-9a-f]{{{size}}}", digest):
                 raise self._error("describe", url, f"gave {digest!r} for a hash, which is {size} hex digits")
         return replace(resource, path=None)
 
@@ -62,9 +73,13 @@ class GuardedTransport:
         """Open a file, or a part of it."""
         url = resource.url
         opened = self._run("open", url, lambda: self._transport.open(resource, span))
-        body = self._typed(Body, "open", url, lambda: opened.__enter__())
-        self._hold_fields("open", url, body, (), ("validator",), ("stop", "size"), ("start",))
+        if not isinstance(opened, AbstractContextManager):
+            raise self._error(
+                "open", url, f"gave {type(opened).__name__} for a context manager; decorate it with @contextmanager"
+            )
+        body = self._typed(Body, "open", url, opened.__enter__)
         try:
+            self._check_fields(body, _BODY, "open", url)
             yield replace(body, pieces=self._pieces(body.pieces, url))
         except BaseException as error:
             with self._tolerated("close", url):
@@ -94,25 +109,14 @@ class GuardedTransport:
                 raise self._error("read", url, f"sent {type(piece).__name__} for bytes")
             yield piece
 
-    def _hold_fields(
-        self,
-        verb: str,
-        url: str,
-        said: Resource | Body,
-        texts: Sequence[str],
-        maybe_texts: Sequence[str],
-        maybe_counts: Sequence[str],
-        counts: Sequence[str] = (),
-    ) -> None:
-        """Raise for the first of some fields that is not what its type says; a count is 0 or more."""
-        for name in (*texts, *maybe_texts, *maybe_counts, *counts):
-            value = getattr(said, name)
-            may_lack = name in maybe_texts or name in maybe_counts
-            is_text = name in texts or name in maybe_texts
-            right = isinstance(value, str) if is_text else type(value) is int and value >= 0
-            if not right and not (value is None and may_lack):
-                expected = "text" if is_text else "a number from 0"
-                raise self._error(verb, url, f"gave {value!r} for {name}, which is {expected}")
+    def _check_fields(self, found: Resource | Body, kinds: Mapping[str, tuple[type, ...]], verb: str, url: str) -> None:
+        for field, allowed in kinds.items():
+            value = getattr(found, field)
+            what = f"gave {type(found).__name__}({field}={value!r})"
+            if type(value) not in allowed:  # not isinstance: True is no number of bytes
+                raise self._error(verb, url, f"{what}, where {allowed[0].__name__} belongs")
+            if type(value) is int and value < 0:
+                raise self._error(verb, url, f"{what}, which is less than 0")
 
     def _typed(self, kind: type[_Result], verb: str, url: str, work: Callable[[], object]) -> _Result:
         result = self._run(verb, url, work)
@@ -123,14 +127,12 @@ class GuardedTransport:
     def _run(self, verb: str, url: str, work: Callable[[], _Result]) -> _Result:
         try:
             return work()
-        except RegistryError:
+        except (RegistryError, KeyboardInterrupt):
             raise
         except (ConnectionError, TimeoutError) as error:
             shown = redact(url)
             raise Transient(f"{self._who} lost {shown}: {type(error).__name__}: {error}", url=shown) from error
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # what ends the process is not its to raise
+        except BaseException as error:  # also sys.exit(), which is not a plugin's to call
             raise self._error(verb, url, f"raised {type(error).__name__}: {error}") from error
 
     def _error(self, verb: str, url: str, what: str) -> DownloadError:
@@ -141,5 +143,7 @@ class GuardedTransport:
     def _tolerated(self, verb: str, url: str) -> Iterator[None]:
         try:
             yield
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             logger.warning("%s did not %s %s: %s: %s", self._who, verb, redact(url), type(error).__name__, error)
