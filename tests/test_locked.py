@@ -453,6 +453,7 @@ def test_only_names_are_locked(locked: Server, saved: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("broken", ["registry: 1\nmodels: {}\n", "models:\n  a: [\n"])
 @pytest.mark.parametrize("mode", ["1", "exact"])
+@pytest.mark.filterwarnings("ignore:.*expected to be YAML")  # what is broken is told beside
 def test_a_folder_does_not_stand_for_a_locked_name_that_no_catalog_has(
     saved: Path, monkeypatch: pytest.MonkeyPatch, broken: str, mode: str
 ) -> None:
