@@ -33,6 +33,8 @@ PIN_FIELDS = ("sha256", "size", "url")
 DEPRECATION_FIELDS = ("since", "note", "use")
 
 #: What may stand beside `alias`, and beside `disabled`: either says all that there is to say.
+#: C0 and C1 controls but for the ends of lines and tabs.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BESIDE_ALIAS = {"alias", "deprecated", "description", "override"}
 _BESIDE_DISABLED = {"description", "disabled", "override"}
 
@@ -55,6 +57,8 @@ class _Reader:
     def text(self, node: Node, what: str) -> str:
         if not isinstance(node.value, str) or not node.value:
             raise self.error(node, f"{what} is expected to be text, but is {node.kind}; put it in quotes")
+        if found := _CONTROLS.search(node.value):  # a terminal would do what they say
+            raise self.error(node, f"{what} is expected to hold no control characters, but has {found.group()!a}; remove it")
         return node.value
 
     def mapping(self, node: Node, what: str) -> dict[str, tuple[Node, Node]]:

@@ -12,17 +12,18 @@ def main() -> None:
     import warnings
 
     from registry.cli.commands import cli
+    from registry.cli.layout import printable_lines
     from registry.errors import RegistryError, RegistryWarning
 
     def show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {printable_lines(message)}", file=sys.stderr)
 
     warnings.simplefilter("default", RegistryWarning)
     warnings.showwarning = show
     try:
         cli(prog_name="registry")
     except RegistryError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:  # `registry list | head`
         sys.stderr.close()

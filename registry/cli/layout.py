@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -10,8 +11,22 @@ import click
 
 from registry.errors import RegistryError
 
-__all__ = ["CACHE", "EXACT", "JSON", "LOCKED", "OFFLINE", "each", "key_values", "size_text", "table"]
+__all__ = [
+    "CACHE",
+    "EXACT",
+    "JSON",
+    "LOCKED",
+    "OFFLINE",
+    "each",
+    "key_values",
+    "printable",
+    "printable_lines",
+    "size_text",
+    "table",
+]
 
+#: C0 and C1 controls, and what turns the direction of writing.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
@@ -29,14 +44,24 @@ def each(names: Iterable[str], work: Callable[[str], _Result]) -> tuple[dict[str
         try:
             done[name] = work(name)
         except RegistryError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {printable_lines(error)}", err=True)
             all_done = False
     return done, all_done
 
 
+def printable(text: str) -> str:
+    """Return text with its control characters as escapes, so that what a stranger wrote moves no cursor."""
+    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def printable_lines(message: object) -> str:
+    """Return a message of several lines, each `printable`."""
+    return "\n".join(printable(line) for line in str(message).split("\n"))
+
+
 def table(rows: Iterable[Sequence[str]]) -> list[str]:
     """Return rows as lines with aligned columns, the first in bold on a terminal that wants it."""
-    rows = [list(row) for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     if not rows:
         return []
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import registry
+from registry.cli import layout
 from registry.cli.commands import cli
 from tests.cli.conftest import Run
 from tests.processes import environment, run_python
@@ -355,3 +356,18 @@ def test_a_family_that_is_none_is_shown_with_its_place(run: Run) -> None:
     Path("models.yaml").write_text("registry: 1\nmodels:\n  mine: {family: brt, source: ./x}\n")
     done = run("fetch", "mine")
     assert done.code == 1 and "models.yaml:3: family 'brt'" in done.err
+
+
+@pytest.mark.parametrize("field", ["description", "license", "source"])
+def test_what_a_stranger_writes_moves_no_cursor(field: str, run: Run) -> None:
+    fields = {"family": "bert", "source": "./x", field: '"./a\\e[31m\\e]0;pwned\\a"'}
+    entry = "\n".join(f"    {key}: {value}" for key, value in fields.items())
+    Path("models.yaml").write_text(f"registry: 1\nmodels:\n  theirs:\n{entry}\n")
+    for command in (["list"], ["info", "theirs"], ["validate"]):
+        done = run(*command)
+        assert "\x1b" not in done.out + done.err and "\x07" not in done.out + done.err
+    assert "expected to hold no control characters" in run("info", "theirs").err
+
+
+def test_controls_in_a_table_are_shown() -> None:
+    assert layout.table([("a\x1b[2J\u202eb", "c\nd")])[0].endswith("a\\x1b[2J\\u202eb  c\\nd")
