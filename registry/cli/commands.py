@@ -18,7 +18,7 @@ from registry.cli.cache_commands import cache, verify
 from registry.cli.checkpoint_commands import convert, inspect
 from registry.cli.doctor import doctor
 from registry.cli.edit_commands import add, remove
-from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, table
+from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
 from registry.cli.lock_command import lock
 from registry.cli.new_family import new_family
 from registry.cli.plugin_commands import plugins
@@ -134,7 +134,7 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
     for line in table(rows):
         click.echo(line)
     for origin in entry.shadows:
-        click.echo(f"shadows {origin}")
+        click.echo(printable(f"shadows {origin}"))
     click.echo("files")
     listed = []
     for file, facts in files.items():

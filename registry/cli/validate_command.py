@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from registry.cli.layout import JSON
+from registry.cli.layout import JSON, printable
 from registry.errors import CatalogError
 
 __all__ = ["validate"]
@@ -37,7 +37,7 @@ def validate(file: Path | None, as_json: bool) -> None:
     else:
         for kind, errors in (("error", found.mistakes), ("warning", found.remarks)):
             for error in errors:
-                click.echo(f"{error.file}:{error.line}:{error.column}: {kind}: {error.problem}")
+                click.echo(printable(f"{error.file}:{error.line}:{error.column}: {kind}: {error.problem}"))
         count = len(found.mistakes)
         files = f"{len(found.files)} file{'' if len(found.files) == 1 else 's'}"
         click.echo(
