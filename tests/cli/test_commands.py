@@ -369,5 +369,6 @@ def test_what_a_stranger_writes_moves_no_cursor(field: str, run: Run) -> None:
     assert "expected to hold no control characters" in run("info", "theirs").err
 
 
-def test_controls_in_a_table_are_shown() -> None:
+def test_controls_in_a_table_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
     assert layout.table([("a\x1b[2J\u202eb", "c\nd")])[0].endswith("a\\x1b[2J\\u202eb  c\\nd")
