@@ -102,7 +102,7 @@ def test_parts_go_on_after_a_cut(pins: dict[str, FilePin], nginx: Nginx, cache: 
 
 
 def kill_halfway(url: str, cache: Path, pins: dict[str, FilePin]) -> None:
-    """Fetch in a process of its own, and kill it once a megabyte is here."""
+    """Fetch in a process of its own, and kill it once more than a megabyte is here, of which the journal tells then."""
     code = (
         "import sys; from pathlib import Path; from tests.store.helpers import get, FilePin; "
         "get(Path(sys.argv[1]), sys.argv[2], sys.argv[3], {sys.argv[3]: FilePin(sha256=sys.argv[4] or None)})"
@@ -110,7 +110,7 @@ def kill_halfway(url: str, cache: Path, pins: dict[str, FilePin]) -> None:
     sha256 = pins[NAME].sha256 if pins else None
     child = subprocess.Popen([sys.executable, "-c", code, str(cache), url, NAME, sha256 or ""], env=environment())
     try:
-        eventually(lambda: child.poll() is not None or arrived(cache) > 1 << 20)
+        eventually(lambda: child.poll() is not None or arrived(cache) > 3 << 19)
         assert child.poll() is None, "the download ended before it could be killed"
     finally:
         child.kill()
