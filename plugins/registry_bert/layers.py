@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from registry.pretrained.kernels import linear
 from registry.pretrained.layers import ACTIVATIONS, Embedding, LayerNorm, Linear, attend, prune_linear, remaining_heads
 from registry_bert.config import BertConfig
 
@@ -196,7 +196,7 @@ class BertPredictions(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Map (B, S, H) to (B, S, V)."""
-        return F.linear(self.transform(hidden), self.decoder.weight, self.bias)
+        return linear(self.transform(hidden), self.decoder.weight, self.bias)
 
 
 class BertHeads(nn.Module):

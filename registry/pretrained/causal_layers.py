@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from registry.pretrained.causal_config import CausalConfig
+from registry.pretrained.kernels import linear
 from registry.pretrained.layers import ACTIVATIONS, Linear, attend, remaining_heads
 
 __all__ = ["CausalAttention", "Conv1D", "FeedForward", "KeyValueCache", "SequenceSummary", "causal_keep", "prune_conv1d"]
@@ -29,7 +29,7 @@ class Conv1D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
-        return F.linear(x, self.weight.t(), self.bias)
+        return linear(x, self.weight.t(), self.bias)
 
     def extra_repr(self) -> str:
         """Return the sizes, for printing."""

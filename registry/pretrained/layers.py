@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from registry.pretrained.kernels import linear
+
 __all__ = [
     "ACTIVATIONS",
     "Embedding",
@@ -32,6 +34,10 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Do nothing: values come from a checkpoint or from `PreTrainedModel.init_weights`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (..., in) to (..., out)."""
+        return linear(input, self.weight, self.bias)
 
 
 class Embedding(nn.Embedding):
