@@ -62,8 +62,11 @@ def test_resolving_imports_neither_torch_nor_a_plugin() -> None:
     assert "yaml" in modules
     for name in ("torch", "numpy", "requests", "pluggy", "tokenizers", "safetensors", "filelock", "tqdm", "ssl"):
         assert name not in modules
+    for name in ("importlib.metadata", "logging", "socket", "concurrent.futures"):
+        assert name not in modules
     assert not [name for name in modules if name.startswith("registry_bert")]
     assert not [name for name in modules if name.startswith(("registry.pretrained", "registry.checkpoint", "registry.cli"))]
+    assert {name for name in modules if name.startswith("registry.store")} == {"registry.store", "registry.store.paths"}
 
 
 def test_resolving_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
