@@ -302,15 +302,6 @@ def test_a_misspelt_key_names_file_line_and_key() -> None:
         registry.load("mine")
 
 
-@pytest.fixture
-def closed_port() -> int:
-    """A port of this machine at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.mark.parametrize("use", ["load", "load_config", "load_tokenizer", "fetch"])
 def test_an_unreachable_server_is_no_unknown_name(use: str, closed_port: int) -> None:
     Path("models.yaml").write_text(
