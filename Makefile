@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q install -c constraints.txt
+# Tests run in two processes; `make test WORKERS=0` runs them in one, as a debugger needs it.
+WORKERS ?= 2
 # `make test SLOW=1` also runs the tests marked slow; `make test ARGS="-k name"` hands pytest what you like.
 MARK := $(if $(SLOW),-m "slow or not slow",)
 
@@ -26,7 +28,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(MARK) $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(MARK) $(ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -287,7 +287,7 @@ def test_an_archive_is_known_by_its_content_and_not_by_its_name(model_folder: Pa
         assert registry.load(f"{server.url}/m/model.pth.tar").load_report.clean
 
 
-@pytest.mark.parametrize("content", [b"text", gzip.compress(b"text"), b""])
+@pytest.mark.parametrize("content", [b"text", gzip.compress(b"text", mtime=0), b""])
 def test_what_is_called_an_archive_and_is_none_says_so(model_folder: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.tar.gz").write_bytes(content)
     with file_server({"/model.tar.gz": content}) as server:

@@ -62,8 +62,11 @@ def test_resolving_imports_neither_torch_nor_a_plugin() -> None:
     assert "yaml" in modules
     for name in ("torch", "numpy", "requests", "pluggy", "tokenizers", "safetensors", "filelock", "tqdm", "ssl"):
         assert name not in modules
+    for name in ("importlib.metadata", "logging", "socket", "concurrent.futures"):
+        assert name not in modules
     assert not [name for name in modules if name.startswith("registry_bert")]
     assert not [name for name in modules if name.startswith(("registry.pretrained", "registry.checkpoint", "registry.cli"))]
+    assert {name for name in modules if name.startswith("registry.store")} == {"registry.store", "registry.store.paths"}
 
 
 def test_resolving_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,15 +300,6 @@ def test_a_misspelt_key_names_file_line_and_key() -> None:
     Path("models.yaml").write_text("registry: 1\nmodels:\n  mine:\n    family: bert\n    sorce: ./x\n")
     with pytest.raises(registry.CatalogError, match=r"models.yaml:5:5: .*'sorce'; did you mean 'source'\?"):
         registry.load("mine")
-
-
-@pytest.fixture
-def closed_port() -> int:
-    """A port of this machine at which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize("use", ["load", "load_config", "load_tokenizer", "fetch"])

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
-from registry.checkpoint.torch_layout import check_sums
 from registry.errors import CacheError, CheckpointError
 from registry.store.cache import About, Cache, Ref, cache_error, file_sha256, stamp_path
 from registry.store.files import make_folder
-from registry.store.inventory import Inventory
-from registry.store.locks import file_lock
+from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
 from registry.store.place import StoredFile, is_off
 from registry.store.store import Store, Vanished
@@ -26,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "open_stored"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 #: Part of the key of what is converted: raised when a later version would convert anything differently.
 VERSION = 1
@@ -51,6 +48,9 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
     """
     if checkpoint_format(file.path) != "torch" or is_off("REGISTRY_CONVERT"):
         return open_checkpoint(file.path)
+    from registry.checkpoint.torch_layout import check_sums
+    from registry.store.locks import file_lock
+
     before = None if file.sha256 else store.hashed_before(file)
     digest = store.sha256_of(file)
     url = _url(digest)
@@ -84,6 +84,8 @@ def _forget(cache: Cache, url: str) -> None:
     """Remove what was made of a file, unless something else was found to be the same bytes."""
     if (ref := cache.read_ref(url)) is None:
         return
+    from registry.store.inventory import Inventory
+
     others = (said for path, said in Inventory(cache.root).refs() if path != cache.ref_path(url))
     shared = any(said is None or said.get("sha256") == ref.sha256 for said in others)
     blob = cache.blob(ref.sha256)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from registry.catalog.names import twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
+from registry.store.lazy_logger import lazy_logger
 from registry.store.place import is_off
 
 TYPE_CHECKING = False
@@ -31,7 +31,7 @@ __all__ = [
     "shard_names",
 ]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 INDEX_SUFFIX = ".index.json"
 #: The last bytes of every table, the format of TensorFlow's `.index` files.

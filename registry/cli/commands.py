@@ -5,29 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from registry.catalog.entry import FilePin
-from registry.cli.cache_commands import cache, verify
-from registry.cli.checkpoint_commands import convert, inspect
-from registry.cli.doctor import doctor
-from registry.cli.edit_commands import add, remove
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
-from registry.cli.lock_command import lock
-from registry.cli.new_family import new_family
-from registry.cli.plugin_commands import plugins
-from registry.cli.validate_command import validate
 from registry.errors import RegistryError, RegistryWarning
-from registry.families.family import Family
 from registry.model_registry import default_registry
-from registry.store.place import StoredFile
 from registry.store.source import redact
+
+if TYPE_CHECKING:
+    from registry.families.family import Family
+    from registry.store.place import StoredFile
 
 __all__ = ["cli"]
 
@@ -40,23 +34,39 @@ Examples:
 """
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+#: The commands that are not below, and the module of each.
+_HOMES = {
+    "add": "edit_commands",
+    "cache": "cache_commands",
+    "convert": "checkpoint_commands",
+    "doctor": "doctor",
+    "inspect": "checkpoint_commands",
+    "lock": "lock_command",
+    "new-family": "new_family",
+    "plugins": "plugin_commands",
+    "remove": "edit_commands",
+    "validate": "validate_command",
+    "verify": "cache_commands",
+}
+
+
+class _LazyGroup(click.Group):
+    """Import the module of a command when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *_HOMES})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _HOMES and cmd_name not in self.commands:
+            home = import_module(f"registry.cli.{_HOMES[cmd_name]}")
+            self.add_command(getattr(home, cmd_name.replace("-", "_")))
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="pretrained-registry", prog_name="registry")
 def cli() -> None:
     """Turn a model name into a verified, running PyTorch model."""
-
-
-cli.add_command(add)
-cli.add_command(cache)
-cli.add_command(convert)
-cli.add_command(doctor)
-cli.add_command(inspect)
-cli.add_command(new_family)
-cli.add_command(remove)
-cli.add_command(plugins)
-cli.add_command(validate)
-cli.add_command(lock)
-cli.add_command(verify)
 
 
 @cli.command("list", epilog="\b\nExamples:\n  registry list\n  registry list 'bert-large-*' --json")
@@ -214,6 +224,8 @@ def try_command(
 @contextlib.contextmanager
 def _progress_lines(quiet: bool) -> Iterator[None]:
     """Print, where there is no terminal for bars, the lines that stand for them; standard output is for results."""
+    import logging
+
     from registry.store import progress
 
     with contextlib.ExitStack() as stack:

@@ -15,10 +15,11 @@ from registry.families.claims import import_plugin
 from registry.families.discovery import EntryPoint, hook_entry_points
 from registry.families.family import API_VERSION
 from registry.families.locks import ForkSafeLock
-from registry.store.verification import Verifier
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
+
+    from registry.store.verification import Verifier
 
 __all__ = ["PluginHooks", "load_hooks"]
 
@@ -61,6 +62,8 @@ class PluginHooks:
 
     def verifiers(self) -> list[Verifier]:
         """Return the installed verifiers; each is imported when it is first asked."""
+        from registry.store.verification import Verifier
+
         return [
             Verifier(f"verifier {point.value!r} of {point.release}", partial(self._ask, point))
             for point in self._plugins()

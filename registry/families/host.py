@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -128,6 +127,8 @@ class PluginHost:
         """
         family = self.maybe_get(name)
         if family is None:
+            from difflib import get_close_matches
+
             known = self.names()
             close = get_close_matches(name, known, n=1)
             what = advice(name) or (f"did you mean {close[0]!r}?" if close else "install the package that provides it")

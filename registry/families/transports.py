@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from registry.errors import PluginError
 from registry.families.claims import import_plugin, settle
 from registry.families.discovery import EntryPoint, transport_entry_points
-from registry.store.transports import Transport
-from registry.store.transports.guarded import GuardedTransport, missing_methods
+
+if TYPE_CHECKING:
+    from registry.store.transports import Transport
 
 __all__ = ["TransportPlugins"]
 
@@ -36,6 +38,8 @@ class TransportPlugins:
         """
         if not (claims := self.claims(scheme)):
             return None
+        from registry.store.transports.guarded import GuardedTransport, missing_methods
+
         point = settle(f"transport {scheme!r}", claims)
         who = f"transport {scheme!r} of {point.release}"
 

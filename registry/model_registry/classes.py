@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import (
-    ConfigError,
-)
-from registry.store.place import Place
-from registry.store.target import Target
+from registry.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +73,9 @@ class Classes(Places):
         if name_or_path is None:
             if state_dict is None or config is None:
                 raise ConfigError("without a name, both config and state_dict are expected")
+            from registry.store.place import Place
+            from registry.store.target import Target
+
             target = Target("state_dict", Place(()))
         else:
             target = self._locate(name_or_path, locked)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.catalog.entry import ModelEntry
-from registry.store.place import StoredFile, is_offline
-from registry.store.source import redact
-from registry.store.target import entry_target
-
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from registry.checkpoint.inspection import Inspection
     from registry.pretrained.survey import Survey
+    from registry.store.place import StoredFile
+    from registry.store.target import Target
 from registry.model_registry.names import PathLike
 from registry.model_registry.places import Places, survives_others
 
@@ -114,9 +111,15 @@ class Files(Places):
         Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
         `fetch`; raises what `registry.pretrained.survey.survey` does.
         """
+        from dataclasses import replace
+
+        from registry.catalog.entry import ModelEntry
         from registry.checkpoint.unpacked import find_archive
         from registry.pretrained.survey import survey
         from registry.store.inquiry import Inquiry
+        from registry.store.place import is_offline
+        from registry.store.source import redact
+        from registry.store.target import entry_target
 
         target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))
         inquiry = Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline), transports=self._transports.maybe_make)
@@ -128,15 +131,17 @@ class Files(Places):
 
         Of an archive that was not unpacked yet it is the archive.
         """
-        from registry.checkpoint.unpacked import maybe_unpacked
-
         target = self._locate(name_or_path)
+        here: Target | None = target
         with self._store(cache_dir, True, False) as store:
             found = {}
             if target.archive is not None:
+                from registry.checkpoint.unpacked import maybe_unpacked
+
                 found[target.archive] = store.is_cached(target.place, target.archive)
-            if (here := maybe_unpacked(target, store)) is not None:
-                names = self._family_of_parts(self._parts(here, store), None).files
+                here = maybe_unpacked(target, store)
+            if here is not None:
+                names = (self._family_of(here, None) or self._family_of_parts(self._parts(here, store), None)).files
                 wanted = dict.fromkeys((*here.place.pins, *(name for listed in names.values() for name in listed)))
                 found |= {name: store.is_cached(here.place, name) for name in wanted}
             return {name: file for name, file in found.items() if file is not None}

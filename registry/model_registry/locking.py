@@ -5,23 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from registry.catalog.entry import FilePin, ModelEntry
 from registry.catalog.layers import project_source
-from registry.catalog.lock_file import LOCK_NAME, LockedModel, LockFile, read_lock
 from registry.catalog.names import user_path
-from registry.errors import CatalogError, ConfigError, IntegrityError, RegistryWarning, UnknownFamily
+from registry.errors import CatalogError, ConfigError, RegistryWarning, UnknownFamily
 from registry.families.discovery import DISTRIBUTION
-from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
-from registry.store.locked import portable
-from registry.store.place import Place
-from registry.store.source import is_url
-from registry.store.target import Target
+
+if TYPE_CHECKING:  # of what follows nothing is needed where no name is held to a lock
+    from registry.catalog.entry import ModelEntry
+    from registry.catalog.lock_file import LockedModel, LockFile
+    from registry.families.host import PluginHost
+    from registry.store.target import Target
 
 __all__ = ["Locking", "lock_mode", "registry_version"]
 
@@ -67,6 +64,8 @@ class Locking:
             return self._frozen[0]
         if file := os.environ.get("REGISTRY_LOCK_FILE"):
             return user_path(file).absolute()
+        from registry.catalog.lock_file import LOCK_NAME
+
         project = project_source()
         return Path(project.path).with_name(LOCK_NAME) if project else None
 
@@ -81,6 +80,8 @@ class Locking:
             ConfigError: when nothing tells.
         """
         if (path := self.maybe_path()) is None:
+            from registry.catalog.lock_file import LOCK_NAME
+
             raise ConfigError(
                 f"{LOCK_NAME} is expected to stand beside the project's models.yaml, but there is none from the working folder "
                 "upward; set REGISTRY_LOCK_FILE, or name the file with `registry lock --file`"
@@ -93,6 +94,8 @@ class Locking:
         Raises:
             CatalogError: when there is none, or it is damaged.
         """
+        from registry.catalog.lock_file import read_lock
+
         with self._lock:
             try:
                 status = path.stat()
@@ -120,6 +123,9 @@ class Locking:
         """
         if (mode := lock_mode(locked)) == "off":
             return target
+        from registry.model_registry.held import held, locked_model
+        from registry.store.source import is_url
+
         if target.entry is None:
             if locked is None and not is_url(target.place.sources[0]):
                 return target
@@ -128,7 +134,7 @@ class Locking:
                 "it to models.yaml and run `registry lock`, or load it with locked=False"
             )
         lock = self.read(self.path())
-        model = _locked_model(lock, target.entry)
+        model = locked_model(lock, target.entry)
         if model.plugin and model.family not in self._families.names():
             raise UnknownFamily(
                 f"family {model.family!r} of model {target.entry.name!r} is expected to come from the locked {model.plugin} "
@@ -139,7 +145,7 @@ class Locking:
             )
         for difference in self._other_versions(lock, model, target.entry):
             self._tell(difference, lock, model, mode)
-        return _held(target, model, lock)
+        return held(target, model, lock)
 
     def refuse_path(self, name: str, locked: bool | str | None) -> None:
         """Refuse to take a word for a path when it is a locked name, which a catalog that is broken or gone does not have.
@@ -173,6 +179,8 @@ class Locking:
 
     def _other_versions(self, lock: LockFile, model: LockedModel, entry: ModelEntry) -> Iterable[str]:
         """Yield what is not as locked, but leaves the bytes as they are."""
+        from registry.store.locked import portable
+
         here = registry_version()
         if lock.registry != here:
             yield (
@@ -202,66 +210,10 @@ class Locking:
         return (points[0].distribution, points[0].version) if points else ("", "")
 
 
-def _locked_model(lock: LockFile, entry: ModelEntry) -> LockedModel:
-    """Return what is locked of the name that was asked for.
-
-    Raises:
-        CatalogError: when it is nothing, or of another model or family.
-    """
-    asked = entry.via[0] if entry.via else entry.name
-    meant = lock.aliases.get(asked, asked)
-    if meant not in lock.models:
-        raise CatalogError(
-            f"model {asked!r} is expected to be locked, but is not; run `registry lock {asked}` and commit what it writes",
-            file=lock.path,
-        )
-    model = lock.models[meant]
-    what = None
-    if meant != entry.name or (entry.via and asked not in lock.aliases):
-        what = f"model {asked!r} is expected to be the locked {meant!r}, but is {entry.name!r} in the catalog"
-        place = entry.origins["alias"] if entry.via else entry.origins["source"]
-    elif model.family != entry.family:
-        what = (
-            f"family of model {asked!r} is expected to be the locked {model.family!r}, but is {entry.family!r} in the catalog"
-        )
-        place = entry.origins["family"]
-    if what is not None:
-        raise CatalogError(f"{what} ({place}); change it back, or run `registry lock {asked}`", file=lock.path, line=model.line)
-    return model
-
-
-def _held(target: Target, model: LockedModel, lock: LockFile) -> Target:
-    """Return the target with the pins of the lock, and moving revisions at the locked commits."""
-    assert target.entry is not None
-    place = target.place
-    # What the catalog says of files in an archive is still held against them.
-    pins = dict(place.pins) if target.archive is not None else {}
-    commits = {place.sources[0]: model.revision} if model.revision and _is_source(target.entry, model, lock) else {}
-    for name, file in model.files.items():
-        pin = place.pins.get(name, FilePin())
-        for what, said, locked in (("sha256", pin.sha256, file.sha256), ("size", pin.size, file.size)):
-            if said is not None and said != locked:
-                origin = target.entry.origins.get(f"files.{name}") or target.entry.origins["source"]
-                raise IntegrityError(
-                    f"{what} of {name} of model {target.entry.name!r} is expected to be the locked {locked} "
-                    f"({lock.path}:{file.line}), but is pinned as {said} ({origin}); nothing is fetched. If the pin is right, "
-                    f"run `registry lock {target.entry.name}` and commit the difference",
-                    url=file.url,
-                    expected=str(locked),
-                    actual=str(said),
-                )
-        if pin.url and file.revision:
-            commits[pin.url] = file.revision
-        pins[name] = FilePin(file.sha256, file.size, pin.url)
-    return replace(target, place=Place(place.sources, pins, place.label, lock.path, commits))
-
-
-def _is_source(entry: ModelEntry, model: LockedModel, lock: LockFile) -> bool:
-    return portable(entry.source, Path(lock.path).parent) == model.source
-
-
 def registry_version() -> str:
     """Return the installed version of this library."""
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(DISTRIBUTION)
     except PackageNotFoundError:  # a source tree that is on the path without being installed

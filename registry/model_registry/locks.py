@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.catalog.entry import ModelEntry
 from registry.catalog.names import user_path
 from registry.errors import (
     CatalogError,
 )
-from registry.store.place import is_offline
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from registry.catalog.entry import ModelEntry
     from registry.catalog.lock_file import LockedModel
     from registry.model_registry.lock_update import LockResult
 from registry.model_registry.names import PathLike
@@ -51,6 +50,8 @@ class Locks(Places):
         Raises:
             CatalogError: when the lock file is damaged or cannot be written; otherwise as `fetch`. Nothing is written then.
         """
+        from hashlib import sha256
+
         from registry.model_registry.lock_update import update_lock
 
         path = user_path(file).absolute() if file else self._locking.path()
@@ -74,6 +75,7 @@ class Locks(Places):
     ) -> LockedModel:
         """Fetch a model and return what a lock file at `path` says of it."""
         from registry.model_registry.lock_update import locked_facts
+        from registry.store.place import is_offline
 
         target = self._locate(name)
         with self._store(cache_dir, offline, not is_offline(offline)) as store:

@@ -11,11 +11,11 @@ from registry.errors import (
     ConfigError,
     DownloadError,
 )
-from registry.families.family import Family
 
 if TYPE_CHECKING:
     import torch
 
+    from registry.families.family import Family
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
     from registry.pretrained.tokenizer import PreTrainedTokenizer

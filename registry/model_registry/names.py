@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.entry import ModelEntry
 from registry.catalog.index import Catalog
 from registry.catalog.layers import CatalogSource, LayerKind, file_source, outer_sources, signature
 from registry.catalog.names import user_path
@@ -17,20 +16,20 @@ from registry.errors import (
     RegistryWarning,
     UnknownModel,
 )
-from registry.families.family import Family
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
 from registry.families.locks import ForkSafeLock
 from registry.families.moved import where_a_model_is
 from registry.families.transports import TransportPlugins
 from registry.model_registry.locking import Locking
-from registry.store.cache import Cache
-from registry.store.events import Observer
 from registry.store.paths import cache_folders
 
 if TYPE_CHECKING:
+    from registry.catalog.entry import ModelEntry
+    from registry.families.family import Family
     from registry.pretrained.model import PreTrainedModel
-
+    from registry.store.cache import Cache
+    from registry.store.events import Observer
 
 __all__ = ["Names", "PathLike"]
 
@@ -91,7 +90,7 @@ class Names:
         with self._lock:
             now = signature(sources := self.catalog_sources())
             if self._catalog is None or self._catalog[0] != now:
-                self._catalog = now, Catalog(sources, self._cache(None).root / CATALOGS)
+                self._catalog = now, Catalog(sources, cache_folders(self._cache_dir)[0] / CATALOGS)
             return self._catalog[1]
 
     def resolve(self, name: str) -> ModelEntry:
@@ -140,6 +139,8 @@ class Names:
         return outer_sources(self._catalogs)
 
     def _cache(self, cache_dir: PathLike | None) -> Cache:
+        from registry.store.cache import Cache
+
         return Cache(cache_folders(cache_dir or self._cache_dir))
 
     def _unknown(self, name: str) -> UnknownModel:

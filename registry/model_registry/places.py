@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from registry.catalog.names import user_path
 from registry.errors import (
     ConfigError,
+    RegistryError,
     RegistryWarning,
     UnknownFamily,
 )
-from registry.families.family import Family
-from registry.store.place import Replaced, is_offline
-from registry.store.progress import default_observers
-from registry.store.source import is_url
-from registry.store.store import Store, Vanished
-from registry.store.target import Target, entry_target, maybe_path_target, url_target
+from registry.model_registry.names import Names, PathLike
 
 if TYPE_CHECKING:
+    from registry.families.family import Family
     from registry.pretrained.assembly import Assembly
     from registry.pretrained.config import PretrainedConfig
-from registry.model_registry.names import Names, PathLike
+    from registry.store.store import Store
+    from registry.store.target import Target
 
 __all__ = ["Places", "survives_others"]
 
@@ -42,11 +40,20 @@ def survives_others(method: _Method) -> _Method:
         for _ in range(_TRIES - 1):
             try:
                 return method(*args, **kwargs)
-            except (Vanished, Replaced):
-                continue
+            except RegistryError as error:
+                if not _is_passing(error):
+                    raise
         return method(*args, **kwargs)
 
     return cast(_Method, tried)
+
+
+def _is_passing(error: RegistryError) -> bool:
+    """Whether an error is of what another process did meanwhile."""
+    from registry.store.place import Replaced
+    from registry.store.store import Vanished
+
+    return isinstance(error, Vanished | Replaced)
 
 
 class Places(Names):
@@ -55,6 +62,10 @@ class Places(Names):
     def _store(
         self, cache_dir: PathLike | None, offline: bool | None, refresh: bool, proxies: Mapping[str, str] | None = None
     ) -> Store:
+        from registry.store.place import is_offline
+        from registry.store.progress import default_observers
+        from registry.store.store import Store
+
         return Store(
             self._cache(cache_dir),
             offline=is_offline(offline),
@@ -68,10 +79,13 @@ class Places(Names):
 
     def _parts(self, target: Target, store: Store) -> Assembly:
         """Return what can be put together from a target; an archive is fetched and unpacked first."""
-        from registry.checkpoint.unpacked import unpacked  # not needed to resolve or to list names
-        from registry.pretrained.assembly import Assembly
+        from registry.pretrained.assembly import Assembly  # not needed to resolve or to list names
 
-        return Assembly(unpacked(target, store), store, self.families)
+        if target.archive is not None:
+            from registry.checkpoint.unpacked import unpacked
+
+            target = unpacked(target, store)
+        return Assembly(target, store, self.families)
 
     def _locate(self, name_or_path: PathLike, locked: bool | str | None = False) -> Target:
         """Tell a name from a path from a URL. A word is a name first; `./word` is always a path.
@@ -92,6 +106,9 @@ class Places(Names):
         return self._locking.hold(target, locked)
 
     def _meant(self, text: str, *, is_path: bool, locked: bool | str | None) -> Target:
+        from registry.store.source import is_url
+        from registry.store.target import entry_target, maybe_path_target, url_target
+
         if is_url(text):
             return url_target(text)
         is_word = not is_path and not text.startswith((".", "/", "~", os.sep))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from registry.errors import (
@@ -13,8 +12,6 @@ from registry.errors import (
     RegistryWarning,
     UnknownModel,
 )
-from registry.families.family import DEFAULT_FILES
-from registry.store.cache import Cache
 
 if TYPE_CHECKING:
     from registry.store.check import FileCheck
@@ -31,6 +28,7 @@ class Upkeep(Files):
 
     def cached_models(self, cache_dir: PathLike | None = None) -> list[CacheContents]:
         """Return what each folder of the cache holds: first the one that is written, then the read-only tiers."""
+        from registry.store.cache import Cache
         from registry.store.contents import contents
 
         return [contents(Cache((root,))) for root in self._cache(cache_dir).folders]
@@ -48,6 +46,8 @@ class Upkeep(Files):
             UnknownModel: when neither catalogs nor cache have a name.
             CacheError: when damage cannot be put away.
         """
+        from dataclasses import replace
+
         from registry.store.check import verify
 
         held = [digests for name in names for digests in self._held(name, cache_dir)[1]]
@@ -101,6 +101,7 @@ class Upkeep(Files):
 
     def _held(self, name: str, cache_dir: PathLike | None) -> tuple[str, set[str], set[str]]:
         """Return what the cache calls a model, digests of what it may hold of it, and URLs; only records are read."""
+        from registry.families.family import DEFAULT_FILES
         from registry.pretrained.tokenizer import TOKENIZER_FILES
         from registry.store.inventory import take_inventory
 

@@ -24,7 +24,6 @@ from registry.pretrained.weights_files import (
     open_weights,
     require_foreign,
 )
-from registry.store.at_once import at_once
 from registry.store.place import Replaced, StoredFile
 from registry.store.source import redact
 from registry.store.store import Store
@@ -76,6 +75,7 @@ class Assembly:
     def all_files(self, described: Family, jobs: int | None = None) -> list[StoredFile]:
         """Return every file of a model, several of them fetched at once."""
         from registry.pretrained.tokenizer import TOKENIZER_FILES
+        from registry.store.at_once import at_once
 
         place, first, names = self.target.place, self._store.first, described.files
         # Alone at first: its answer fixes the commit that a moving revision stands for.

@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.checkpoint.converted import open_stored
-from registry.checkpoint.inspection import Inspection, inspect_files
 from registry.checkpoint.numpy_pieces import SHAPES_NAME, NumpyPieces, piece_name, read_piece, read_shapes
 from registry.checkpoint.reader import INDEX_SUFFIX, checkpoint_format, open_checkpoint, open_shards, shard_names
 from registry.errors import CheckpointError
 from registry.families.family import Family
-from registry.store.at_once import at_once
 from registry.store.place import StoredFile
 from registry.store.store import Store
 from registry.store.target import Target, newest_first
 
 if TYPE_CHECKING:
+    from registry.checkpoint.inspection import Inspection
     from registry.checkpoint.name_table import Renamed
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
@@ -103,6 +102,8 @@ def find_weights(
         shards = data_shards(first.path, first.name)
     else:
         return [first]
+    from registry.store.at_once import at_once
+
     return [first, *at_once(store, [partial(need, (name,), "shard") for name in shards], jobs)]
 
 
@@ -156,6 +157,8 @@ def inspect_weights(files: Sequence[StoredFile]) -> Inspection:
     Raises:
         CheckpointError: when it is damaged, or no checkpoint.
     """
+    from registry.checkpoint.inspection import inspect_files
+
     first = files[0]
     held = files[1:] if first.name.endswith(INDEX_SUFFIX) else files
     form = "numpy" if first.name == SHAPES_NAME else checkpoint_format(held[0].path)

@@ -19,10 +19,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from typing import Any
 
 from registry.errors import CacheError
 from registry.store.files import make_folder, share, sync_folder, write_atomically
+from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
 from registry.store.source import redact
 
@@ -42,7 +41,7 @@ _LINK_FROM = 1 << 20
 #: How many acceptances a stamp holds: of a few verifiers, for the models that share a blob.
 _MAX_ACCEPTED = 256
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +178,7 @@ class Cache:
                 os.link(found.resolve(), stage)
             except OSError:  # another device, or a file system without hard links
                 self.require_space(found.stat().st_size)
-                shutil.copyfile(found, stage)
+                _copy_bytes(found, stage)
                 with stage.open("rb+") as file:
                     os.fsync(file.fileno())
                 if file_sha256(stage) != digest:
@@ -236,6 +235,8 @@ class Cache:
         Raises:
             CacheError: before anything is written.
         """
+        import shutil
+
         folder = next((parent for parent in (self.root, *self.root.parents) if parent.is_dir()), self.root)
         try:
             free = shutil.disk_usage(folder).free
@@ -292,6 +293,8 @@ class Cache:
         for other in others:
             if not _missing(other, files):
                 return other
+        import shutil
+
         stage = folder.with_name(f".{name}.{owner_token()}")
         try:
             for file in missing:
@@ -393,8 +396,14 @@ def _linked(blob: Path, target: Path) -> bool:
     return True
 
 
+def _copy_bytes(source: Path, target: Path) -> None:
+    import shutil  # here and below, because it imports every compressor
+
+    shutil.copyfile(source, target)
+
+
 def _copy(blob: Path, target: Path) -> None:
-    shutil.copyfile(blob, target)
+    _copy_bytes(blob, target)
     stat = blob.stat()
     os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
     with target.open("rb+") as file:

@@ -11,8 +11,9 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from registry.errors import ConfigError, DownloadError, IntegrityError
+from registry.errors import ConfigError, DownloadError
 from registry.store.cache import About, Cache
+from registry.store.claims import mismatch
 from registry.store.events import FileEvent, Moment, Observer, notify
 from registry.store.hashing import GrowingHash
 from registry.store.partial import Partial
@@ -20,7 +21,7 @@ from registry.store.patience import Patience
 from registry.store.source import redact
 from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
 
-__all__ = ["Download", "mismatch"]
+__all__ = ["Download"]
 
 logger = logging.getLogger(__name__)
 
@@ -305,17 +306,6 @@ class Download:
         if self._observers:
             size = self._partial.size if self._partial.size is not None else self._size
             notify(self._observers, moment, replace(self._event, size=size, done=self._partial.have))
-
-
-def mismatch(url: str, what: str, expected: str, actual: str) -> IntegrityError:
-    """Return the error for bytes, or a claim about them, that are not what is expected."""
-    return IntegrityError(
-        f"{what} of {redact(url)} is expected to be {expected}, but is {actual}; nothing of it is used. "
-        "Either the place or the pin is wrong: compare both with the publisher's",
-        url=redact(url),
-        expected=expected,
-        actual=actual,
-    )
 
 
 def _parallelism(of_place: int | None) -> tuple[int, bool]:

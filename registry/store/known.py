@@ -8,10 +8,10 @@ from pathlib import Path
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError
 from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.claims import check_claims
 from registry.store.place import Place, StoredFile, is_set
 from registry.store.revisions import Revisions
 from registry.store.source import redact
-from registry.store.transfer import check_claims
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
 __all__ = ["Known", "in_place_url", "pins_required", "refuse_unpinned"]

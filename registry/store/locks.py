@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import math
 import os
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from registry.errors import CacheError, ConfigError, LockTimeout
 from registry.store.files import make_folder
+from registry.store.lazy_logger import lazy_logger
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["file_lock"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 _DEFAULT_TIMEOUT = 3600.0
 _SAY_AFTER = 2.0

@@ -6,9 +6,7 @@ import contextlib
 import functools
 import hashlib
 import os
-import platform
 import re
-import secrets
 import sys
 from enum import Enum
 from pathlib import Path
@@ -31,12 +29,12 @@ class OwnerState(Enum):
 def owner_token() -> str:
     """Return a new token of this process, unique among all its tokens."""
     pid = os.getpid()
-    return f"{_machine(pid)}-{pid}-{_started(pid) or 0}-{secrets.token_hex(4)}"
+    return f"{_machine(pid)}-{pid}-{_started(pid) or 0}-{os.urandom(4).hex()}"
 
 
 def nobodys_token() -> str:
     """Return a new token of nobody: what bears it is free to be taken over."""
-    return f"{_machine(os.getpid())}-0-0-{secrets.token_hex(4)}"
+    return f"{_machine(os.getpid())}-0-0-{os.urandom(4).hex()}"
 
 
 def owner_state(name: str) -> OwnerState:
@@ -61,6 +59,8 @@ def owner_state(name: str) -> OwnerState:
 @functools.lru_cache(maxsize=1)
 def _machine(pid: int) -> str:
     """Name the space in which process numbers mean something: this boot of this host, and the container in it."""
+    import platform
+
     parts = [platform.node()]
     with contextlib.suppress(OSError):  # where it is no Linux
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path(f"/proc/{pid}/ns/pid").readlink())]

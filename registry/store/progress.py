@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import os
 import sys
 import threading
@@ -13,12 +12,13 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from registry.store.events import FileEvent, Observer
+from registry.store.lazy_logger import lazy_logger
 from registry.store.place import is_set
 
 __all__ = ["ProgressBars", "ProgressLines", "default_observers", "end_progress", "show_size", "silenced"]
 
 #: Where lines go, at level INFO: `registry fetch` prints them, a program sees them when it configures logging so.
-logger = logging.getLogger("registry.progress")
+logger = lazy_logger("registry.progress")
 
 #: Seconds between two lines about one file.
 _LINE_EVERY = 10.0

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.catalog.raw import Host
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError, RegistryError
-from registry.store.adoption import Adoption, Found
 from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.claims import Claims, check_claims
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
 from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
+from registry.store.lazy_logger import lazy_logger
 from registry.store.locked import as_locked, holds_more
 from registry.store.locks import file_lock
-from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
 from registry.store.progress import end_progress
 from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
-from registry.store.transfer import check_claims, transfer
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 from registry.store.verification import Refused, Verification, Verifier
 
+if TYPE_CHECKING:
+    from registry.store.adoption import Adoption, Found
+
 __all__ = ["Store", "Vanished"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 #: Schemes of what is on this machine, and is used where it lies.
 _LOCAL = ("file", "package")
@@ -43,29 +44,6 @@ _ANY_COMMIT = "0" * 40
 
 class Vanished(CacheError):
     """A file of the cache was removed while an operation used it: the operation can be done anew."""
-
-
-@dataclass
-class _Claims:
-    """What is said of one file by whoever was asked before, or was believed earlier: its mirrors are held to it."""
-
-    sha256: str | None
-    git_sha1: str | None
-    #: By whose word, as in a `Ref`.
-    trust: str
-
-    def added_to(self, resource: Resource) -> Resource:
-        """Return what a place says of the file together with what others said, and remember the former.
-
-        Raises:
-            IntegrityError: when they differ. The hub's word goes before what was merely believed.
-        """
-        if resource.sha256 or resource.git_sha1:
-            if self.trust == "first-use":
-                self.sha256, self.trust = None, "hub"
-            self.git_sha1 = resource.git_sha1 or self.git_sha1
-        self.sha256, _ = check_claims(resource, self.sha256, None)
-        return replace(resource, sha256=self.sha256, git_sha1=self.git_sha1)
 
 
 class Store:
@@ -101,7 +79,6 @@ class Store:
         self._local = threading.local()
         self._refresh = refresh
         self._transports = Transports(hosts, proxies or {}, transports)
-        self._adoption = Adoption(cache)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
         self._absent: dict[str, str] = {}
@@ -164,7 +141,7 @@ class Store:
         sources = self._known.sources(place, pin)
         ref = None if pin.sha256 else self._known.recorded(place, name, pin)
         trust = "catalog" if pin.sha256 else ref.trust if ref else "first-use"
-        claims = _Claims(pin.sha256 or (ref.sha256 if ref else None), None, trust)
+        claims = Claims(pin.sha256 or (ref.sha256 if ref else None), None, trust)
         for number, source in enumerate(sources, start=1):
             try:
                 return self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
@@ -279,6 +256,12 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _adoption(self) -> Adoption:
+        from registry.store.adoption import Adoption
+
+        return Adoption(self.cache)
+
     def _accepted(self, place: Place, file: StoredFile) -> StoredFile:
         """Return a file that is here, once every verifier has accepted it."""
         if self._verification is not None:
@@ -337,7 +320,7 @@ class Store:
             notify(self._observers, "reused", event)
         return file
 
-    def _get_from(self, source: str, label: str, name: str, pin: FilePin, claims: _Claims, *, more_sources: bool) -> StoredFile:
+    def _get_from(self, source: str, label: str, name: str, pin: FilePin, claims: Claims, *, more_sources: bool) -> StoredFile:
         transport = self._transports.for_source(source)
         place = Place((source,), label=label)
         url = self._known.url(transport, source, name, pin)
@@ -378,6 +361,8 @@ class Store:
 
     def _describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
         """Ask what a place says of a file, at the commit that this operation holds its revision to."""
+        from registry.store.patience import Patience
+
         patience = Patience(self._stopped, more_sources=more_sources)
         while True:
             resource = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
@@ -401,6 +386,8 @@ class Store:
         sha256, size = check_claims(resource, pin.sha256, pin.size)
         if trust == "first-use":
             refuse_unpinned(url)
+        from registry.store.transfer import transfer
+
         place = Place((), label=label)
         if sha256 and (found := self._known.already_here(url, name, sha256, size, trust)):
             return self._reused(place, found)

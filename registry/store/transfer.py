@@ -11,7 +11,8 @@ from pathlib import Path
 
 from registry.errors import CacheError, IntegrityError
 from registry.store.cache import About, Cache
-from registry.store.download import Download, mismatch
+from registry.store.claims import mismatch
+from registry.store.download import Download
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.hashing import git_blob_sha1
 from registry.store.partial import Partial, sweep
@@ -19,22 +20,9 @@ from registry.store.patience import Patience
 from registry.store.transports import Resource, Transport
 from registry.store.verification import Refused
 
-__all__ = ["check_claims", "transfer"]
+__all__ = ["transfer"]
 
 logger = logging.getLogger(__name__)
-
-
-def check_claims(resource: Resource, sha256: str | None, size: int | None) -> tuple[str | None, int | None]:
-    """Hold what the place says of a file against what is expected; return the hash and size to check, where known.
-
-    Raises:
-        IntegrityError: when they differ; nothing was transferred.
-    """
-    if sha256 and resource.sha256 and sha256 != resource.sha256:
-        raise mismatch(resource.url, "sha256", sha256, resource.sha256)
-    if size is not None and resource.size is not None and size != resource.size:
-        raise mismatch(resource.url, "size", str(size), str(resource.size))
-    return sha256 or resource.sha256, resource.size if size is None else size
 
 
 def transfer(

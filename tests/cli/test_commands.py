@@ -284,14 +284,30 @@ def test_the_installed_command_is_this_one() -> None:
     assert done.stderr.startswith("error: [R101] ")
 
 
-def test_listing_needs_no_torch() -> None:
-    code = (
-        "import sys, atexit; sys.argv[1:] = ['list', '--json'];"
-        "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules))); " + MAIN
-    )
-    modules = run_python("-c", code).stderr.split()
+def modules_of(*arguments: str) -> set[str]:
+    """Return what is imported when a command has run."""
+    code = f"import sys, atexit; sys.argv[1:] = {list(arguments)!r};"
+    code += "atexit.register(lambda: sys.stderr.write(' '.join(sys.modules)));" + MAIN
+    return set(run_python("-c", code).stderr.split())
+
+
+def test_listing_imports_what_it_needs() -> None:
+    modules = modules_of("list", "--json")
     assert "registry.cli.commands" in modules
-    assert not {"torch", "numpy", "requests", "pluggy", "tokenizers"} & set(modules)
+    assert not {"torch", "numpy", "requests", "pluggy", "tokenizers", "logging", "importlib.metadata"} & modules
+    assert not {name for name in modules if name.startswith(("registry.store.transports", "registry.checkpoint"))}
+
+
+def test_showing_what_a_name_means_imports_what_it_needs() -> None:
+    modules_of("list")  # which reads the catalogs, and keeps what they say
+    modules = modules_of("info", "gpt2")
+    assert {"registry.store.store", "registry_gpt2.plugin"} <= modules
+    assert not {"torch", "numpy", "requests", "tokenizers", "safetensors", "filelock", "importlib.metadata"} & modules
+    assert not {"logging", "shutil", "concurrent.futures", "ssl", "socket", "tarfile", "zipfile", "pickle"} & modules
+    ours = {name for name in modules if name.startswith("registry.")}
+    assert not {name for name in ours if name.startswith(("registry.pretrained", "registry.checkpoint"))}
+    assert {name for name in ours if name.startswith("registry.cli.")} == {"registry.cli.commands", "registry.cli.layout"}
+    assert not {"registry.catalog.lock_file", "registry.store.adoption", "registry.store.download"} & ours
 
 
 def test_a_reader_that_stops_early_causes_no_traceback() -> None:
@@ -309,10 +325,10 @@ def test_a_reader_that_stops_early_causes_no_traceback() -> None:
 def test_the_help_is_that_of_the_snapshot() -> None:
     assert isinstance(cli, click.Group)
     pages = []
-    groups = [
-        [name, inner] for name, group in cli.commands.items() if isinstance(group, click.Group) for inner in group.commands
-    ]
-    for command in ([], *sorted([*([name] for name in cli.commands), *groups])):
+    context = click.Context(cli)
+    commands = {name: cli.get_command(context, name) for name in cli.list_commands(context)}
+    groups = [[name, inner] for name, group in commands.items() if isinstance(group, click.Group) for inner in group.commands]
+    for command in ([], *sorted([*([name] for name in commands), *groups])):
         arguments = [*command, "--help"]
         done = CliRunner().invoke(cli, arguments, prog_name="registry", terminal_width=100)
         assert done.exit_code == 0

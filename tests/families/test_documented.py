@@ -99,6 +99,6 @@ def test_every_logger_that_warns_or_informs_is_on_the_page_about_logging() -> No
     for file in (ROOT / "registry").rglob("*.py"):
         if re.search(r"logger\.(info|warning|error|debug)\(", text := file.read_text(encoding="utf-8")):
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
-            named = re.search(r'getLogger\("([\w.]+)"\)', text)
+            named = re.search(r'(?:getLogger|lazy_logger)\("([\w.]+)"\)', text)
             name = named[1] if named else name
             assert f"`{name}`" in page or f"`{'.'.join(name.split('.')[:2])}.*`" in page, name

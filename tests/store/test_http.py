@@ -45,11 +45,10 @@ def replying(**how: object) -> Iterator[Server]:
         yield server
 
 
-def closed_port() -> str:
-    """Return an address of this machine at which nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}"
+@pytest.fixture
+def dead(closed_port: int) -> str:
+    """An address of this machine at which nobody listens."""
+    return f"http://127.0.0.1:{closed_port}"
 
 
 # -- what arrives ------------------------------------------------------------------------------------------------------
@@ -474,8 +473,8 @@ def test_the_query_of_a_folder_is_sent_with_each_file(cache: Path) -> None:
 # -- no answer ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_port_where_nobody_listens_is_a_download_error(cache: Path) -> None:
-    url = closed_port()
+def test_a_port_where_nobody_listens_is_a_download_error(cache: Path, dead: str) -> None:
+    url = dead
     with pytest.raises(DownloadError, match=r"is expected to answer, but does not \(Connection refused\)") as caught:
         get(cache, url, NAME)
     assert f"{url}/{NAME}" in str(caught.value)
@@ -811,8 +810,8 @@ def test_no_secret_is_logged_when_the_head_of_an_answer_is_broken(cache: Path, c
     assert not [secret for secret in SECRETS if secret in caplog.text]
 
 
-def test_no_secret_is_shown_when_nobody_answers(cache: Path, token: str, caplog: pytest.LogCaptureFixture) -> None:
-    url = closed_port()
+def test_no_secret_is_shown_when_nobody_answers(cache: Path, token: str, caplog: pytest.LogCaptureFixture, dead: str) -> None:
+    url = dead
     with caplog.at_level(logging.INFO, logger="registry"), pytest.raises(DownloadError) as caught:
         get(cache, with_secrets(url), NAME, hosts=host(url.removeprefix("http://"), "ACME_TOKEN"))
     assert not [secret for secret in SECRETS if secret in everything_shown(caught.value) + caplog.text]
@@ -829,10 +828,10 @@ def catalog(folder: Path, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("how", [{"status": 404}, {"status": 401}, {"status": 500}, {"cut": 1}, {"length": -1}, None])
 def test_a_network_failure_never_reads_as_an_unknown_name(
-    how: dict[str, object] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: dict[str, object] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: str
 ) -> None:
     with replying(**(how or {})) as server:
-        catalog(tmp_path, server.url if how else closed_port(), monkeypatch)
+        catalog(tmp_path, server.url if how else dead, monkeypatch)
         for use in (registry.load, registry.load_config, registry.load_tokenizer, registry.fetch):
             with pytest.raises(DownloadError) as caught:
                 use("acme-support")
@@ -914,9 +913,9 @@ def test_netrc_is_not_sent_in_the_clear_to_another_machine(tmp_path: Path, monke
 
 
 def test_a_proxy_of_the_environment_is_used_and_its_failure_is_said_to_be_its(
-    cache: Path, monkeypatch: pytest.MonkeyPatch
+    cache: Path, monkeypatch: pytest.MonkeyPatch, dead: str
 ) -> None:
-    monkeypatch.setenv("http_proxy", closed_port().replace("//", "//me:hunter2@"))
+    monkeypatch.setenv("http_proxy", dead.replace("//", "//me:hunter2@"))
     monkeypatch.delenv("NO_PROXY")
     with file_server({f"/{NAME}": BODY}) as server:
         with pytest.raises(DownloadError, match=r"the proxy for .* is expected to answer, but does not") as caught:

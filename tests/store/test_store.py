@@ -255,10 +255,9 @@ def test_a_pin_in_upper_case_is_not_what_the_catalog_yields(cache: Path) -> None
 
 
 @pytest.fixture
-def dead() -> str:
+def dead(closed_port: int) -> str:
     """The address of a server that has gone."""
-    with file_server({}) as server:
-        return server.url
+    return f"http://127.0.0.1:{closed_port}"
 
 
 def test_mirrors_are_asked_in_order(cache: Path) -> None:

@@ -89,8 +89,9 @@ def read_all(index: Path) -> bool:
 def main(source: str, folder: str, count: str, seed: str, megabytes: str) -> None:
     index, data = Path(source).read_bytes(), Path(source.replace(".index", ".data-00000-of-00001")).read_bytes()
     place = Path(folder) / "model.ckpt.index"
+    beside = place.with_name("model.ckpt.data-00000-of-00001")
     place.write_bytes(index)
-    place.with_name("model.ckpt.data-00000-of-00001").write_bytes(data)
+    beside.write_bytes(data)
     assert not read_all(place)  # and all that reading imports is there before memory is limited
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (held + (int(megabytes) << 20),) * 2)
@@ -98,8 +99,9 @@ def main(source: str, folder: str, count: str, seed: str, megabytes: str) -> Non
     refused = 0
     for _ in range(int(count)):
         damaged, content = mutate(numbers, index, data)
-        place.write_bytes(damaged)
-        place.with_name("model.ckpt.data-00000-of-00001").write_bytes(content)
+        for path, written in ((place, damaged), (beside, content)):
+            path.unlink()  # a file that is cut to nothing and written again is flushed at once by some file systems
+            path.write_bytes(written)
         refused += read_all(place)
     print(json.dumps({"refused": refused}))
 

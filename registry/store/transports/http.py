@@ -14,7 +14,6 @@ from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.source import redact
 from registry.store.transports.credentials import Credentials, origin_of
-from registry.store.transports.discretion import discreet
 from registry.store.transports.protocol import Body, RangeRefused, Resource, Span
 from registry.store.transports.slots import host_slot
 
@@ -155,6 +154,8 @@ class HttpTransport:
             raise failed_status(response.status_code, response.headers, url)
 
     def _send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
+        from registry.store.transports.discretion import discreet
+
         # Raised below and not where it is caught: what requests says may hold secrets, and would hang on to the error.
         failure: DownloadError
         try:
