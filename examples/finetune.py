@@ -5,8 +5,8 @@ After `make demo`, from this checkout:
     python examples/finetune.py
     torchrun --nproc-per-node 2 examples/finetune.py
 
-The texts are those of the Python that runs this, so nothing is downloaded. `--batch-size` is that of all processes together, and
-they read the texts in the same order: one process and several end with the same model, but for rounding.
+The texts are those of the Python that runs this, so nothing is downloaded. `--batch-size` is that of all processes together,
+and they read the texts in the same order: one process and several end with the same model, but for rounding.
 """
 
 from __future__ import annotations
