@@ -2,23 +2,21 @@
 
     python benchmarks/scale.py [--rounds 5]
 
-Random weights are served by a plain server on this machine and pinned in a catalog. In every round, each in a fresh process
-that has imported everything before the clock starts:
+Random weights are served by a plain server, a process of its own on this machine, and pinned in a catalog. In every round:
 
 - fetch: `registry.fetch` into an empty cache, verified and synced
 - hash: sha256 of the file alone
 - load: `registry.load` from a read-only tier behind an empty cache
 - load, times lost: the same from a tier whose files have other times than their stamps say, as some image builders leave them
 
-Files are in the page cache. Figures go to benchmarks/results/scale.json; nothing here asserts one.
+Everything is imported and the served file is in the page cache before the clock starts. Figures go to
+benchmarks/results/scale.json; nothing here asserts one.
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
 import hashlib
-import http.server
 import json
 import os
 import platform
@@ -27,47 +25,65 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from registry import BertConfig, BertModel
+from registry import BertConfig, BertModel, ModelRegistry
 
 RESULTS = Path(__file__).parent / "results"
 FILES = ("config.json", "model.safetensors")
-
-MEASURE = """
-import hashlib, sys, time
-import registry
-def fetch(path): registry.fetch("large")
-def load(path): registry.load("large")
-def sha256(path):
-    with open(path, "rb") as file:
-        hashlib.file_digest(file, "sha256")
-registry.load(sys.argv[3])
-began = time.perf_counter()
-{"fetch": fetch, "hash": sha256, "load": load}[sys.argv[1]](sys.argv[2])
-print(time.perf_counter() - began)
+SERVER = """
+import functools, http.server, sys
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=sys.argv[1]))
+print(server.server_port, flush=True)
+server.serve_forever()
 """
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and says nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
-
-
-def serve(folder: Path) -> http.server.ThreadingHTTPServer:
-    """Serve a folder on a free port of this machine."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
+@contextmanager
+def serving(folder: Path) -> Iterator[int]:
+    """Serve a folder, and yield the port."""
+    with subprocess.Popen([sys.executable, "-c", SERVER, str(folder)], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield int(server.stdout.readline())
+        finally:
+            server.kill()
 
 
-def save(folder: Path, **sizes: int) -> Path:
-    """Write a BERT of random weights."""
-    BertModel(BertConfig(**sizes)).save_pretrained(folder)
-    return folder
+def file_sha256(path: Path) -> str:
+    """Return the sha256 of a file as hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Return the seconds that an action takes."""
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def measure(models: ModelRegistry, weights: Path, work: Path, tier: Path) -> dict[str, float]:
+    """Return the seconds of one round."""
+    seconds = {}
+    os.environ["REGISTRY_CACHE"] = str(tier)
+    seconds["fetch"] = timed(lambda: models.fetch("large"))
+    seconds["hash"] = timed(lambda: file_sha256(weights))
+    os.environ["REGISTRY_CACHE"] = f"{work}{os.pathsep}{tier}"
+    seconds["load"] = timed(lambda: models.load("large"))
+    for blob in tier.glob("blobs/sha256/*/*"):
+        if not blob.suffix:
+            os.utime(blob, (1, 1))
+    shutil.rmtree(work, ignore_errors=True)
+    seconds["load, times lost"] = timed(lambda: models.load("large"))
+    shutil.rmtree(work)
+    shutil.rmtree(tier)
+    return seconds
 
 
 def main() -> None:
@@ -75,49 +91,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    seconds: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as made:
+    os.environ["REGISTRY_QUIET"] = "1"
+    with tempfile.TemporaryDirectory() as made, serving(Path(made)) as port:
         folder = Path(made)
-        tiny = save(folder / "tiny", hidden_size=16, num_hidden_layers=1, num_attention_heads=2, vocab_size=50)
-        large = save(folder / "large", hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
-        pins = "".join(
-            f"      {name}: {{sha256: {hashlib.sha256((large / name).read_bytes()).hexdigest()}}}\n" for name in FILES
-        )
-        server = serve(folder)
+        sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+        BertModel(BertConfig(**sizes)).save_pretrained(folder / "large")
+        pins = "".join(f"      {name}: {{sha256: {file_sha256(folder / 'large' / name)}}}\n" for name in FILES)
         (folder / "models.yaml").write_text(
-            f"registry: 1\nmodels:\n  large:\n    family: bert\n    source: http://127.0.0.1:{server.server_port}/large/\n"
-            f"    files:\n{pins}"
+            f"registry: 1\nmodels:\n  large:\n    family: bert\n    source: http://127.0.0.1:{port}/large/\n    files:\n{pins}"
         )
-        for number in range(rounds + 1):  # the first round warms the machine
-            work, tier = folder / "work", folder / "tier"
-            for what, action, caches in (
-                ("fetch", "fetch", (tier,)),
-                ("hash", "hash", (work,)),
-                ("load", "load", (work, tier)),
-                ("load, times lost", "load", (work, tier)),
-            ):
-                if what == "load, times lost":
-                    for blob in tier.glob("blobs/sha256/*/*"):
-                        if not blob.suffix:
-                            os.utime(blob, (1, 1))
-                environment = {
-                    **os.environ,
-                    "REGISTRY_MODELS": str(folder / "models.yaml"),
-                    "REGISTRY_CACHE": os.pathsep.join(map(str, caches)),
-                    "REGISTRY_QUIET": "1",
-                }
-                command = [sys.executable, "-c", MEASURE, action, str(large / "model.safetensors"), str(tiny)]
-                done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-                if number:
-                    seconds.setdefault(what, []).append(float(done.stdout))
-                shutil.rmtree(work, ignore_errors=True)
-            shutil.rmtree(tier)
-        size = (large / "model.safetensors").stat().st_size
-        server.shutdown()
-    print(f"{'':18} {'median':>9} {'rate':>10}   spread")
-    for what, found in seconds.items():
-        median = statistics.median(found)
-        print(f"{what:18} {median:7.3f} s {size / median / 1e6:5.0f} MB/s   {min(found):.3f} to {max(found):.3f}")
+        models = ModelRegistry(catalogs=[folder / "models.yaml"])
+        weights = folder / "large" / "model.safetensors"
+        size = weights.stat().st_size
+        # The first round warms the machine.
+        found = [measure(models, weights, folder / "work", folder / "tier") for _ in range(rounds + 1)][1:]
+    seconds = {what: [each[what] for each in found] for what in found[0]}
+    print(f"{'':18} {'median':>9} {'rate':>11}   spread")
+    for what, each in seconds.items():
+        median = statistics.median(each)
+        print(f"{what:18} {median:7.3f} s {size / median / 1e6:6.0f} MB/s   {min(each):.3f} to {max(each):.3f}")
     RESULTS.mkdir(exist_ok=True)
     host = {"machine": platform.machine(), "cpus": os.cpu_count(), "python": platform.python_version()}
     result = {"bytes": size, "host": host, "seconds": seconds}

@@ -17,7 +17,7 @@ def test_two_processes_train_every_head_of_every_family_as_one_does(tmp_path: Pa
         subprocess.Popen(
             [*command, str(rank), str(tmp_path / "meeting")],
             cwd=ROOT,
-            env=environment(),
+            env={**environment(), "GLOO_SOCKET_IFNAME": "lo"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
