@@ -49,7 +49,7 @@ def gpt2_logits(weights: dict[str, Tensor], ids: Tensor, *, layers: int, heads: 
     hidden = F.embedding(ids, words) + weights["transformer.wpe.weight"][: ids.shape[1]]
     for number in range(layers):
         at = f"transformer.h.{number}"
-        split = product(norm(hidden, f"{at}.ln_1"), f"{at}.attn.c_attn").split(hidden.shape[-1], -1)
+        split = product(norm(hidden, f"{at}.ln_1"), f"{at}.attn.c_attn").chunk(3, -1)
         query, key, value = (_heads(each, heads) for each in split)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2).flatten(2)
         hidden = hidden + product(mixed, f"{at}.attn.c_proj")

@@ -90,7 +90,7 @@ class Inputs:
         folder = self._stage.folder / "pickles" / f"{name}-{form}"
         if not folder.exists():
             self._stage.program("make_pickle", source=str(self.folder(name)), target=str(folder), form=form)
-            self._stage.program("load", side="ours", name=str(folder), times=1)
+            self._stage.program("load", side="ours", name=str(folder), head="lm", family="gpt2", times=1)
         return folder
 
     def vocabulary(self, family: str) -> Path:

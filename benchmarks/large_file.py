@@ -36,8 +36,8 @@ class LargeFile:
             shutil.copy(inputs.vocabulary("bert") / "vocab.txt", self.folder)
             small = self.server.files / "small"
             small.mkdir()
-            for file in ("config.json", "vocab.txt"):
-                shutil.copy(self.folder / file, small)
+            for name in ("config.json", "vocab.txt"):
+                shutil.copy(self.folder / name, small)
             (small / LARGE).write_bytes(b"small")
             hub = f"@{COMMIT}"
             inputs.publish("small", "bert", f"{self.server.url}/small", small)

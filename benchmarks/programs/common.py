@@ -52,8 +52,8 @@ def load(side: str, name: str, head: str, family: str, dtype: str | None = None)
         return registry.load(name, head=head, dtype=dtype)
     import transformers
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     kind = getattr(transformers, _PEERS[family, head])
     return kind.from_pretrained(name, attn_implementation="sdpa", dtype=dtype or "auto")
 

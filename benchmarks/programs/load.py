@@ -19,7 +19,7 @@ def main() -> None:
     else:
 
         def call() -> object:
-            return load(given["side"], given["name"], given.get("head"), given.get("family"))
+            return load(given["side"], given["name"], given["head"], given["family"])
 
     call()
     tell(value=repeated(call, given["times"]))
