@@ -127,15 +127,17 @@ class Figures:
         return min(ratios), max(ratios)
 
 
-def take(measure: Measure, trials: Mapping[Side, Trial], rounds: int) -> Figures:
+def take(measure: Measure, trials: Mapping[Side, Trial], rounds: int, *, warm_up: bool = True) -> Figures:
     """Take the samples of a row: in every round each side once, and each round begins with another side.
+
+    `warm_up=False` leaves out the round that is not counted.
 
     Raises:
         NotMeasured: when a process fails, or outputs that should be the same are not.
     """
     figures = Figures({side: [] for side in SIDES if side in trials})
     order = list(figures.samples)
-    for number in range(-1 if measure.warm_up else 0, rounds):
+    for number in range(-1 if measure.warm_up and warm_up else 0, rounds):
         first = max(number, 0) % len(order)
         outputs: dict[Side, Path] = {}
         for side in order[first:] + order[:first]:
@@ -159,7 +161,7 @@ def _compare(measure: Measure, outputs: Mapping[Side, Path]) -> str:
     if "ours" not in outputs or len(outputs) < 2:
         raise NotMeasured(f"{measure.key}: outputs of two sides are expected, but there are those of {sorted(outputs)}")
     ours = np.load(outputs["ours"])
-    told = ""
+    told = []
     for side, file in outputs.items():
         theirs = np.load(file)
         if ours.shape != theirs.shape:
@@ -172,8 +174,8 @@ def _compare(measure: Measure, outputs: Mapping[Side, Path]) -> str:
         if measure.same == "equal" and agreement != 1:
             raise NotMeasured(f"{measure.key}: our output is expected to be {side}'s, but {1 - agreement:.2%} of it differ")
         if measure.same == "told" and side != "ours":
-            told = f"{agreement:.1%} of ours and {side}'s are the same"
-    return told
+            told.append(f"{agreement:.1%} of ours and {side}'s are the same")
+    return "; ".join(told)
 
 
 def selected(measures: Sequence[Measure], only: Sequence[str]) -> list[Measure]:

@@ -66,6 +66,7 @@ class Inputs:
             folder = self.folder(name)
             url = f"{self._stage.server.url}/models/{name}"
             self.publish(name, self.sizes(name)["family"], url, folder)
+            self.settle()
             self._stage.program("fetch", side="ours", name=name, times=1)
         return name
 
@@ -80,7 +81,10 @@ class Inputs:
         catalog = self._stage.folder / "config/registry/models.yaml"
         # JSON is YAML.
         catalog.write_text(json.dumps({"registry": 1, "models": self._entries}, indent=1), encoding="utf-8")
-        time.sleep(2.5)  # what was just written is not believed by its time alone
+
+    def settle(self) -> None:
+        """Wait after `publish`: what was just written is not believed by its time alone."""
+        time.sleep(2.5)
 
     def pickle(self, name: str, form: str) -> Path:
         """Return a folder with the configuration of a model and only a `pytorch_model.bin`, in the form `zip` or `legacy`.

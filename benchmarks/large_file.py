@@ -44,6 +44,7 @@ class LargeFile:
             inputs.publish("large", "bert", f"{self.server.url}/large", self.folder)
             inputs.publish("large-of-hub", "bert", f"hf://acme/model{hub}", self.folder)
             inputs.publish("large-slow", "bert", f"hf://acme/slow{hub}", self.folder)
+            inputs.settle()
             digest = subprocess.run(["sha256sum", self.folder / LARGE], capture_output=True, text=True, check=True).stdout
             publish_large(self.server, digest.split()[0], self.size)
         self.variables = {"REGISTRY_CACHE": str(self.cold), "HF_ENDPOINT": self.server.url}

@@ -124,7 +124,7 @@ class Step:
 
 
 def main() -> None:
-    """Compute all once, then some times more, and tell the median: seconds, or tokens per second of a generation."""
+    """Compute once, then all some times, and tell the median: seconds, or tokens per second of a generation."""
     given = options()
     heads, size, layers = given["heads"], given["head_size"], given["layers"]
     batch, length, new = given["batch"], given["length"], given.get("new", 0)
@@ -141,7 +141,9 @@ def main() -> None:
             for position in range(length + 1, length + new):
                 steps.run(position)
 
-        all_products()
+        first.run(length)
+        for position in range(length + 1, length + min(new, 8)):
+            steps.run(position)
         seconds = repeated(all_products, given["times"])
     notes = first.notes + (steps.notes if new else [])
     tell(value=batch * new / seconds if new else seconds, note="; ".join(notes))
