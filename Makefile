@@ -21,7 +21,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format soak bench-fetch bench-load bench-resolve bench-scale clean
+.PHONY: demo test lint format soak bench bench-quick bench-scale clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -44,17 +44,13 @@ format: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.store.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED),)
 
-# Fetching beside curl and huggingface_hub; figures go to benchmarks/results.
-bench-fetch: $(VENV)/.dev
-	$(BIN)/python benchmarks/fetch.py $(ARGS)
+# Every row of the table in docs/benchmarks.md; `make bench ARGS="--only load,forward"` some of them.
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks $(ARGS)
 
-# The second load of a pickle beside transformers.
-bench-load: $(VENV)/.dev
-	$(BIN)/python benchmarks/second_load.py $(ARGS)
-
-# One name out of few and out of many.
-bench-resolve: $(VENV)/.dev
-	$(BIN)/python benchmarks/resolve.py $(ARGS)
+# Every row, with few rounds and small sizes: to see that all of it works.
+bench-quick: $(VENV)/.dev
+	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 # What one node needs for a model of 1.3 GB: the figures of docs/scale.md.
 bench-scale: $(VENV)/.dev
