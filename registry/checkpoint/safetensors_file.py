@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from registry.checkpoint.reader import TensorInfo
 from registry.checkpoint.safetensors_header import read_header
@@ -37,17 +36,11 @@ class SafetensorsFile:
         """
         self.path = path
         self._header = read_header(path)
-        self._file: Any = None
-        try:
-            if mapped:
-                self._file = safe_open(str(path), framework="pt", device="cpu")
-            else:
-                self._pieces = _Pieces(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise CheckpointError(
-                f"checkpoint {str(path)!r} is expected to be a safetensors file, but is not ({error}); fetch it again",
-                path=str(path),
-            ) from error
+        self._mapping: mmap.mmap | None = None
+        if mapped:
+            self._mapping = _mapping(path, self._header.end)
+        else:
+            self._pieces = _Pieces(path)
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -69,10 +62,14 @@ class SafetensorsFile:
         Raises:
             CheckpointError: when the file was cut after it was opened, and is not mapped.
         """
-        if self._file is not None:
-            tensor: torch.Tensor = self._file.get_tensor(name)
-            return tensor
         entry = self._header.tensors[name]
+        if self._mapping is not None and entry.end > entry.begin:
+            dtype, begin = getattr(torch, entry.dtype), self._header.begin + entry.begin
+            count = (entry.end - entry.begin) // dtype.itemsize
+            # Each has a storage of its own, which keeps the mapping: one that is saved does not take the others along.
+            return torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=begin).view(entry.shape)
+        if entry.end == entry.begin:
+            return torch.empty(entry.shape, dtype=getattr(torch, entry.dtype))
         values = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
         self._pieces.read(values.numpy().data, self._header.begin + entry.begin)
         return values.view(getattr(torch, entry.dtype)).reshape(entry.shape)
@@ -81,6 +78,24 @@ class SafetensorsFile:
         """Return the number of floating point scalars in the file, from the header alone: integers are no weights."""
         entries = self._header.tensors.values()
         return sum(math.prod(entry.shape) for entry in entries if "float" in entry.dtype)
+
+
+def _mapping(path: Path, size: int) -> mmap.mmap:
+    """Map a file privately: what is written to the memory stays in this process."""
+    try:
+        with path.open("rb") as file:
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to be a file that can be mapped, but is not ({error}); REGISTRY_MMAP=0 reads it",
+            path=str(path),
+        ) from error
+    if len(mapping) != size:
+        raise CheckpointError(
+            f"checkpoint {str(path)!r} is expected to stay as it is while it is opened, but was replaced; load it again",
+            path=str(path),
+        )
+    return mapping
 
 
 class _Pieces:

@@ -63,8 +63,9 @@ class Header:
 
     tensors: Mapping[str, Entry]
     metadata: Mapping[str, str]
-    #: Where in the file the values begin.
+    #: Where in the file the values begin, and where they and the file end.
     begin: int
+    end: int
 
 
 class _Bad(Exception):
@@ -118,7 +119,7 @@ def _parse(text: bytes, size: int) -> Header:
         end = entry.end
     if begin + end != size:
         raise _Bad(f"its tensors end at {begin + end}, and the file at {size}")
-    return Header(dict(entries), metadata, begin)
+    return Header(dict(entries), metadata, begin, size)
 
 
 def _entry(name: str, fields: Any) -> Entry:

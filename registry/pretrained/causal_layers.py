@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from registry.pretrained.causal_config import CausalConfig
 from registry.pretrained.kernels import linear
-from registry.pretrained.layers import ACTIVATIONS, Linear, attend, remaining_heads
+from registry.pretrained.layers import ACTIVATIONS, Linear, add_parameters, attend, remaining_heads
 
 __all__ = ["CausalAttention", "Conv1D", "FeedForward", "KeyValueCache", "SequenceSummary", "causal_keep", "prune_conv1d"]
 
@@ -20,12 +20,14 @@ __all__ = ["CausalAttention", "Conv1D", "FeedForward", "KeyValueCache", "Sequenc
 class Conv1D(nn.Module):
     """A linear layer whose weights are stored `(in, out)`, as the published files hold them; without values of its own."""
 
+    weight: nn.Parameter
+    bias: nn.Parameter
+
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = nn.Parameter(torch.empty(in_features, out_features))
-        self.bias = nn.Parameter(torch.empty(out_features))
+        add_parameters(self, weight=(in_features, out_features), bias=(out_features,))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""

@@ -94,6 +94,8 @@ def require_values(model: nn.Module) -> None:
     Raises:
         PluginError: naming it; a buffer that no checkpoint holds is the business of `reset_buffers`.
     """
+    if not any(_lacks_values(module) for module in model.modules()):
+        return
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
             if tensor.is_meta:
@@ -102,3 +104,8 @@ def require_values(model: nn.Module) -> None:
                     "fill buffers in reset_buffers",
                     family=type(model).__module__,
                 )
+
+
+def _lacks_values(module: nn.Module) -> bool:
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    return any(tensor is not None and tensor.is_meta for tensor in tensors)

@@ -50,7 +50,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or not x.numel()
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
-        or not torch.backends.mkl.is_available()
+        or not torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     ):
         return F.linear(x, weight, bias)
     product = _parted(x.reshape(-1, x.shape[-1]), weight)
@@ -76,7 +76,7 @@ def _parted(x: Tensor, weight: Tensor) -> Tensor | None:
         by_inputs = x.view(rows, parts, -1).transpose(0, 1)
         return torch.bmm(by_inputs, stored.view(parts, -1, outputs)).sum(0)
     else:
-        panels = stored[:, : parts * width].unflatten(1, (parts, width)).transpose(0, 1)
+        panels = stored[:, : parts * width].view(inputs, parts, width).transpose(0, 1)
     product = torch.bmm(x.expand(parts, rows, inputs), panels).transpose(0, 1)
     if parts * width == outputs:
         return product.reshape(rows, outputs)

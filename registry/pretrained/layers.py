@@ -20,6 +20,7 @@ __all__ = [
     "Embedding",
     "LayerNorm",
     "Linear",
+    "add_parameters",
     "attend",
     "check_pruning",
     "head_masks",
@@ -31,6 +32,11 @@ __all__ = [
 
 class Linear(nn.Linear):
     """`torch.nn.Linear` without values of its own."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(in_features=in_features, out_features=out_features)
+        add_parameters(self, weight=(out_features, in_features), bias=(out_features,) if bias else None)
 
     def reset_parameters(self) -> None:
         """Do nothing: values come from a checkpoint or from `PreTrainedModel.init_weights`."""
@@ -48,10 +54,21 @@ class Embedding(nn.Embedding):
 
 
 class LayerNorm(nn.LayerNorm):
-    """`torch.nn.LayerNorm` (arXiv:1607.06450) without values of its own."""
+    """`torch.nn.LayerNorm` (arXiv:1607.06450) over the last dimension, without values of its own."""
+
+    def __init__(self, width: int, eps: float = 1e-5) -> None:
+        nn.Module.__init__(self)
+        self.__dict__.update(normalized_shape=(width,), eps=eps, elementwise_affine=True)
+        add_parameters(self, weight=(width,), bias=(width,))
 
     def reset_parameters(self) -> None:
         """Do nothing, as in `Linear`."""
+
+
+def add_parameters(module: nn.Module, **shapes: tuple[int, ...] | None) -> None:
+    """Add parameters without values to a new module; a model has hundreds, and `Module.__setattr__` takes its time."""
+    for name, shape in shapes.items():
+        module._parameters[name] = None if shape is None else nn.Parameter(torch.empty(shape))
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ import torch
 import registry
 from registry import CheckpointError
 from registry.pretrained import assembly, weights, weights_files
+from registry.store import at_once
 from registry_bert import BertConfig, BertModel, BertTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
@@ -433,7 +434,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         (assembly, "find_weights"),
         (weights_files, "newest_first"),
         (weights_files, "shard_names"),
-        (weights_files, "at_once"),
+        (at_once, "at_once"),
         (assembly, "open_weights"),
     ],
 )
