@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.ranks import Ranks
+    from registry.pretrained.sharded import ModelShards
 
 __all__ = ["Assembly"]
 
@@ -219,8 +221,10 @@ class Assembly:
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
         ignore_mismatched_sizes: bool = False,
+        ranks: Ranks | None = None,
+        broadcast: bool = False,
     ) -> Any:
-        """Build a model on the meta device and fill it; arguments as in `ModelRegistry.load`."""
+        """Build a model on the meta device and fill it; with `ranks`, each of them a part. Other arguments as in `load`."""
         import torch
 
         from registry.pretrained.weights import fill
@@ -246,6 +250,7 @@ class Assembly:
                 dtype=dtype or own_dtype,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
                 skipped=skipped,
+                shards=None if ranks is None else _shards(ranks, checkpoint, broadcast),
             )
         return model.to(device).eval() if device is not None else model.eval()
 
@@ -299,6 +304,12 @@ def _model_type(file: StoredFile | None, target: Target) -> str:
     if not isinstance(name, str):
         raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
     return name
+
+
+def _shards(ranks: Ranks, checkpoint: Checkpoint, broadcast: bool) -> ModelShards:
+    from registry.pretrained.sharded import ModelShards
+
+    return ModelShards(ranks, checkpoint, broadcast=broadcast)
 
 
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

@@ -14,7 +14,13 @@ from registry.checkpoint.report import LoadReport
 from registry.checkpoint.writer import parse_size, staged_folder, write_weights
 from registry.errors import ConfigError
 from registry.pretrained.config import CONFIG_NAME, PretrainedConfig
-from registry.pretrained.initialization import initialize, initialize_module, require_values, split_name
+from registry.pretrained.initialization import (
+    composite_members,
+    initialize,
+    initialize_module,
+    require_values,
+    split_name,
+)
 
 __all__ = ["SAFE_WEIGHTS_NAME", "WEIGHTS_NAME", "PreTrainedModel"]
 
@@ -101,6 +107,14 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the names of the weights whose first dimension is the vocabulary, the input embedding first."""
         return ()
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the modules that are sharded each by itself, because its weights are needed only while it computes.
+
+        By default these are the members of its module lists that are made of several modules. One that computes outside
+        `forward`, too, names these methods in `forward_methods`.
+        """
+        return list(composite_members(self))
 
     def prune_layer(self, layer: int, heads: list[int]) -> None:
         """Cut heads, by their original numbers, out of one layer of this base model."""

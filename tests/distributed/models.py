@@ -1,0 +1,79 @@
+"""Small models of every family, saved for the ranks of a test to load, and what is computed with each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from registry_gpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
+from registry_gpt2 import GPT2Config, GPT2LMHeadModel
+from tests.registry_bert import tiny
+from tests.registry_transfo_xl import small
+
+NAMES = ["bert", "bert-base", "gpt2", "gpt", "transfo-xl", "transfo-xl-shared"]
+
+
+def build(name: str) -> Any:
+    """Return a model whose rows divide by no number of ranks, in evaluation mode."""
+    torch.manual_seed(3)
+    sizes: dict[str, Any] = {"n_embd": 20, "n_layer": 3, "n_head": 2, "n_positions": 30}
+    if name == "bert":
+        return tiny.build("BertForMaskedLM")
+    if name == "bert-base":
+        return tiny.build("BertModel")
+    if name == "gpt2":
+        return _lively(GPT2LMHeadModel(GPT2Config(vocab_size=53, **sizes)))
+    if name == "gpt":
+        return _lively(OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=53, **sizes)))
+    return small.ours(untie_r=name == "transfo-xl")
+
+
+def _lively(model: Any) -> Any:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0.0, 0.3)
+    return model.eval()
+
+
+def save_all(folder: Path) -> None:
+    for name in NAMES:
+        build(name).save_pretrained(folder / name)
+
+
+def ids(name: str) -> torch.Tensor:
+    return torch.randint(1, 50, (4, 8), generator=torch.Generator().manual_seed(5))
+
+
+def compute(name: str, model: Any, full: Any = lambda tensor: tensor.detach().clone()) -> dict[str, Any]:
+    """Return outputs, generated tokens, and the weights after one step of training; twice, to see what a pass leaves behind."""
+    found: dict[str, Any] = {}
+    inputs = ids(name)
+    with torch.no_grad():
+        found["output"] = model(inputs)[0].clone()
+    if hasattr(model, "generate"):
+        found["tokens"] = model.generate(inputs, max_new_tokens=6, pad_token_id=0)
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        for attribute in ("dropout", "dropatt"):
+            if isinstance(getattr(module, attribute, None), float):
+                setattr(module, attribute, 0.0)
+    # Not Adam: a gradient that is 0 but for rounding, of a key's bias say, becomes a step of full length in either direction.
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    for _ in range(2):
+        output = model(inputs) if name == "bert-base" else model(inputs, labels=inputs)
+        loss = output[0].pow(2).mean() if name == "bert-base" else output.loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        found.setdefault("losses", []).append(loss.item())
+    model.eval()
+    found["weights"] = {key: full(value) for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        found["after"] = model(inputs)[0].clone()
+    if hasattr(model, "generate"):
+        found["tokens after"] = model.generate(inputs, max_new_tokens=6, pad_token_id=0)
+    return found
