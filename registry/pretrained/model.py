@@ -70,6 +70,8 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 f"{type(config).__name__}; to load by name use {type(self).__name__}.from_pretrained"
             )
         self.config = config
+        #: The class that this model is, where torch's `fully_shard` puts one of its own before it.
+        self.own_class = type(self)
         #: What happened to each tensor when this model was loaded; None for one that was not.
         self.load_report: LoadReport | None = None
         self.gradient_checkpointing = False
@@ -274,6 +276,9 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         A new folder appears whole; in an existing one each file is replaced in one step, never written over. The weights
         are written from where they are: no second copy of them is made in memory.
 
+        Of a sharded model all ranks call it. The tensors are gathered one at a time, the ranks share out the files to write,
+        and the folder is what one process would have written in shards; when it returns, it is there.
+
         Args:
             save_directory: where to.
             safe_serialization: `model.safetensors` when true, `pytorch_model.bin` when false.
@@ -282,17 +287,23 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
 
         Raises:
             CheckpointError: when the folder cannot take the files, or weights have no values; what was there stays.
+            DistributedError: when another rank failed, was killed, or did not come; what was there stays.
         """
         folder = Path(save_directory)
         limit = None if max_shard_size is None else parse_size(max_shard_size)
         config = self.config.replace()
-        config.architectures = [type(self).__name__]
+        config.architectures = [self.own_class.__name__]
         config.torch_dtype = str(self.dtype).removeprefix("torch.")
         tensors: dict[str, Tensor] = self.state_dict()
         if safe_serialization or limit is not None:  # 2019's library expects tied names, and reads one `.bin`
             tied = self.tied_weights()
             tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
         tensors |= {name: tensors[main] for name, main in self.second_names().items()}
+        if any(type(tensor) is not Tensor and hasattr(tensor, "full_tensor") for tensor in tensors.values()):
+            from registry.pretrained.sharded_saving import save_sharded
+
+            save_sharded(self, config, tensors, folder, safe=safe_serialization, limit=limit, model_card=model_card)
+            return
         with staged_folder(folder, replaces_weights=True) as stage:
             (stage / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
             write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)

@@ -24,3 +24,27 @@ def compute(folder: str) -> dict[str, Any]:
         assert all(isinstance(each, DTensor) for each in model.parameters())
         found[name] = models.compute(name, model, lambda tensor: tensor.full_tensor())
     return found
+
+
+def save(models_folder: str, out: str) -> None:
+    for name in models.NAMES:
+        model = registry.load(Path(models_folder) / name, mesh=mesh())
+        models.compute(name, model, lambda tensor: None) if name == "gpt2" else None  # saved after a pass, and with new values
+        model.save_pretrained(Path(out) / name)
+        assert (Path(out) / name / "config.json").exists()
+
+
+def gathered(folder: str) -> dict[str, Any]:
+    found = {}
+    for name in models.NAMES:
+        model = registry.load(Path(folder) / name, mesh=mesh(), parallel="fsdp", broadcast=True)
+        found[name] = {key: value.full_tensor() for key, value in model.state_dict().items()}
+    return found
+
+
+def train(folder: str, checkpoint: str, action: str) -> dict[str, list[float]]:
+    found = {}
+    for name in models.NAMES:
+        model = registry.load(Path(folder) / name, mesh=mesh())
+        found[name] = models.train(name, model, Path(checkpoint) / name, action)
+    return found

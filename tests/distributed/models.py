@@ -65,7 +65,7 @@ def compute(name: str, model: Any, full: Any = lambda tensor: tensor.detach().cl
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
     for _ in range(2):
         output = model(inputs) if name == "bert-base" else model(inputs, labels=inputs)
-        loss = output[0].pow(2).mean() if name == "bert-base" else output.loss
+        loss = (output[0].mean() - output[1].mean()).pow(2) if name == "bert-base" else output.loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -77,3 +77,31 @@ def compute(name: str, model: Any, full: Any = lambda tensor: tensor.detach().cl
     if hasattr(model, "generate"):
         found["tokens after"] = model.generate(inputs, max_new_tokens=6, pad_token_id=0)
     return found
+
+
+def train(name: str, model: Any, checkpoint: Path, action: str) -> list[float]:
+    """Train two steps and save a training checkpoint, or go on from one; return the losses of the two steps after it."""
+    import torch.distributed.checkpoint as dcp
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    inputs = ids(name)
+
+    def step() -> float:
+        output = model(inputs) if name == "bert-base" else model(inputs, labels=inputs)
+        loss = (output[0].mean() - output[1].mean()).pow(2) if name == "bert-base" else output.loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(loss.item())
+
+    if action == "save":
+        step(), step()
+    weights, state = get_state_dict(model, optimizer)
+    parts = {"model": weights, "optimizer": state}
+    if action == "save":
+        dcp.save(parts, checkpoint_id=checkpoint)
+    else:
+        dcp.load(parts, checkpoint_id=checkpoint)
+        set_state_dict(model, optimizer, model_state_dict=parts["model"], optim_state_dict=parts["optimizer"])
+    return [step(), step()]

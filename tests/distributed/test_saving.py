@@ -1,0 +1,62 @@
+"""What many ranks save, one process loads, and any other number of ranks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+import registry
+from tests.distributed import models
+from tests.distributed.group import run
+
+
+@pytest.mark.slow
+def test_a_folder_of_four_ranks_is_loaded_by_one_process_by_transformers_and_by_two_ranks(tmp_path: Path) -> None:
+    models.save_all(tmp_path / "models")
+    out = tmp_path / "out"
+    run("save", 4, tmp_path / "group", str(tmp_path / "models"), str(out))
+    states = {name: registry.load(out / name).state_dict() for name in models.NAMES}
+    for name in models.NAMES:
+        before = registry.load(tmp_path / "models" / name)
+        assert states[name].keys() == before.state_dict().keys()
+        same = all(torch.equal(states[name][key], value) for key, value in before.state_dict().items())
+        assert same == (name != "gpt2")
+        index = json.loads((out / name / "model.safetensors.index.json").read_text())
+        files = sorted(path.name for path in (out / name).glob("*.safetensors"))
+        assert sorted(set(index["weight_map"].values())) == files and len(files) >= 3
+        assert index["weight_map"].keys() == states[name].keys() - before.tied_weights().keys()
+        config = json.loads((out / name / "config.json").read_text())
+        assert config["architectures"] == [type(before).__name__]
+        assert sorted(path.name for path in (out / name).iterdir()) == sorted(
+            [*files, "config.json", "model.safetensors.index.json"]
+        )
+    for name, cls in (("bert", "BertForMaskedLM"), ("gpt2", "GPT2LMHeadModel"), ("gpt", "OpenAIGPTLMHeadModel")):
+        theirs = getattr(transformers, cls).from_pretrained(out / name).eval()
+        with torch.no_grad():
+            expected = theirs(models.ids(name)).logits
+            found = registry.load(out / name)(models.ids(name))
+        torch.testing.assert_close(found.logits, expected, rtol=0, atol=2e-5)
+    for rank in run("gathered", 2, tmp_path / "again", str(out)):
+        for name, state in rank.items():
+            assert state.keys() == states[name].keys()
+            assert all(torch.equal(value, states[name][key]) for key, value in state.items())
+
+
+@pytest.mark.slow
+def test_training_goes_on_with_the_same_losses_on_more_ranks_and_in_one_process(tmp_path: Path) -> None:
+    models.save_all(tmp_path / "models")
+    folders = (str(tmp_path / "models"), str(tmp_path / "checkpoints"))
+    first, *others = run("train", 2, tmp_path / "two", *folders, "save")
+    assert others == [first]
+    for rank in run("train", 4, tmp_path / "four", *folders, "resume"):
+        for name in models.NAMES:
+            assert rank[name] == pytest.approx(first[name], abs=2e-5)
+    for name in models.NAMES:
+        model = registry.load(tmp_path / "models" / name)
+        alone = models.train(name, model, tmp_path / "checkpoints" / name, "resume")
+        assert alone == pytest.approx(first[name], abs=2e-5)
+        assert alone[0] != alone[1]
