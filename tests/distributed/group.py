@@ -80,8 +80,11 @@ def main() -> None:
 
     from tests.distributed import jobs
 
-    # A store in a file belongs to no rank: one that is killed takes it away from nobody.
-    store = dist.FileStore(f"{folder}/store", int(world))
+    store: dist.Store
+    if os.environ.get("TEST_STORE") == "tcp":
+        store = _tcp_store(Path(folder) / "port", int(world), is_master=rank == "0")
+    else:  # in a file it belongs to no rank: one that is killed takes it away from nobody
+        store = dist.FileStore(f"{folder}/store", int(world))
     dist.init_process_group("gloo", store=store, rank=int(rank), world_size=int(world), timeout=timedelta(seconds=60))
     function: Callable[..., Any] = getattr(jobs, job)
     result = function(*arguments)
@@ -90,6 +93,18 @@ def main() -> None:
     path.with_suffix(".part").replace(path)
     sys.stdout.flush()
     os._exit(0)  # gloo can lock up when its threads are taken down
+
+
+def _tcp_store(port: Path, world: int, *, is_master: bool) -> torch.distributed.Store:
+    """Return a store that lives in the first rank, at a port that the system chose."""
+    if is_master:
+        store = torch.distributed.TCPStore("127.0.0.1", 0, world, is_master=True, wait_for_workers=False)
+        port.with_suffix(".part").write_text(str(store.port))
+        port.with_suffix(".part").replace(port)
+        return store
+    while not port.exists():
+        time.sleep(0.05)
+    return torch.distributed.TCPStore("127.0.0.1", int(port.read_text()), world, is_master=False)
 
 
 if __name__ == "__main__":

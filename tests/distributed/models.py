@@ -95,13 +95,14 @@ def train(name: str, model: Any, checkpoint: Path, action: str) -> list[float]:
         optimizer.zero_grad()
         return float(loss.item())
 
+    alone = not torch.distributed.is_initialized()
     if action == "save":
         step(), step()
     weights, state = get_state_dict(model, optimizer)
     parts = {"model": weights, "optimizer": state}
     if action == "save":
-        dcp.save(parts, checkpoint_id=checkpoint)
+        dcp.save(parts, checkpoint_id=checkpoint, no_dist=alone)
     else:
-        dcp.load(parts, checkpoint_id=checkpoint)
+        dcp.load(parts, checkpoint_id=checkpoint, no_dist=alone)
         set_state_dict(model, optimizer, model_state_dict=parts["model"], optim_state_dict=parts["optimizer"])
     return [step(), step()]
