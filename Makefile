@@ -19,7 +19,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format soak bench-fetch bench-load bench-resolve clean
+.PHONY: demo test lint format soak bench-fetch bench-load bench-resolve bench-sharded clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -53,6 +53,10 @@ bench-load: $(VENV)/.dev
 # One name out of few and out of many.
 bench-resolve: $(VENV)/.dev
 	$(BIN)/python benchmarks/resolve.py $(ARGS)
+
+# What each rank keeps and reads of a model in shards.
+bench-sharded: $(VENV)/.dev
+	$(BIN)/python benchmarks/sharded_load.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
