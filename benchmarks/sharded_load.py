@@ -55,7 +55,6 @@ def rank_main(folder: Path, rank: int, ranks: int, broadcast: bool) -> None:
 
     import registry
     import registry.pretrained.sharded
-    import registry_bert.modeling
 
     idle = rank < 0
     store = dist.FileStore(str(folder / ("idle" if idle else "store")), 1 if idle else ranks)

@@ -130,6 +130,13 @@ class StateDict(WholeTensors):
         """Copy rows."""
         into.copy_(self._tensors[name].detach()[begin : begin + len(into)])
 
+    def stored_name(self, name: str) -> str:
+        """Return the first name that has this tensor's memory."""
+        tensor = self._tensors[name]
+        same = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        held = self._tensors.items()
+        return next(other for other, each in held if (each.data_ptr(), each.dtype, each.shape, each.stride()) == same)
+
 
 class _Shards:
     """Several files as one checkpoint."""

@@ -148,7 +148,8 @@ class ModelShards:
                 self._fill(model, source, name, stored)
             for name in copies:
                 values = _parameter(model, name)
-                other = DTensor.from_local(torch.empty_like(values.to_local()), mesh, values.placements, run_check=False)
+                other = torch.empty_like(values, requires_grad=False)
+                assert isinstance(other, DTensor)
                 source.fill(sources[name], other)
                 if not torch.equal(other.to_local(), values.to_local()):
                     differing.append(name)

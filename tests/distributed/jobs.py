@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -9,12 +10,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 import registry
-from registry.checkpoint.safetensors_file import SafetensorsFile
+from registry.checkpoint.safetensors_file import SafetensorsFile, _Pieces
 from registry.errors import CheckpointError
 from tests.distributed import models
 
@@ -92,3 +94,89 @@ def killed_while_loading(folder: str, victim: str, broadcast: str) -> dict[str, 
 
     with mock.patch.object(SafetensorsFile, "read_rows", die if dist.get_rank() == int(victim) else SafetensorsFile.read_rows):
         return attempt(folder, broadcast=broadcast == "broadcast")
+
+
+def _whole(model: Any) -> dict[str, Any]:
+    return {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in model.state_dict().items()}
+
+
+def details(folder: str) -> dict[str, Any]:
+    """Return, for four ranks, what loading in less common ways gives."""
+    place, ranks, found = Path(folder), mesh(), dict[str, Any]()
+    torch.manual_seed(21 if dist.get_rank() == 0 else 22)
+    model = registry.load(place / "bert", head="sequence-classification", num_labels=3, mesh=ranks)
+    found["head"], found["report"] = _whole(model), model.load_report
+    found["drawn after"] = torch.rand(1)
+    model = registry.load(place / "bert", dtype="bfloat16", mesh=ranks)
+    found["cast"] = _whole(model)
+    found["pickle"] = _whole(registry.load(place / "pickle", mesh=ranks))
+    found["pieces"] = _whole(registry.load(place / "pieces", mesh=ranks, broadcast=True))
+    built = models.build("gpt2")
+    state = built.state_dict()
+    found["state"] = _whole(type(built).from_pretrained(None, config=built.config, state_dict=state, mesh=ranks))
+    found["twice"] = _whole(registry.load(place / "twice", mesh=ranks))
+    found["differs"] = attempt(str(place / "differs"))
+    found["differs, not strict"] = registry.load(place / "differs", strict=False, mesh=ranks).load_report
+    found["lacks"] = attempt(str(place / "lacks"))
+    replicas = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicas", "shards"))
+    model = registry.load(place / "gpt2", mesh=replicas, parallel="fsdp")
+    found["replicas"] = models.compute("gpt2", model, lambda tensor: tensor.full_tensor())
+    model.save_pretrained(place / "of-replicas")
+    return found
+
+
+def generation(folder: str) -> dict[str, Any]:
+    """Generate on each rank from a prompt of its own, that ends where it ends; train with recomputed layers."""
+    found = {}
+    model = registry.load(Path(folder) / "gpt2", mesh=mesh())
+    prompt, end = models.prompt(dist.get_rank())
+    found["tokens"] = model.generate(prompt, max_new_tokens=8, eos_token_id=end, pad_token_id=0)
+    model.train()
+    model.gradient_checkpointing_enable()
+    model.config.attn_pdrop = 0.0
+    output = model(prompt, labels=prompt)
+    found["type"] = type(output).__name__
+    output.loss.backward()
+    found["gradient"] = all(each.grad is not None for each in model.parameters())
+    return found
+
+
+def broadcast_reads(folder: str) -> dict[str, Any]:
+    """Load as four ranks of two nodes; return how many bytes of values each has read."""
+    count, read = 0, _Pieces.read
+
+    def counted(self: Any, into: memoryview, offset: int) -> None:
+        nonlocal count
+        count += len(into)
+        read(self, into, offset)
+
+    nodes = mock.patch("registry.pretrained.rows.host_name", lambda: f"node {dist.get_rank() // 2}")
+    with nodes, mock.patch.object(_Pieces, "read", counted):
+        model = registry.load(Path(folder) / "gpt2", mesh=mesh(), broadcast=True)
+    return {"bytes": count, "weights": _whole(model)}
+
+
+def untouched(folder: str) -> list[str]:
+    """Load without a mesh while a process group is there, and break everything that would touch it."""
+
+    def touch(*arguments: object, **options: object) -> None:
+        raise AssertionError("the process group was touched")
+
+    names = [
+        "all_gather_object",
+        "barrier",
+        "broadcast",
+        "all_reduce",
+        "monitored_barrier",
+        "new_group",
+        "get_rank",
+        "send",
+        "recv",
+    ]
+    with contextlib.ExitStack() as patched:
+        for name in names:
+            patched.enter_context(mock.patch.object(dist, name, touch))
+        patched.enter_context(mock.patch.object(dist.distributed_c10d, "_get_default_group", touch))
+        patched.enter_context(mock.patch.object(dist.distributed_c10d, "_get_default_store", touch))
+        model = registry.load(Path(folder) / "gpt2")
+        return [type(each).__name__ for each in model.parameters()]

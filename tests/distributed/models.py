@@ -106,3 +106,31 @@ def train(name: str, model: Any, checkpoint: Path, action: str) -> list[float]:
         dcp.load(parts, checkpoint_id=checkpoint, no_dist=alone)
         set_state_dict(model, optimizer, model_state_dict=parts["model"], optim_state_dict=parts["optimizer"])
     return [step(), step()]
+
+
+def prompt(rank: int) -> tuple[torch.Tensor, int]:
+    """Return a prompt of a rank's own, and the token that ends it: for the first rank the very first that follows."""
+    model = build("gpt2")
+    tokens = torch.randint(1, 50, (1, 6), generator=torch.Generator().manual_seed(40 + rank))
+    end = int(model.generate(tokens, max_new_tokens=1, eos_token_id=[])[0, -1]) if rank == 0 else 52
+    return tokens, end
+
+
+def save_odd(folder: Path) -> None:
+    """Write one model in the forms that loading has a road of its own for."""
+    from safetensors.torch import load_file, save_file
+
+    model = build("gpt2")
+    model.save_pretrained(folder / "pickle", safe_serialization=False)
+    model.save_pretrained(folder / "pieces", max_shard_size=3000)
+    for name in ("twice", "differs", "lacks"):
+        model.save_pretrained(folder / name)
+        path = folder / name / "model.safetensors"
+        tensors = load_file(path)
+        if name == "lacks":
+            del tensors["transformer.ln_f.weight"]
+        else:
+            tensors["lm_head.weight"] = tensors["transformer.wte.weight"].clone()
+        if name == "differs":
+            tensors["lm_head.weight"][-1, -1] += 1
+        save_file(tensors, path, {"format": "pt"})
