@@ -32,6 +32,8 @@ class GenerationMixin:
 
     #: Methods that compute with the weights, as `forward` does; those of a sharded model gather them first.
     forward_methods: ClassVar[tuple[str, ...]] = ("start_generation", "generation_step")
+    #: Whether nothing that a generation makes is ever trained on; what is gathered of a sharded model is.
+    in_inference_mode = True
 
     def all_finished(self, finished: Tensor) -> bool:
         """Whether a generation may end, as each of its rows has, (B,); a sharded model asks the other ranks."""
@@ -111,7 +113,7 @@ class GenerationMixin:
         finished = torch.zeros(rows, dtype=torch.bool, device=prompt.device)
         ending = torch.tensor(ends, dtype=torch.int64, device=prompt.device)
 
-        with torch.inference_mode():
+        with torch.no_grad(), torch.inference_mode(self.in_inference_mode):
             tokens, mask = _align(prompt, attention_mask, num_return_sequences, max_new_tokens)
             seen: Tensor | None = None
             state = self.start_generation(rows, length + max_new_tokens - 1)  # the last token is never read

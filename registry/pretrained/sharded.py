@@ -15,6 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from registry.checkpoint.reader import Checkpoint
 from registry.errors import ConfigError
+from registry.pretrained.generation import GenerationMixin
 from registry.pretrained.initialization import initialize_module, split_name
 from registry.pretrained.model import PreTrainedModel
 from registry.pretrained.ranks import Ranks
@@ -85,8 +86,9 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
         fully_shard(module, mesh=mesh, ignored_params=left, reshard_after_forward=True)
         for method in getattr(module, "forward_methods", ()):
             register_fsdp_forward_method(module, method)
-    if hasattr(model, "all_finished"):
-        model.all_finished = MethodType(_all_finished, model)  # type: ignore[assignment]
+    if isinstance(model, GenerationMixin):
+        model.in_inference_mode = False
+        model.all_finished = MethodType(_all_finished, model)  # type: ignore[method-assign]
 
 
 def _require_one_dtype(parameters: Sequence[nn.Parameter]) -> None:
