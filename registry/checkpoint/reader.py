@@ -100,7 +100,7 @@ class WholeTensors:
 
     def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
         """Read a tensor, and copy the rows that are wanted."""
-        into.copy_(self.tensor(name)[begin : begin + len(into)])
+        into.copy_(self.tensor(name).narrow(0, begin, len(into)))
 
     def stored_name(self, name: str) -> str:
         """Return the name."""
@@ -128,7 +128,7 @@ class StateDict(WholeTensors):
 
     def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
         """Copy rows."""
-        into.copy_(self._tensors[name].detach()[begin : begin + len(into)])
+        into.copy_(self._tensors[name].detach().narrow(0, begin, len(into)))
 
     def stored_name(self, name: str) -> str:
         """Return the first name that has this tensor's memory."""

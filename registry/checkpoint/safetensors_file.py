@@ -114,7 +114,8 @@ class SafetensorsFile:
 
 def _memory(tensor: torch.Tensor) -> memoryview:
     """Return the bytes of a contiguous tensor on the CPU."""
-    return tensor.reshape(-1).view(torch.uint8).numpy().data
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # a single value may have any stride
+    return flat.view(torch.uint8).numpy().data
 
 
 class _Pieces:

@@ -52,6 +52,8 @@ class Assembly:
         self._store = store
         self._families = families
         self._stamps: dict[Path, tuple[int, int, int] | None] = {}
+        #: What is known of the files of the weights.
+        self._identity = ""
 
     def need(self, candidates: Sequence[str], what: str) -> StoredFile:
         """Return the first of these files that the place has.
@@ -197,6 +199,7 @@ class Assembly:
         files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need)
         if from_tf:
             require_foreign(files[0])
+        self._identity = " ".join(f"{file.name} {file.sha256 or file.path.stat().st_size}" for file in files)
         return open_weights(files, described, config, self._store, self.target.label), files[0].name
 
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
@@ -250,7 +253,7 @@ class Assembly:
                 dtype=dtype or own_dtype,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
                 skipped=skipped,
-                shards=None if ranks is None else _shards(ranks, checkpoint, broadcast),
+                shards=None if ranks is None else _shards(ranks, checkpoint, self._identity, broadcast),
             )
         return model.to(device).eval() if device is not None else model.eval()
 
@@ -306,10 +309,10 @@ def _model_type(file: StoredFile | None, target: Target) -> str:
     return name
 
 
-def _shards(ranks: Ranks, checkpoint: Checkpoint, broadcast: bool) -> ModelShards:
+def _shards(ranks: Ranks, checkpoint: Checkpoint, identity: str, broadcast: bool) -> ModelShards:
     from registry.pretrained.sharded import ModelShards
 
-    return ModelShards(ranks, checkpoint, broadcast=broadcast)
+    return ModelShards(ranks, checkpoint, identity=identity, broadcast=broadcast)
 
 
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

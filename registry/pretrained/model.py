@@ -175,6 +175,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         names = self.vocabulary_weights()
         if new_num_tokens is None or new_num_tokens == self.get_parameter(names[0]).shape[0]:
             return self.get_input_embeddings()
+        self._require_whole("resized")
         if new_num_tokens < 1:
             raise ValueError(f"the number of tokens is expected to be at least 1, but is {new_num_tokens}")
         tied = self.tied_weights()
@@ -213,6 +214,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         Args:
             heads_to_prune: layer to heads; heads that are gone already are passed over.
         """
+        self._require_whole("pruned")
         before = self.config.pruned_heads
         for layer, heads in heads_to_prune.items():
             new = sorted(set(heads) - set(before.get(layer, ())))
@@ -220,6 +222,13 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 self.base_model.prune_layer(layer, new)
                 gone = {*before.get(layer, ()), *new}
                 self.config.pruned_heads = {**self.config.pruned_heads, layer: sorted(gone)}
+
+    def _require_whole(self, done: str) -> None:
+        if any(map(_is_distributed, self.parameters())):
+            raise ConfigError(
+                f"a model is expected to be {done} before it is sharded, but is sharded; load it without mesh=, save it, and "
+                "load that"
+            )
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -299,7 +308,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
             tied = self.tied_weights()
             tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
         tensors |= {name: tensors[main] for name, main in self.second_names().items()}
-        if any(type(tensor) is not Tensor and hasattr(tensor, "full_tensor") for tensor in tensors.values()):
+        if any(map(_is_distributed, tensors.values())):
             from registry.pretrained.sharded_saving import save_sharded
 
             save_sharded(self, config, tensors, folder, safe=safe_serialization, limit=limit, model_card=model_card)
@@ -311,3 +320,8 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 from registry.pretrained.card import write_card
 
                 write_card(self, stage, folder)
+
+
+def _is_distributed(tensor: Tensor) -> bool:
+    """Whether this is torch's DTensor, which is not imported to find out."""
+    return hasattr(tensor, "full_tensor")

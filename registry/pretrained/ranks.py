@@ -169,9 +169,9 @@ class Ranks:
                 while time.monotonic() < end:
                     self._raise_failure()
                     time.sleep(_LONGEST_PAUSE)
-            reason = str(error).partition("\n")[0]
-            message = f"ranks are expected to {self.what}, but one of them cannot be reached ({reason})"
-            raise DistributedError(message) from error
+                how = f"cannot reach the others ({str(error).partition(chr(10))[0]:.200})"
+                self._fail([self.members[self.index]], how)
+            raise self._error([self.members[self.index]], how) from error
 
     # -- the store ---------------------------------------------------------------------------------------------------
 

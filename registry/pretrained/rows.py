@@ -50,7 +50,8 @@ class Deliverer:
         own = values.to_local()
         if ranks.index != first:
             if own.numel():
-                dist.recv(own, src=ranks.members[first])
+                with ranks.talking():
+                    dist.recv(own, src=ranks.members[first])
             return
         for index in self._here:
             begin, end = rows_of(ranks, index, values.shape)
@@ -60,7 +61,8 @@ class Deliverer:
             elif (size := (end - begin, *values.shape[1:])) and torch.Size(size).numel():
                 piece = torch.empty(size, dtype=values.dtype, device=own.device)
                 self._checkpoint.read_rows(stored, begin, piece)
-                dist.send(piece, dst=ranks.members[index])
+                with ranks.talking():
+                    dist.send(piece, dst=ranks.members[index])
 
 
 def rows_of(ranks: Ranks, index: int, shape: Sequence[int]) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from types import MethodType
 from typing import Any, cast
@@ -37,8 +38,6 @@ def checked_mesh(mesh: Any, parallel: str | None, device: Any) -> DeviceMesh:
         raise ConfigError(f"with {name}= a mesh= is expected, but none was given; make one with init_device_mesh")
     if not isinstance(mesh, DeviceMesh):
         raise ConfigError(f"mesh is expected to be a torch.distributed DeviceMesh, but is a {type(mesh).__name__}")
-    if not dist.is_initialized():
-        raise ConfigError("with mesh= a process group is expected, but there is none; call init_process_group first")
     if device is not None:
         raise ConfigError(f"with mesh= no device= is expected, because the mesh says {mesh.device_type!r}, but {device!r} was")
     if mesh.ndim > 2 or (mesh.ndim == 2 and mesh.mesh_dim_names is None):
@@ -46,6 +45,8 @@ def checked_mesh(mesh: Any, parallel: str | None, device: Any) -> DeviceMesh:
             "mesh is expected to have one dimension, or two with names (the first of replicas, the second of shards), but is "
             f"{mesh}"
         )
+    if not dist.is_initialized():
+        raise ConfigError("with mesh= a process group is expected, but there is none; call init_process_group first")
     return mesh
 
 
@@ -110,16 +111,18 @@ def _all_finished(model: Any, finished: Tensor) -> bool:
 class ModelShards:
     """Fills a model for one rank, out of a checkpoint that every rank, or one of each node, can read."""
 
-    def __init__(self, ranks: Ranks, checkpoint: Checkpoint, *, broadcast: bool) -> None:
+    def __init__(self, ranks: Ranks, checkpoint: Checkpoint, *, identity: str, broadcast: bool) -> None:
         """Say who fills it, from what.
 
         Args:
             ranks: those of the mesh.
             checkpoint: the weights.
+            identity: what is known of the weights' files, which is to be the same for every rank.
             broadcast: whether one rank of each node reads for all of them.
         """
         self._ranks = ranks
         self._checkpoint = checkpoint
+        self._identity = identity
         self._broadcast = broadcast
 
     def realize(
@@ -129,13 +132,7 @@ class ModelShards:
         ranks, mesh = self._ranks, self._ranks.mesh
         self._outline_missing(model, missing, dtype)
         model.tie_weights()
-        outline = "\n".join(f"{name} {tuple(each.shape)} {each.dtype}" for name, each in model.named_parameters())
-        theirs = ranks.tell("model", outline if ranks.leads else None)
-        if theirs != outline:
-            raise ConfigError(
-                f"model of rank {dist.get_rank()} is expected to be that of rank {ranks.members[0]}, but has other weights; "
-                "load the same name with the same arguments on each rank"
-            )
+        self._require_same(model)
         shard(model, mesh)
         _allocate(model, mesh)
         ranks.agree("ready")
@@ -145,7 +142,7 @@ class ModelShards:
         held = self._checkpoint.stored_name
         copies = [name for name, main in tied.items() if held(mains.setdefault(main, sources[name])) != held(sources[name])]
         differing: list[str] = []
-        with torch.no_grad(), ranks.talking():
+        with torch.no_grad():
             for name, stored in mains.items():
                 self._fill(model, source, name, stored)
             for name in copies:
@@ -160,6 +157,17 @@ class ModelShards:
             differing = [name for name in copies if any(name in each.split("\n") for each in found)]
         self._initialize(model, missing, dtype)
         return differing
+
+    def _require_same(self, model: PreTrainedModel) -> None:
+        """Compare what this rank loads with what the first one does: a moving revision may be another on another node."""
+        ranks = self._ranks
+        lines = [f"{name} {tuple(each.shape)} {each.dtype}" for name, each in model.named_parameters()]
+        digest = hashlib.sha256("\n".join([self._identity, *lines]).encode()).hexdigest()
+        if ranks.tell("model", digest if ranks.leads else None) != digest:
+            raise ConfigError(
+                f"model of rank {dist.get_rank()} is expected to be that of rank {ranks.members[0]}, but has other weights; "
+                "load the same name with the same arguments on each rank, and pin a revision that moves"
+            )
 
     def _outline_missing(self, model: PreTrainedModel, missing: Sequence[str], dtype: torch.dtype | None) -> None:
         for name in missing:
