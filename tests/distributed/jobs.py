@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -17,7 +18,9 @@ from torch.distributed.tensor import DTensor
 
 import registry
 from registry.checkpoint.safetensors_file import SafetensorsFile, _Pieces
+from registry.checkpoint.safetensors_writer import stored_order, write_safetensors
 from registry.errors import CheckpointError
+from registry.pretrained import sharded_saving
 from tests.distributed import models
 
 
@@ -180,3 +183,48 @@ def untouched(folder: str) -> list[str]:
         patched.enter_context(mock.patch.object(dist.distributed_c10d, "_get_default_store", touch))
         model = registry.load(Path(folder) / "gpt2")
         return [type(each).__name__ for each in model.parameters()]
+
+
+def _saved(model: Any, out: str) -> dict[str, Any]:
+    start = time.monotonic()
+    found: dict[str, Any] = {"error": None}
+    try:
+        model.save_pretrained(out)
+    except Exception as error:
+        found = {"error": type(error).__name__, "text": str(error), "ranks": getattr(error, "ranks", None)}
+    return {**found, "seconds": time.monotonic() - start, "files": sorted(path.name for path in Path(out).glob("*"))}
+
+
+def saving_failures(folder: str, out: str) -> list[dict[str, Any]]:
+    """Save where rank 1 finds a full disk, then where it is not, then where two ranks do not see the folder."""
+
+    def full(path: Path, tensors: Any, metadata: Any, whole: Any) -> None:
+        whole(tensors[stored_order(tensors)[0]])
+        path.write_bytes(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    model = registry.load(Path(folder) / "gpt2", mesh=mesh())
+    found = []
+    with mock.patch.object(sharded_saving, "write_safetensors", full if dist.get_rank() == 1 else write_safetensors):
+        found.append(_saved(model, f"{out}/old"))
+        found.append(_saved(model, f"{out}/new"))
+    found.append(_saved(model, f"{out}/old"))
+    is_dir = Path.is_dir
+    with mock.patch.object(Path, "is_dir", lambda path: is_dir(path) and not (dist.get_rank() and ".saving" in path.name)):
+        found.append(_saved(model, f"{out}/elsewhere"))
+    return found
+
+
+def killed_while_saving(folder: str, out: str) -> dict[str, Any]:
+    model = registry.load(Path(folder) / "gpt2", mesh=mesh())
+    count, full = 0, DTensor.full_tensor
+
+    def die(tensor: DTensor) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        if count == 5 and dist.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return full(tensor)
+
+    with mock.patch.object(DTensor, "full_tensor", die):
+        return _saved(model, out)

@@ -11,7 +11,7 @@ import transformers
 
 import registry
 from tests.distributed import models
-from tests.distributed.group import run
+from tests.distributed.group import results, run, running
 
 
 @pytest.mark.slow
@@ -60,3 +60,42 @@ def test_training_goes_on_with_the_same_losses_on_more_ranks_and_in_one_process(
         alone = models.train(name, model, tmp_path / "checkpoints" / name, "resume")
         assert alone == pytest.approx(first[name], abs=2e-5)
         assert alone[0] != alone[1]
+
+
+@pytest.mark.slow
+def test_a_save_that_fails_on_one_rank_fails_on_all_and_leaves_what_was_there(tmp_path: Path) -> None:
+    models.build("gpt2").save_pretrained(tmp_path / "models/gpt2")
+    out = tmp_path / "out"
+    models.build("gpt2").save_pretrained(out / "old")
+    before = {path.name: path.read_bytes() for path in (out / "old").iterdir()}
+    found = run("saving_failures", 3, tmp_path / "group", str(tmp_path / "models"), str(out))
+    full, full_new, well, elsewhere = zip(*found, strict=True)
+    for each, files in ((full, sorted(before)), (full_new, [])):
+        assert each[1]["error"] == "CheckpointError" and "No space left on device" in each[1]["text"]
+        for rank in (0, 2):
+            assert each[rank]["error"] == "DistributedError" and each[rank]["ranks"] == (1,)
+            assert "rank 1 is expected to save into" in each[rank]["text"] and "No space left" in each[rank]["text"]
+        assert each[0]["files"] == files
+    for rank in range(3):
+        assert well[rank]["error"] is None and len(well[rank]["files"]) >= 4
+        assert elsewhere[rank]["error"] is None
+    assert sorted(path.name for path in out.iterdir()) == ["elsewhere", "old"]
+    assert "model.safetensors" not in well[0]["files"]
+    expected = registry.load(tmp_path / "models/gpt2").state_dict()
+    for name in ("old", "elsewhere"):
+        state = registry.load(out / name).state_dict()
+        assert all(torch.equal(state[key], value) for key, value in expected.items())
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_killed_while_saving_is_named_and_nothing_appears(tmp_path: Path) -> None:
+    models.build("gpt2").save_pretrained(tmp_path / "models/gpt2")
+    arguments = (str(tmp_path / "models"), str(tmp_path / "out/new"))
+    with running("killed_while_saving", 3, tmp_path / "group", *arguments, env={"REGISTRY_RANK_TIMEOUT": "4"}) as ranks:
+        codes = [code for code, _ in ranks.wait(90)]
+    assert codes[0] == codes[2] == 0
+    for rank in (0, 2):
+        found = results(tmp_path / "group", 3)[rank]
+        assert found["error"] == "DistributedError" and found["ranks"] == (1,) and found["seconds"] < 20
+        assert "gave no sign of life" in found["text"]
+    assert list((tmp_path / "out").iterdir()) == []
