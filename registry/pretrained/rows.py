@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +13,9 @@ from registry.checkpoint.reader import Checkpoint
 from registry.pretrained.ranks import Ranks, host_name
 
 __all__ = ["Deliverer", "Reader", "rows_of"]
+
+#: Bytes that are read at once to be sent.
+_PIECE = 2 << 20
 
 
 class Reader:
@@ -46,23 +50,34 @@ class Deliverer:
 
     def fill(self, stored: str, values: DTensor) -> None:
         """Read and send, or receive, the rows of a stored tensor; arguments as in `Reader.fill`."""
-        ranks, first = self._ranks, self._here[0]
-        own = values.to_local()
-        if ranks.index != first:
-            if own.numel():
+        ranks, first, own = self._ranks, self._here[0], values.to_local()
+        if ranks.index == first:
+            begin, end = rows_of(ranks, first, values.shape)
+            if end > begin:
+                self._checkpoint.read_rows(stored, begin, own)
+            for index in self._here[1:]:
+                self._send(stored, values, index)
+        else:
+            step = _rows_of_a_piece(values)
+            for start in range(0, len(own), step):
                 with ranks.talking():
-                    dist.recv(own, src=ranks.members[first])
-            return
-        for index in self._here:
-            begin, end = rows_of(ranks, index, values.shape)
-            if index == first:
-                if end > begin:
-                    self._checkpoint.read_rows(stored, begin, own)
-            elif (size := (end - begin, *values.shape[1:])) and torch.Size(size).numel():
-                piece = torch.empty(size, dtype=values.dtype, device=own.device)
-                self._checkpoint.read_rows(stored, begin, piece)
-                with ranks.talking():
-                    dist.send(piece, dst=ranks.members[index])
+                    dist.recv(own[start : start + step], src=ranks.members[first])
+
+    def _send(self, stored: str, values: DTensor, index: int) -> None:
+        """Read the rows of another member piece by piece, and send them."""
+        begin, end = rows_of(self._ranks, index, values.shape)
+        step = _rows_of_a_piece(values)
+        piece = torch.empty((min(step, end - begin), *values.shape[1:]), dtype=values.dtype, device=values.device)
+        for start in range(begin, end, step):
+            part = piece[: min(step, end - start)]
+            self._checkpoint.read_rows(stored, start, part)
+            with self._ranks.talking():
+                dist.send(part, dst=self._ranks.members[index])
+
+
+def _rows_of_a_piece(values: DTensor) -> int:
+    row = values.dtype.itemsize * math.prod(values.shape[1:])
+    return max(1, _PIECE // max(1, row))
 
 
 def rows_of(ranks: Ranks, index: int, shape: Sequence[int]) -> tuple[int, int]:
