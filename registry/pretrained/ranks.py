@@ -17,7 +17,6 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self
@@ -29,7 +28,7 @@ from registry.errors import ConfigError, DistributedError
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["TIMEOUT_VARIABLE", "Ranks", "host_name"]
+__all__ = ["TIMEOUT_VARIABLE", "Ranks", "host_name", "rank_timeout"]
 
 TIMEOUT_VARIABLE = "REGISTRY_RANK_TIMEOUT"
 _DEFAULT_TIMEOUT = 1800.0
@@ -69,7 +68,7 @@ class Ranks:
         self.members: tuple[int, ...] = tuple(mesh.mesh.flatten().tolist())
         #: This process's place among the members.
         self.index = self.members.index(dist.get_rank())
-        self.timeout = _seconds()
+        self.timeout = rank_timeout()
         self._taken: set[str] = set()
         self._silence = min(_SILENCE, self.timeout)
         group = dist.group.WORLD
@@ -255,12 +254,12 @@ def host_name() -> str:
     return " ".join(parts)
 
 
-def wait_limit(ranks: Ranks) -> timedelta:
-    """Return the time that ranks have for one message."""
-    return timedelta(seconds=ranks.timeout)
+def rank_timeout() -> float:
+    """Return how many seconds to wait for another rank.
 
-
-def _seconds() -> float:
+    Raises:
+        ConfigError: when the environment says something else than a number above 0.
+    """
     written = os.environ.get(TIMEOUT_VARIABLE) or str(_DEFAULT_TIMEOUT)
     try:
         seconds = float(written)

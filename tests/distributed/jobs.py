@@ -55,7 +55,7 @@ def gathered(folder: str) -> dict[str, Any]:
 
 def train(folder: str, checkpoint: str, action: str) -> dict[str, list[float]]:
     found = {}
-    for name in models.NAMES:
+    for name in models.TRAINED:
         model = registry.load(Path(folder) / name, mesh=mesh())
         found[name] = models.train(name, model, Path(checkpoint) / name, action)
     return found
@@ -79,7 +79,7 @@ def failures(folder: str) -> list[dict[str, Any]]:
     found = []
     with mock.patch.object(SafetensorsFile, "read_rows", _break if rank == 1 else SafetensorsFile.read_rows):
         found.append(attempt(folder))
-    found.append(attempt(folder if rank != 2 else f"{folder}/../gpt"))
+    found.append(attempt(folder if rank != 2 else f"{folder}/../in-pieces"))
     if rank == 1:
         time.sleep(6)
     found.append(attempt(folder))
@@ -121,6 +121,8 @@ def details(folder: str) -> dict[str, Any]:
     found["differs"] = attempt(str(place / "differs"))
     found["differs, not strict"] = registry.load(place / "differs", strict=False, mesh=ranks).load_report
     found["lacks"] = attempt(str(place / "lacks"))
+    found["mixed"] = attempt(str(place / "mixed"))
+    found["mixed, cast"] = attempt(str(place / "mixed"), dtype="float32")
     replicas = init_device_mesh("cpu", (2, 2), mesh_dim_names=("replicas", "shards"))
     model = registry.load(place / "gpt2", mesh=replicas, parallel="fsdp")
     found["replicas"] = models.compute("gpt2", model, lambda tensor: tensor.full_tensor())

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import registry
 from registry import ConfigError, PretrainedConfig, PreTrainedModel
+from registry.pretrained.ranks import rank_timeout
 from tests.distributed import models
 from tests.registry_bert import tiny
 
@@ -40,6 +41,16 @@ def test_arguments_that_do_not_go_together_are_refused_before_anything_is_read(o
         registry.load("no-such-model", **options)
     with pytest.raises(ConfigError, match=message):
         registry.BertModel.from_pretrained("no-such-model", **options)
+
+
+@pytest.mark.parametrize("written", ["0", "-1", "soon", "nan", "inf"])
+def test_the_time_to_wait_for_a_rank_is_a_number_of_seconds(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rank_timeout() == 1800
+    monkeypatch.setenv("REGISTRY_RANK_TIMEOUT", written)
+    with pytest.raises(
+        ConfigError, match=f"REGISTRY_RANK_TIMEOUT is expected to be a number of seconds above 0, but is '{written}'"
+    ):
+        rank_timeout()
 
 
 def test_a_conversion_takes_no_mesh(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ _SHORT = {"REGISTRY_RANK_TIMEOUT": "4"}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in ("gpt2", "gpt"):
-        models.build(name).save_pretrained(tmp_path / "models" / name)
+    models.build("gpt2").save_pretrained(tmp_path / "models/gpt2")
+    models.build("gpt2").save_pretrained(tmp_path / "models/in-pieces", max_shard_size=5000)
     return tmp_path / "models" / "gpt2"
 
 

@@ -47,15 +47,16 @@ def test_a_folder_of_four_ranks_is_loaded_by_one_process_by_transformers_and_by_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default:torch.distributed is disabled:UserWarning")  # which it is, in one process
 def test_training_goes_on_with_the_same_losses_on_more_ranks_and_in_one_process(tmp_path: Path) -> None:
     models.save_all(tmp_path / "models")
     folders = (str(tmp_path / "models"), str(tmp_path / "checkpoints"))
     first, *others = run("train", 2, tmp_path / "two", *folders, "save")
     assert others == [first]
     for rank in run("train", 4, tmp_path / "four", *folders, "resume"):
-        for name in models.NAMES:
+        for name in models.TRAINED:
             assert rank[name] == pytest.approx(first[name], abs=2e-5)
-    for name in models.NAMES:
+    for name in models.TRAINED:
         model = registry.load(tmp_path / "models" / name)
         alone = models.train(name, model, tmp_path / "checkpoints" / name, "resume")
         assert alone == pytest.approx(first[name], abs=2e-5)

@@ -54,6 +54,9 @@ def test_what_is_loaded_in_less_common_ways_is_what_one_process_loads(tmp_path: 
         assert rank["differs, not strict"].unexpected == ("lm_head.weight",)
         assert rank["lacks"]["error"] in ("CheckpointError", "DistributedError")
         assert "lacks 1 of the base model: transformer.ln_f.weight" in rank["lacks"]["text"]
+        assert rank["mixed"]["error"] in ("ConfigError", "DistributedError")
+        assert "one dtype, but have torch.float16 and torch.float32; give dtype=" in rank["mixed"]["text"]
+        assert rank["mixed, cast"]["error"] is None
     alone_computed = models.compute("gpt2", registry.load(folder / "gpt2"))
     for rank in (first, *others):
         for what, expected in alone_computed.items():
