@@ -75,7 +75,7 @@ class Ranks:
         assert group is not None
         name = hashlib.sha256(str(self.members).encode()).hexdigest()[:16]
         self._store = dist.PrefixStore(  # type: ignore[attr-defined]  # public, though not listed
-            f"registry/{name}/{next(_begun[self.members])}", group.get_group_store()
+            f"registry/{name}/{_next(self.members)}", group.get_group_store()
         )
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="registry-ranks", daemon=True)
@@ -244,6 +244,10 @@ class Ranks:
                 elif (silent := time.monotonic() - since) > self._silence:
                     self._fail([self.members[after]], f"gave no sign of life for {silent:.0f} s; look whether it was killed")
                     return
+
+
+def _next(members: tuple[int, ...]) -> int:
+    return next(_begun[members])
 
 
 def host_name() -> str:
