@@ -70,7 +70,7 @@ class Ranks:
         self.index = self.members.index(dist.get_rank())
         self.timeout = rank_timeout()
         self._taken: set[str] = set()
-        self._silence = min(_SILENCE, self.timeout)
+        self._silence = min(_SILENCE, self.timeout / 2)  # to be told of before the others have waited in vain
         group = dist.group.WORLD
         assert group is not None
         name = hashlib.sha256(str(self.members).encode()).hexdigest()[:16]

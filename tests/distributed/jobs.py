@@ -81,7 +81,7 @@ def failures(folder: str) -> list[dict[str, Any]]:
         found.append(attempt(folder))
     found.append(attempt(folder if rank != 2 else f"{folder}/../in-pieces"))
     if rank == 1:
-        time.sleep(6)
+        time.sleep(11)
     found.append(attempt(folder))
     found.append(attempt(folder))
     return found

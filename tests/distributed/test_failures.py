@@ -15,7 +15,7 @@ from tests.distributed import models
 from tests.distributed.group import results, run, running
 from tests.servers import Handler, Request, serving
 
-_SHORT = {"REGISTRY_RANK_TIMEOUT": "4"}
+_SHORT = {"REGISTRY_RANK_TIMEOUT": "8"}
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "models" / "gpt2"
 
 
-def _require_named(found: dict[str, Any], rank: int, what: str, within: float = 12) -> None:
+def _require_named(found: dict[str, Any], rank: int, what: str, within: float = 20) -> None:
     assert found["error"] == "DistributedError" and found["ranks"] == (rank,), found
     assert f"rank {rank} is expected to load" in found["text"] and what in found["text"]
     assert found["seconds"] < within
@@ -42,7 +42,7 @@ def test_an_error_on_one_rank_is_told_to_the_others_and_the_next_operation_works
     for rank in (0, 1):
         _require_named(other[rank], 2, "ConfigError")
     for rank in (0, 1, 2):  # the last finds that the others are gone
-        _require_named(late[rank], 1, "did not come within 4 s")
+        _require_named(late[rank], 1, "did not come within 8 s")
     assert [each["error"] for each in well] == [None] * 3
     assert len({each["sum"] for each in well}) == 1
 
@@ -60,7 +60,7 @@ def test_a_rank_that_is_killed_while_loading_is_named_in_time(
         if rank == victim:
             assert found is None
         elif store == "tcp":
-            assert found["error"] == "DistributedError" and "rank 0" in found["text"] and found["seconds"] < 12
+            assert found["error"] == "DistributedError" and "rank 0" in found["text"] and found["seconds"] < 20
         else:
             _require_named(found, victim, "gave no sign of life")
 

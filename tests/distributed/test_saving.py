@@ -92,7 +92,7 @@ def test_a_save_that_fails_on_one_rank_fails_on_all_and_leaves_what_was_there(tm
 def test_a_rank_that_is_killed_while_saving_is_named_and_nothing_appears(tmp_path: Path) -> None:
     models.build("gpt2").save_pretrained(tmp_path / "models/gpt2")
     arguments = (str(tmp_path / "models"), str(tmp_path / "out/new"))
-    with running("killed_while_saving", 3, tmp_path / "group", *arguments, env={"REGISTRY_RANK_TIMEOUT": "4"}) as ranks:
+    with running("killed_while_saving", 3, tmp_path / "group", *arguments, env={"REGISTRY_RANK_TIMEOUT": "8"}) as ranks:
         codes = [code for code, _ in ranks.wait(90)]
     assert codes[0] == codes[2] == 0
     for rank in (0, 2):
