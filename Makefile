@@ -21,7 +21,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format soak bench bench-quick bench-scale clean
+.PHONY: demo test lint format soak bench bench-quick bench-scale bench-sharded clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -55,6 +55,10 @@ bench-quick: $(VENV)/.dev
 # What one node needs for a model of 1.3 GB: the figures of docs/scale.md.
 bench-scale: $(VENV)/.dev
 	$(BIN)/python benchmarks/scale.py $(ARGS)
+
+# What each rank keeps and reads of a model in shards.
+bench-sharded: $(VENV)/.dev
+	$(BIN)/python benchmarks/sharded_load.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

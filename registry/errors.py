@@ -13,6 +13,7 @@ __all__ = [
     "CatalogError",
     "CheckpointError",
     "ConfigError",
+    "DistributedError",
     "DownloadError",
     "IntegrityError",
     "LockTimeout",
@@ -198,3 +199,13 @@ class ConfigError(RegistryError, ValueError):
     """A configuration value, or an argument that becomes one, is wrong."""
 
     code = "R601"
+
+
+class DistributedError(RegistryError):
+    """What several ranks do together cannot go on, because of those in `ranks`; empty where nobody knows which."""
+
+    code = "R701"
+
+    def __init__(self, message: str, *, ranks: Iterable[int] = ()) -> None:
+        super().__init__(message)
+        self.ranks = tuple(ranks)

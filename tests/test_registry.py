@@ -13,8 +13,10 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from torch.distributed import HashStore
 
 import registry
 import registry.errors
@@ -22,6 +24,7 @@ from registry import ModelRegistry, RegistryError
 from registry.families.discovery import family_entry_points
 from registry.families.family import Family
 from registry.families.host import PluginHost
+from tests.distributed.threads import joined
 from tests.processes import ROOT, run_python
 from tests.servers import file_server
 from tests.snapshot import assert_snapshot
@@ -200,6 +203,12 @@ def conflicting() -> None:
     models.register(family)
 
 
+def waiting_alone() -> None:
+    """Be one of two ranks, of which the other never comes."""
+    with mock.patch.dict(os.environ, REGISTRY_RANK_TIMEOUT="0.1"), joined(HashStore(), 0, 2) as ranks:
+        ranks.agree("here")
+
+
 #: Class to a use that ends in it, and the attributes that it then carries.
 REACHED: dict[str, tuple[Callable[[Path], object], dict[str, object]]] = {
     "UnknownModel": (lambda _: registry.load("bert-base-uncasd"), {"name": "bert-base-uncasd"}),
@@ -216,6 +225,7 @@ REACHED: dict[str, tuple[Callable[[Path], object], dict[str, object]]] = {
     "CheckpointError": (lambda at: registry.load(folder_with(at / "m", model__safetensors=b"not weights")), {}),
     "UnsafeCheckpoint": (lambda at: registry.load(folder_with(at / "m", pytorch_model__bin=pickle.dumps(Payload()))), {}),
     "ConfigError": (lambda at: registry.load_config(folder_with(at / "m"), num_labls=3), {}),
+    "DistributedError": (lambda _: waiting_alone(), {"ranks": (1,)}),
 }
 
 
@@ -268,6 +278,7 @@ def test_codes_are_stable_and_unique() -> None:
         "CheckpointError": "R501",
         "UnsafeCheckpoint": "R502",
         "ConfigError": "R601",
+        "DistributedError": "R701",
     }
 
 

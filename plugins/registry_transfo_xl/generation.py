@@ -59,10 +59,9 @@ class GenerationState:
         if self.mems is not None:
             positions, keep = model.positions(hidden, model.mem_len)
             pairs = zip(model.layers, self.mems, strict=True)
-            self.layers = [layer.dec_attn.remember(mem, positions) for layer, mem in pairs]  # type: ignore[operator, union-attr]
+            self.layers = [layer.remember(mem, positions) for layer, mem in pairs]  # type: ignore[operator]
             self.keep, self.place, self.mems = keep[0], model.mem_len, None
         for layer, memory in zip(model.layers, self.layers, strict=True):
-            attended = layer.dec_attn.step(hidden, memory, self.keep, self.place)  # type: ignore[operator, union-attr]
-            hidden = layer.pos_ff(attended)  # type: ignore[operator]
+            hidden = layer.step(hidden, memory, self.keep, self.place)  # type: ignore[operator]
         self.place = (self.place + 1) % (model.mem_len + 1)
         return hidden[:, -1]

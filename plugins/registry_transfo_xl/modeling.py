@@ -15,7 +15,7 @@ from registry.pretrained import PreTrainedModel
 from registry.pretrained.generation import GenerationMixin
 from registry.pretrained.layers import LayerNorm, Linear, head_masks
 from registry_transfo_xl.adaptive import AdaptiveEmbedding, AdaptiveLogSoftmax
-from registry_transfo_xl.attention import TransfoXLAttention, sinusoids
+from registry_transfo_xl.attention import KeyMemory, TransfoXLAttention, sinusoids
 from registry_transfo_xl.config import TransfoXLConfig
 from registry_transfo_xl.generation import GenerationState
 from registry_transfo_xl.outputs import TransfoXLLMHeadModelOutput, TransfoXLModelOutput
@@ -53,6 +53,9 @@ class TransfoXLFeedForward(nn.Module):
 class TransfoXLLayer(nn.Module):
     """Attention, then feed-forward."""
 
+    #: What computes with this layer's weights beside `forward`.
+    forward_methods = ("remember", "step")
+
     def __init__(self, config: TransfoXLConfig) -> None:
         super().__init__()
         self.dec_attn = TransfoXLAttention(config)
@@ -70,6 +73,15 @@ class TransfoXLLayer(nn.Module):
         """Return (B, S, D) and the attention weights, if asked for."""
         attended, weights = self.dec_attn(hidden, positions, keep, mem, head_mask, need_weights)
         return self.pos_ff(attended), weights
+
+    def remember(self, mem: Tensor, positions: Tensor) -> KeyMemory:
+        """Return a memory for `step`, as `TransfoXLAttention.remember` does."""
+        return self.dec_attn.remember(mem, positions)
+
+    def step(self, hidden: Tensor, memory: KeyMemory, keep: Tensor, place: int) -> Tensor:
+        """Read one token (B, 1, D) and return (B, 1, D); arguments as in `TransfoXLAttention.step`."""
+        result: Tensor = self.pos_ff(self.dec_attn.step(hidden, memory, keep, place))
+        return result
 
 
 class TransfoXLPreTrainedModel(PreTrainedModel):

@@ -111,6 +111,12 @@ class _Converted:
     def tensor(self, name: str) -> torch.Tensor:
         return self._checkpoint.tensor(self._shared.get(name, name))
 
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        self._checkpoint.read_rows(self._shared.get(name, name), begin, into)
+
+    def stored_name(self, name: str) -> str:
+        return self._shared.get(name, name)
+
 
 def _find(cache: Cache, url: str) -> Checkpoint | None:
     """Return what was converted before, unless it is gone or not what it was."""

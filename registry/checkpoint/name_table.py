@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from registry.checkpoint.reader import Checkpoint, TensorInfo
+from registry.checkpoint.reader import Checkpoint, TensorInfo, WholeTensors
 from registry.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Origin:
     row: int = 0
 
 
-class Renamed:
+class Renamed(WholeTensors):
     """A checkpoint whose variables are known by this program's names. One that no rule names keeps its own."""
 
     def __init__(self, checkpoint: Checkpoint, rules: Sequence[Rule]) -> None:
@@ -151,6 +151,14 @@ class Renamed:
 
                 return torch.cat(values)
         return values[0]
+
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        """Read rows; of what is laid out otherwise there, the whole tensor."""
+        origin = self._origins[name]
+        if origin.layout == "same":
+            self._checkpoint.read_rows(origin.variables[0], begin, into)
+        else:
+            super().read_rows(name, begin, into)
 
 
 def _numbers(name: str) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.checkpoint.reader import TensorInfo
+from registry.checkpoint.reader import TensorInfo, WholeTensors
 from registry.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def read_piece(path: Path) -> NDArray[np.float32]:
     return piece
 
 
-class NumpyPieces:
+class NumpyPieces(WholeTensors):
     """The arrays, named `0`, `1`, … in their order; each is read when it is asked for."""
 
     def __init__(self, shapes: Path, pieces: Sequence[Path]) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "Checkpoint",
     "StateDict",
     "TensorInfo",
+    "WholeTensors",
     "checkpoint_format",
     "open_checkpoint",
     "open_shards",
@@ -73,8 +74,40 @@ class Checkpoint(Protocol):
         """Return a tensor, on the CPU."""
         ...
 
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        """Read rows of a tensor into memory that is there, as one of several processes does that share a model.
 
-class StateDict:
+        A form that lies row by row reads these bytes and no others; what has to be turned around is read whole first.
+
+        Args:
+            name: of a tensor that has rows.
+            begin: the first row.
+            into: as many rows as are wanted, `(rows, …)`, of any dtype and device.
+        """
+        ...
+
+    def stored_name(self, name: str) -> str:
+        """Return the name that the values have: of two names that share a tensor it is the same one."""
+        ...
+
+
+class WholeTensors:
+    """What a checkpoint does that can only give whole tensors, each under one name."""
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor, on the CPU."""
+        raise NotImplementedError
+
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        """Read a tensor, and copy the rows that are wanted."""
+        into.copy_(self.tensor(name).narrow(0, begin, len(into)))
+
+    def stored_name(self, name: str) -> str:
+        """Return the name."""
+        return name
+
+
+class StateDict(WholeTensors):
     """A caller's state dict as a checkpoint: its tensors are copied, so that the model does not share them."""
 
     def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -92,6 +125,17 @@ class StateDict:
     def tensor(self, name: str) -> torch.Tensor:
         """Return a copy of a tensor."""
         return self._tensors[name].detach().clone()
+
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        """Copy rows."""
+        into.copy_(self._tensors[name].detach().narrow(0, begin, len(into)))
+
+    def stored_name(self, name: str) -> str:
+        """Return the first name that has this tensor's memory."""
+        tensor = self._tensors[name]
+        same = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        held = self._tensors.items()
+        return next(other for other, each in held if (each.data_ptr(), each.dtype, each.shape, each.stride()) == same)
 
 
 class _Shards:
@@ -111,6 +155,12 @@ class _Shards:
 
     def tensor(self, name: str) -> torch.Tensor:
         return self._files[self._weight_map[name]].tensor(name)
+
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        self._files[self._weight_map[name]].read_rows(name, begin, into)
+
+    def stored_name(self, name: str) -> str:
+        return self._files[self._weight_map[name]].stored_name(name)
 
 
 def checkpoint_format(path: Path) -> str:

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ class SafetensorsFile:
         if mapped:
             self._mapping = _mapping(path, self._header.end)
         else:
-            self._pieces = _Pieces(path)
+            _ = self._pieces  # opened now, so that a file that cannot be read is told of here
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -74,6 +75,34 @@ class SafetensorsFile:
         self._pieces.read(values.numpy().data, self._header.begin + entry.begin)
         return values.view(getattr(torch, entry.dtype)).reshape(entry.shape)
 
+    def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
+        """Read the bytes of these rows, straight into `into` where it is on the CPU and of the file's dtype.
+
+        Raises:
+            CheckpointError: when the file cannot be read, or was cut after it was opened.
+        """
+        entry, count = self._header.tensors[name], len(into)
+        dtype = getattr(torch, entry.dtype)
+        width = dtype.itemsize * math.prod(entry.shape[1:])
+        offset = self._header.begin + entry.begin + begin * width
+        if into.dtype == dtype and into.device.type == "cpu" and into.is_contiguous():
+            self._pieces.read(_memory(into), offset)
+            return
+        step = max(1, _PIECE // max(1, width))
+        for first in range(0, count, step):
+            part = into[first : first + step]
+            values = torch.empty(part.shape, dtype=dtype, device="cpu")
+            self._pieces.read(_memory(values), offset + first * width)
+            part.copy_(values)
+
+    def stored_name(self, name: str) -> str:
+        """Return the name: each has bytes of its own."""
+        return name
+
+    @cached_property
+    def _pieces(self) -> _Pieces:
+        return _Pieces(self.path)
+
     def parameters(self) -> int:
         """Return the number of floating point scalars in the file, from the header alone: integers are no weights."""
         entries = self._header.tensors.values()
@@ -87,7 +116,8 @@ def _mapping(path: Path, size: int) -> mmap.mmap:
             mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"checkpoint {str(path)!r} is expected to be a file that can be mapped, but is not ({error}); REGISTRY_MMAP=0 reads it",
+            f"checkpoint {str(path)!r} is expected to be a file that can be mapped, but is not ({error}); "
+            "REGISTRY_MMAP=0 reads it instead",
             path=str(path),
         ) from error
     if len(mapping) != size:
@@ -98,13 +128,22 @@ def _mapping(path: Path, size: int) -> mmap.mmap:
     return mapping
 
 
+def _memory(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor on the CPU."""
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # a single value may have any stride
+    return flat.view(torch.uint8).numpy().data
+
+
 class _Pieces:
     """A file that is read at given places, by any number of threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except OSError as error:
+            raise self._unreadable(error) from error
         weakref.finalize(self, os.close, self._descriptor)
 
     def read(self, into: memoryview, offset: int) -> None:
@@ -117,10 +156,13 @@ class _Pieces:
                     raise OSError("it was cut")
                 done += count
         except OSError as error:
-            raise CheckpointError(
-                f"checkpoint {str(self._path)!r} is expected to be readable, but is not ({error.strerror or error})",
-                path=str(self._path),
-            ) from error
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: OSError) -> CheckpointError:
+        return CheckpointError(
+            f"checkpoint {str(self._path)!r} is expected to be readable, but is not ({error.strerror or error})",
+            path=str(self._path),
+        )
 
     def _read_some(self, into: memoryview, offset: int) -> int:
         if hasattr(os, "preadv"):

@@ -7,7 +7,7 @@ that is being written is brought into that form. Of tensors of one dtype the byt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ import torch
 from registry.checkpoint.safetensors_header import DTYPES
 from registry.errors import CheckpointError
 
-__all__ = ["write_safetensors"]
+__all__ = ["stored_order", "write_safetensors"]
 
 #: torch's dtypes, and the format's names of them.
 _CODES = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
@@ -23,8 +23,24 @@ _CODES = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
 _ALIGNMENT = 8
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+def stored_order(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Return the names in the order in which a file has them: the widest values first, so that all are aligned."""
+    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+
+
+def write_safetensors(
+    path: Path,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, str],
+    whole: Callable[[torch.Tensor], torch.Tensor] = lambda tensor: tensor,
+) -> None:
     """Write tensors of any device and layout of memory to a new file.
+
+    Args:
+        path: the file.
+        tensors: name to tensor.
+        metadata: what the file says of itself.
+        whole: returns the values of a tensor of which there is only a part here; called once for each, in `stored_order`.
 
     Raises:
         CheckpointError: when the format has no such dtype.
@@ -32,7 +48,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
     """
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
-    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    names = stored_order(tensors)
     for name in names:
         tensor = tensors[name]
         if tensor.dtype not in _CODES:
@@ -47,5 +63,5 @@ def write_safetensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata:
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            plain = tensors[name].detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+            plain = whole(tensors[name]).detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
             file.write(plain.view(torch.uint8).numpy().data)

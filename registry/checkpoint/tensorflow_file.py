@@ -11,7 +11,7 @@ from pathlib import Path
 import google_crc32c
 import torch
 
-from registry.checkpoint.reader import TensorInfo
+from registry.checkpoint.reader import TensorInfo, WholeTensors
 from registry.checkpoint.tensorflow_index import Index, read_index, type_of
 from registry.checkpoint.tensorflow_table import masked_crc32c
 from registry.checkpoint.tensorflow_wire import Entry
@@ -35,7 +35,7 @@ def data_shards(index: Path, name: str | None = None) -> list[str]:
     return list(_shard_names(read_index(index), name or index.name).values())
 
 
-class TensorflowFile:
+class TensorflowFile(WholeTensors):
     """The variables of a checkpoint, by TensorFlow's names; each is read from its shard when it is asked for.
 
     A variable that was saved in slices is one tensor. Strings, variants and resources are listed, but cannot be read. The

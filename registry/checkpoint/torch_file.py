@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from registry.checkpoint.keys import unsafe_tensor_name
-from registry.checkpoint.reader import TensorInfo
+from registry.checkpoint.reader import TensorInfo, WholeTensors
 from registry.checkpoint.torch_layout import check_sums, explained, is_zip, read_layout, scan_torch_file
 from registry.checkpoint.torch_pickle import TensorPart
 from registry.errors import CheckpointError, UnsafeCheckpoint
@@ -26,7 +26,7 @@ _CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
 _MAX_REPEAT = 4
 
 
-class TorchFile:
+class TorchFile(WholeTensors):
     """A state dict in a file that `torch.save` wrote. Tensors of the zip form are mapped, those of the legacy form read."""
 
     def __init__(self, path: Path, *, mapped: bool = True) -> None:
@@ -83,6 +83,11 @@ class TorchFile:
                 path=str(self.path),
             )
         return tensor.detach()
+
+    def stored_name(self, name: str) -> str:
+        """Return the first name that has these values."""
+        part = self._parts[name]
+        return next(other for other, held in self._parts.items() if held == part)
 
     def check_sums(self) -> None:
         """Compare all that the file holds with its own sums, which torch does not.

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from registry.checkpoint.reader import INDEX_SUFFIX
@@ -20,7 +20,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["parse_size", "refuse_unfinished", "staged_folder", "write_weights"]
+__all__ = [
+    "nbytes_of",
+    "parse_size",
+    "refuse_unfinished",
+    "shard_files",
+    "split_weights",
+    "staged_folder",
+    "write_index",
+    "write_weights",
+]
 
 #: A complete new set that waits to be moved into the folder it stands in; while it exists, the folder is a mixture.
 _READY = ".registry-save.ready"
@@ -253,17 +262,9 @@ def write_weights(
             what = "is on the meta device" if tensor.is_meta else f"is laid out as {tensor.layout}"
             raise CheckpointError(f"weight {name!r} is expected to be a dense tensor with values, but {what}; load it first")
     stem, suffix = ("model", "safetensors") if safe else ("pytorch_model", "bin")
-    shards = _split(tensors, max_shard_size)
-    if len(shards) == 1:
-        names = [f"{stem}.{suffix}"]
-    else:
-        names = [f"{stem}-{number:05d}-of-{len(shards):05d}.{suffix}" for number in range(1, len(shards) + 1)]
-        index = {
-            "metadata": {"total_size": sum(_nbytes(tensor) for tensor in tensors.values())},
-            "weight_map": {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard},
-        }
-        text = json.dumps(index, indent=2, sort_keys=True) + "\n"
-        (folder / f"{stem}.{suffix}{INDEX_SUFFIX}").write_text(text, encoding="utf-8")
+    shards = split_weights(tensors, max_shard_size)
+    names = shard_files(len(shards), stem, suffix)
+    write_index(folder / f"{stem}.{suffix}{INDEX_SUFFIX}", names, shards)
     for name, shard in zip(names, shards, strict=True):
         if safe:
             from registry.checkpoint.safetensors_writer import write_safetensors
@@ -274,12 +275,30 @@ def write_weights(
     return names
 
 
+def shard_files(count: int, stem: str = "model", suffix: str = "safetensors") -> list[str]:
+    """Return the names of that many files that hold one model."""
+    if count == 1:
+        return [f"{stem}.{suffix}"]
+    return [f"{stem}-{number:05d}-of-{count:05d}.{suffix}" for number in range(1, count + 1)]
+
+
+def write_index(path: Path, names: Sequence[str], shards: Sequence[Mapping[str, torch.Tensor]]) -> None:
+    """Write which of several files holds which tensor; nothing where there is one file."""
+    if len(names) == 1:
+        return
+    index = {
+        "metadata": {"total_size": sum(nbytes_of(tensor) for shard in shards for tensor in shard.values())},
+        "weight_map": {tensor: name for name, shard in zip(names, shards, strict=True) for tensor in shard},
+    }
+    path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def _write_pickle(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     import torch
 
     # A pickle holds all of the memory that a tensor is a view of: what is only a part is copied first.
     own = {
-        name: tensor if tensor.untyped_storage().nbytes() == _nbytes(tensor) else tensor.clone()
+        name: tensor if tensor.untyped_storage().nbytes() == nbytes_of(tensor) else tensor.clone()
         for name, tensor in tensors.items()
     }
     with path.open("wb") as file:
@@ -291,11 +310,12 @@ def _write_pickle(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
             raise
 
 
-def _split(tensors: Mapping[str, torch.Tensor], limit: int | None) -> list[dict[str, torch.Tensor]]:
+def split_weights(tensors: Mapping[str, torch.Tensor], limit: int | None) -> list[dict[str, torch.Tensor]]:
+    """Share tensors out over files of at most `limit` bytes, where no tensor is larger."""
     shards: list[dict[str, torch.Tensor]] = [{}]
     filled = 0
     for name, tensor in tensors.items():
-        size = _nbytes(tensor)
+        size = nbytes_of(tensor)
         if limit is not None and shards[-1] and filled + size > limit:
             shards.append({})
             filled = 0
@@ -304,5 +324,6 @@ def _split(tensors: Mapping[str, torch.Tensor], limit: int | None) -> list[dict[
     return shards
 
 
-def _nbytes(tensor: torch.Tensor) -> int:
+def nbytes_of(tensor: torch.Tensor) -> int:
+    """Return the bytes of a tensor's values."""
     return tensor.numel() * tensor.element_size()

@@ -9,12 +9,14 @@ from registry.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed.device_mesh import DeviceMesh
 
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.ranks import Ranks
     from registry.pretrained.tokenizer import PreTrainedTokenizer
 from registry.model_registry.names import PathLike
-from registry.model_registry.places import Places, survives_others
+from registry.model_registry.places import Places, shared_by_ranks, survives_others
 
 __all__ = ["Classes"]
 
@@ -48,6 +50,7 @@ class Classes(Places):
             loaded = self._parts(target, store).config(described, None, overrides, cls, is_config=True)
         return (loaded, unused) if return_unused_kwargs else loaded
 
+    @shared_by_ranks
     @survives_others
     def model_of(
         self,
@@ -67,6 +70,10 @@ class Classes(Places):
         ignore_mismatched_sizes: bool = False,
         offline: bool | None = None,
         locked: bool | str | None = None,
+        mesh: DeviceMesh | None = None,
+        parallel: str | None = None,
+        broadcast: bool = False,
+        _ranks: Ranks | None = None,
         **kwargs: Any,
     ) -> Any:
         """Load a model of a given class, as its `from_pretrained` says."""
@@ -100,6 +107,8 @@ class Classes(Places):
                 dtype=dtype,
                 device=device,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
+                ranks=_ranks,
+                broadcast=broadcast,
             )
         self._hooks.tell("registry_loaded", model=target.label, instance=model)
         return (model, model.load_report) if output_loading_info else model

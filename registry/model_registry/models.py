@@ -14,22 +14,23 @@ from registry.errors import (
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed.device_mesh import DeviceMesh
 
     from registry.families.family import Family
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.ranks import Ranks
     from registry.pretrained.tokenizer import PreTrainedTokenizer
 from registry.model_registry.names import PathLike, head_of_class
-from registry.model_registry.places import Places, survives_others
+from registry.model_registry.places import Places, shared_by_ranks, survives_others
 
 __all__ = ["Models"]
-
-_RESERVED = ("mesh", "parallel", "broadcast")
 
 
 class Models(Places):
     """Load and convert."""
 
+    @shared_by_ranks
     @survives_others
     def load(
         self,
@@ -46,6 +47,10 @@ class Models(Places):
         config: PretrainedConfig | PathLike | None = None,
         state_dict: Mapping[str, torch.Tensor] | None = None,
         ignore_mismatched_sizes: bool = False,
+        mesh: DeviceMesh | None = None,
+        parallel: str | None = None,
+        broadcast: bool = False,
+        _ranks: Ranks | None = None,
         **overrides: Any,
     ) -> PreTrainedModel:
         """Load a model in evaluation mode; `model.load_report` says what happened to each tensor.
@@ -67,6 +72,10 @@ class Models(Places):
             config: a configuration, or what one is loaded from, instead of the model's own.
             state_dict: weights to use instead of the model's file, which is then not fetched.
             ignore_mismatched_sizes: newly initialise weights whose shapes differ.
+            mesh: the ranks that share the model, all of which call this alike: one dimension, or replicas and then shards.
+                Each reads only its rows of the weights; the parameters are torch's DTensors.
+            parallel: how they share it: `"fsdp"`, torch's `fully_shard`, which is what None means where there is a mesh.
+            broadcast: let one rank of each node read for the others there, where storage is slow to read from everywhere.
             overrides: fields of the configuration.
 
         Raises:
@@ -74,8 +83,8 @@ class Models(Places):
             UnknownFamily, UnknownHead, PluginError: for the family.
             DownloadError, IntegrityError, OfflineError, CacheError: for the files.
             CheckpointError, UnsafeCheckpoint, ConfigError: for what is in them.
+            DistributedError: when another rank of the mesh failed, was killed, or did not come in time.
         """
-        _refuse_reserved(overrides)
         dtype = overrides.pop("torch_dtype", None) if dtype is None else dtype
         target = self._locate(name_or_path, locked)
         described = self._family_of(target, family)
@@ -100,6 +109,8 @@ class Models(Places):
                 dtype=dtype,
                 device=device,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
+                ranks=_ranks,
+                broadcast=broadcast,
             )
         self._hooks.tell("registry_loaded", model=target.label, instance=model)
         return model
@@ -142,7 +153,6 @@ class Models(Places):
         """
         from registry.checkpoint.writer import staged_folder
 
-        _refuse_reserved(overrides)
         target, folder = self._locate(name_or_path, locked), user_path(save_directory)
         with self._store(cache_dir, offline, False) as store:
             parts = self._parts(target, store)
@@ -222,9 +232,3 @@ def _head_of(config: PretrainedConfig, family: Family) -> str | None:
     """Return the head whose class the configuration says its weights are of."""
     heads = (head_of_class(name, family) for name in config.architectures or ())
     return next((head for head in heads if head), None)
-
-
-def _refuse_reserved(overrides: dict[str, Any]) -> None:
-    for name in _RESERVED:
-        if overrides.pop(name, None):
-            raise ConfigError(f"argument {name!r} is reserved and has no meaning in this version; leave it out")

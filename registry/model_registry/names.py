@@ -126,7 +126,7 @@ class Names:
     def head_of(self, model: PreTrainedModel) -> str | None:
         """Return the name of the head that a model's class is in its family, or None when it is none."""
         family = self.families.get(model.config.model_type)
-        return head_of_class(type(model).__name__, family)
+        return head_of_class(model.own_class.__name__, family)
 
     def catalog_sources(self) -> list[CatalogSource]:
         """Return the catalog files that there are, lowest layer first; they are only located, not read."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from registry.store.store import Store
     from registry.store.target import Target
 
-__all__ = ["Places", "survives_others"]
+__all__ = ["Places", "shared_by_ranks", "survives_others"]
 
 #: How often something is tried that other processes can spoil.
 _TRIES = 5
@@ -54,6 +54,25 @@ def _is_passing(error: RegistryError) -> bool:
     from registry.store.store import Vanished
 
     return isinstance(error, Vanished | Replaced)
+
+
+def shared_by_ranks(method: _Method) -> _Method:
+    """Let an operation that is given a `mesh` be one of all its ranks; without one, no process group is looked at."""
+
+    @functools.wraps(method)
+    def shared(*args: Any, mesh: Any = None, parallel: str | None = None, broadcast: bool = False, **kwargs: Any) -> Any:
+        if mesh is None and parallel is None and not broadcast:
+            return method(*args, **kwargs)
+        from registry.pretrained.sharded import checked_mesh
+
+        checked = checked_mesh(mesh, parallel, kwargs.get("device"))
+        from registry.pretrained.ranks import Ranks
+
+        name = next((arg for arg in args if isinstance(arg, str | os.PathLike)), "weights")
+        with Ranks(checked, f"load {str(name)!r}") as ranks:
+            return method(*args, broadcast=broadcast, _ranks=ranks, **kwargs)
+
+    return cast(_Method, shared)
 
 
 class Places(Names):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
+    from registry.pretrained.ranks import Ranks
+    from registry.pretrained.sharded import ModelShards
 
 __all__ = ["Assembly"]
 
@@ -49,6 +51,8 @@ class Assembly:
         self._store = store
         self._families = families
         self._stamps: dict[Path, tuple[int, int, int] | None] = {}
+        #: What is known of the files of the weights.
+        self._identity = ""
 
     def need(self, candidates: Sequence[str], what: str) -> StoredFile:
         """Return the first of these files that the place has.
@@ -195,6 +199,7 @@ class Assembly:
         files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need)
         if from_tf:
             require_foreign(files[0])
+        self._identity = " ".join(f"{file.name} {file.sha256 or file.path.stat().st_size}" for file in files)
         return open_weights(files, described, config, self._store, self.target.label), files[0].name
 
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
@@ -219,8 +224,10 @@ class Assembly:
         dtype: torch.dtype | str | None = None,
         device: torch.device | str | None = None,
         ignore_mismatched_sizes: bool = False,
+        ranks: Ranks | None = None,
+        broadcast: bool = False,
     ) -> Any:
-        """Build a model on the meta device and fill it; arguments as in `ModelRegistry.load`."""
+        """Build a model on the meta device and fill it; with `ranks`, each of them a part. Other arguments as in `load`."""
         import torch
 
         from registry.pretrained.weights import fill
@@ -246,6 +253,7 @@ class Assembly:
                 dtype=dtype or own_dtype,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
                 skipped=skipped,
+                shards=None if ranks is None else _shards(ranks, checkpoint, self._identity, broadcast),
             )
         return model.to(device).eval() if device is not None else model.eval()
 
@@ -299,6 +307,12 @@ def _model_type(file: StoredFile | None, target: Target) -> str:
     if not isinstance(name, str):
         raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
     return name
+
+
+def _shards(ranks: Ranks, checkpoint: Checkpoint, identity: str, broadcast: bool) -> ModelShards:
+    from registry.pretrained.sharded import ModelShards
+
+    return ModelShards(ranks, checkpoint, identity=identity, broadcast=broadcast)
 
 
 def _torch_dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:

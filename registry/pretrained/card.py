@@ -46,7 +46,7 @@ def write_card(model: PreTrainedModel, stage: Path, folder: Path) -> None:
 
 
 def _card(model: PreTrainedModel, name: str) -> str:
-    architecture, family, path = type(model).__name__, model.config.model_type, f"./{name}"
+    architecture, family, path = model.own_class.__name__, model.config.model_type, f"./{name}"
     task = _TASKS.get(head_of(model) or "")
     lines = ["---", "library_name: pretrained-registry"]
     lines += [f"pipeline_tag: {task}"] if task else []

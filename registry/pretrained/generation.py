@@ -7,7 +7,7 @@ neither positions nor attention, and every row draws from a generator of its own
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +29,15 @@ class Streamer(Protocol):
 
 class GenerationMixin:
     """Gives a causal head `generate`. The head implements `start_generation` and `generation_step`."""
+
+    #: Methods that compute with the weights, as `forward` does; those of a sharded model gather them first.
+    forward_methods: ClassVar[tuple[str, ...]] = ("start_generation", "generation_step")
+    #: Whether nothing that a generation makes is ever trained on; what is gathered of a sharded model is.
+    in_inference_mode = True
+
+    def all_finished(self, finished: Tensor) -> bool:
+        """Whether a generation may end, as each of its rows has, (B,); a sharded model asks the other ranks."""
+        return bool(finished.all())
 
     def start_generation(self, batch_size: int, max_length: int) -> Any:
         """Return the state of a generation, with whatever memory it needs allocated at once.
@@ -104,7 +113,7 @@ class GenerationMixin:
         finished = torch.zeros(rows, dtype=torch.bool, device=prompt.device)
         ending = torch.tensor(ends, dtype=torch.int64, device=prompt.device)
 
-        with torch.inference_mode():
+        with torch.no_grad(), torch.inference_mode(self.in_inference_mode):
             tokens, mask = _align(prompt, attention_mask, num_return_sequences, max_new_tokens)
             seen: Tensor | None = None
             state = self.start_generation(rows, length + max_new_tokens - 1)  # the last token is never read
@@ -129,7 +138,7 @@ class GenerationMixin:
                         begin = position + 1 - len(sequence)
                         if begin >= length:
                             finished |= (output[:, begin : position + 1] == sequence).all(-1)
-                    if finished.all():
+                    if self.all_finished(finished):
                         break
                 tokens = chosen[:, None]  # not the padding of `output`, which need not be in the vocabulary
         if streamer is not None:

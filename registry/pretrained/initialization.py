@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 
 from registry.errors import PluginError
 
-__all__ = ["Initializes", "initialize", "initialize_module", "require_values", "split_name"]
+__all__ = ["Initializes", "composite_members", "initialize", "initialize_module", "require_values", "split_name"]
 
 
 class Initializes(Protocol):
@@ -29,6 +29,15 @@ def split_name(name: str) -> tuple[str, str]:
     """Return the module path and the attribute of a parameter's name."""
     path, _, attribute = name.rpartition(".")
     return path, attribute
+
+
+def composite_members(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the members of the outermost module lists whose members are made of several modules: a model's blocks."""
+    for child in module.children():
+        if isinstance(child, nn.ModuleList) and len(child) and all(next(each.children(), None) is not None for each in child):
+            yield from child
+        else:
+            yield from composite_members(child)
 
 
 def initialize(

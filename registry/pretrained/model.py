@@ -14,7 +14,13 @@ from registry.checkpoint.report import LoadReport
 from registry.checkpoint.writer import parse_size, staged_folder, write_weights
 from registry.errors import ConfigError
 from registry.pretrained.config import CONFIG_NAME, PretrainedConfig
-from registry.pretrained.initialization import initialize, initialize_module, require_values, split_name
+from registry.pretrained.initialization import (
+    composite_members,
+    initialize,
+    initialize_module,
+    require_values,
+    split_name,
+)
 
 __all__ = ["SAFE_WEIGHTS_NAME", "WEIGHTS_NAME", "PreTrainedModel"]
 
@@ -64,6 +70,8 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 f"{type(config).__name__}; to load by name use {type(self).__name__}.from_pretrained"
             )
         self.config = config
+        #: The class that this model is, where torch's `fully_shard` puts one of its own before it.
+        self.own_class = type(self)
         #: What happened to each tensor when this model was loaded; None for one that was not.
         self.load_report: LoadReport | None = None
         self.gradient_checkpointing = False
@@ -101,6 +109,14 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the names of the weights whose first dimension is the vocabulary, the input embedding first."""
         return ()
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the modules that are sharded each by itself, because its weights are needed only while it computes.
+
+        By default these are the members of its module lists that are made of several modules. One that computes outside
+        `forward`, too, names these methods in `forward_methods`.
+        """
+        return list(composite_members(self))
 
     def prune_layer(self, layer: int, heads: list[int]) -> None:
         """Cut heads, by their original numbers, out of one layer of this base model."""
@@ -159,6 +175,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         names = self.vocabulary_weights()
         if new_num_tokens is None or new_num_tokens == self.get_parameter(names[0]).shape[0]:
             return self.get_input_embeddings()
+        self._require_whole("resized")
         if new_num_tokens < 1:
             raise ValueError(f"the number of tokens is expected to be at least 1, but is {new_num_tokens}")
         tied = self.tied_weights()
@@ -197,6 +214,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         Args:
             heads_to_prune: layer to heads; heads that are gone already are passed over.
         """
+        self._require_whole("pruned")
         before = self.config.pruned_heads
         for layer, heads in heads_to_prune.items():
             new = sorted(set(heads) - set(before.get(layer, ())))
@@ -204,6 +222,13 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 self.base_model.prune_layer(layer, new)
                 gone = {*before.get(layer, ()), *new}
                 self.config.pruned_heads = {**self.config.pruned_heads, layer: sorted(gone)}
+
+    def _require_whole(self, done: str) -> None:
+        if any(map(_is_distributed, self.parameters())):
+            raise ConfigError(
+                f"a model is expected to be {done} before it is sharded, but is sharded; load it without mesh=, save it, and "
+                "load that"
+            )
 
     # -- training ----------------------------------------------------------------------------------------------------
 
@@ -260,6 +285,9 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         A new folder appears whole; in an existing one each file is replaced in one step, never written over. The weights
         are written from where they are: no second copy of them is made in memory.
 
+        Of a sharded model all ranks call it. The tensors are gathered one at a time, the ranks share out the files to write,
+        and the folder is what one process would have written in shards; when it returns, it is there.
+
         Args:
             save_directory: where to.
             safe_serialization: `model.safetensors` when true, `pytorch_model.bin` when false.
@@ -268,17 +296,23 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
 
         Raises:
             CheckpointError: when the folder cannot take the files, or weights have no values; what was there stays.
+            DistributedError: when another rank failed, was killed, or did not come; what was there stays.
         """
         folder = Path(save_directory)
         limit = None if max_shard_size is None else parse_size(max_shard_size)
         config = self.config.replace()
-        config.architectures = [type(self).__name__]
+        config.architectures = [self.own_class.__name__]
         config.torch_dtype = str(self.dtype).removeprefix("torch.")
         tensors: dict[str, Tensor] = self.state_dict()
         if safe_serialization or limit is not None:  # 2019's library expects tied names, and reads one `.bin`
             tied = self.tied_weights()
             tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
         tensors |= {name: tensors[main] for name, main in self.second_names().items()}
+        if any(map(_is_distributed, tensors.values())):
+            from registry.pretrained.sharded_saving import save_sharded
+
+            save_sharded(self, config, tensors, folder, safe=safe_serialization, limit=limit, model_card=model_card)
+            return
         with staged_folder(folder, replaces_weights=True) as stage:
             (stage / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
             write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)
@@ -286,3 +320,8 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 from registry.pretrained.card import write_card
 
                 write_card(self, stage, folder)
+
+
+def _is_distributed(tensor: Tensor) -> bool:
+    """Whether this is torch's DTensor, which is not imported to find out."""
+    return hasattr(tensor, "full_tensor")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +17,26 @@ from registry.errors import CheckpointError
 from registry.pretrained.initialization import initialize, require_values, split_name
 from registry.pretrained.model import PreTrainedModel
 
-__all__ = ["fill"]
+__all__ = ["Shards", "fill", "outlined"]
 
 logger = logging.getLogger(__name__)
+
+
+class Shards(Protocol):
+    """What turns a model of outlines into one of which every rank has its part."""
+
+    def realize(
+        self, model: PreTrainedModel, sources: Mapping[str, str], missing: Sequence[str], *, dtype: torch.dtype | None
+    ) -> Sequence[str]:
+        """Give parameters and stored buffers their values; return the tied names that the file holds twice, and not alike.
+
+        Args:
+            model: on the meta device, its parameters of the dtypes that they are to have.
+            sources: every name that the file has, those of ties included, to its name there.
+            missing: parameters that are to be initialised.
+            dtype: of the missing ones; None for the model's own.
+        """
+        ...
 
 
 def fill(
@@ -29,6 +48,7 @@ def fill(
     dtype: torch.dtype | None = None,
     ignore_mismatched_sizes: bool = False,
     skipped: Sequence[str] = (),
+    shards: Shards | None = None,
 ) -> LoadReport:
     """Give every parameter and buffer of a meta model its value.
 
@@ -43,6 +63,7 @@ def fill(
         dtype: for floating point weights; None keeps the checkpoint's, which new weights then take over.
         ignore_mismatched_sizes: whether a mismatched weight is newly initialised instead of raising.
         skipped: what the checkpoint holds besides that no model needs, for the report.
+        shards: gives the model its values in the place of this function, where each rank has only a part of them.
 
     Raises:
         CheckpointError: as `strict` says.
@@ -70,19 +91,14 @@ def fill(
     loaded: dict[str, Tensor] = {}
     mismatched: list[Mismatch] = []
     for name in filter(matched.__contains__, expected):  # in the model's order, not the file's
-        tensor = checkpoint.tensor(matched[name])
+        tensor = checkpoint.tensor(matched[name]) if shards is None else outlined(checkpoint, matched[name])
         if tensor.shape != expected[name].shape:
             mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(expected[name].shape)))
             continue
         loaded[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+    sources = {name: matched[name] for name in loaded}
     differing = _settle_ties(loaded, tied)
-    if differing and strict is not False:
-        name = differing[0]
-        raise CheckpointError(
-            f"{name!r} of {source} is expected to equal {tied[name]!r}, because the model ties them, but differs; "
-            "load with tie_word_embeddings=False where the family has it, or repair the file",
-            path=source,
-        )
+    _refuse_differing(differing, tied, source, strict)
 
     ignored = [name for name, twin in unmatched.items() if _is_derivable(model, name) or _is_copy(checkpoint, name, twin)]
     missing = [
@@ -101,7 +117,13 @@ def fill(
     _judge(model, report, strict, ignore_mismatched_sizes)
     _assign(model, loaded)
     present = (tensor.dtype for tensor in loaded.values() if tensor.is_floating_point())
-    initialize(model, missing, dtype=dtype or next(present, None))
+    new_dtype = dtype or next(present, None)
+    if shards is None:
+        initialize(model, missing, dtype=new_dtype)
+    else:
+        differing = shards.realize(model, sources, missing, dtype=new_dtype)
+        _refuse_differing(differing, tied, source, strict)
+        report = replace(report, unexpected=(*report.unexpected, *(sources[name] for name in differing)))
     model.tie_weights()
     model.reset_buffers()
     require_values(model)
@@ -115,6 +137,22 @@ def fill(
     return report
 
 
+def outlined(checkpoint: Checkpoint, name: str) -> Tensor:
+    """Return a tensor's shape and dtype as a tensor without values."""
+    info = checkpoint.info(name)
+    return torch.empty(info.shape, dtype=getattr(torch, info.dtype), device="meta")
+
+
+def _refuse_differing(differing: Sequence[str], tied: Mapping[str, str], source: str, strict: bool | None) -> None:
+    if differing and strict is not False:
+        name = differing[0]
+        raise CheckpointError(
+            f"{name!r} of {source} is expected to equal {tied[name]!r}, because the model ties them, but differs; "
+            "load with tie_word_embeddings=False where the family has it, or repair the file",
+            path=source,
+        )
+
+
 def _is_derivable(model: PreTrainedModel, name: str) -> bool:
     return bool(model.derivable_weights) and name.endswith(model.derivable_weights)
 
@@ -124,7 +162,7 @@ def _is_copy(checkpoint: Checkpoint, name: str, twin: str | None) -> bool:
     return twin is not None and torch.equal(checkpoint.tensor(name), checkpoint.tensor(twin))
 
 
-def _settle_ties(loaded: dict[str, Tensor], tied: dict[str, str]) -> list[str]:
+def _settle_ties(loaded: dict[str, Tensor], tied: dict[str, str]) -> Sequence[str]:
     """Reduce each tied pair to its main name; return those that the file holds twice, and not alike."""
     differing = []
     for name, main in tied.items():

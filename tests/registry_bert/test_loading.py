@@ -270,7 +270,7 @@ def test_head_dtype_and_overrides(tmp_path: Path) -> None:
         registry.load(tmp_path, num_labls=5)
     with pytest.raises(ConfigError, match="dtype.*'float61'"):
         registry.load(tmp_path, dtype="float61")
-    with pytest.raises(ConfigError, match="'mesh' is reserved"):
+    with pytest.raises(ConfigError, match="mesh is expected to be a torch.distributed DeviceMesh, but is a str"):
         registry.load(tmp_path, mesh="4 ranks")
 
 
