@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from benchmarks.programs.common import options, repeated, tell
+from registry.pretrained.kernels import linear
 
 Call = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 #: Rows, inputs, outputs, of which there are so many, with or without a bias.
@@ -43,6 +44,8 @@ KERNELS = (
     Kernel("addmm", True, _addmm),
     Kernel("oneDNN", False, _onednn),
     Kernel("oneDNN in-out", True, lambda x, weight, bias: _onednn(x, weight.t(), bias)),
+    Kernel("batched", False, linear),
+    Kernel("batched in-out", True, lambda x, weight, bias: linear(x, weight.t(), bias)),
 )
 
 

@@ -2,7 +2,7 @@
 
 `torch.nn.functional.linear` hands a product of few rows to one call of the BLAS, which divides such work badly among
 threads and cache. The same product as a batch of narrow ones, by torch's own `bmm`, takes about half the time. The values
-differ from those of `F.linear` by rounding alone. docs/benchmarks.md has the figures.
+differ from those of `F.linear` by rounding alone.
 
 Shapes: M rows, K inputs, N outputs.
 """
