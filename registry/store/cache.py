@@ -108,7 +108,7 @@ class Cache:
             except OSError:
                 continue
             stamp = read_json(stamp_path(path))
-            if stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):
+            if _fits(stamp, stat):
                 return path
             own = root == self.root
             try:
@@ -127,6 +127,15 @@ class Cache:
                         return self.lookup(digest)
                     self.quarantine(path, digest)
         return None
+
+    def is_published(self, digest: str) -> bool:
+        """Whether the cache's own folder holds this blob and a stamp that fits: the last that is written of a download."""
+        path = self.blob(digest)
+        try:
+            stat = path.stat()
+        except OSError:
+            return False
+        return _fits(read_json(stamp_path(path)), stat)
 
     def _tier_sha256(self, path: Path, stat: os.stat_result) -> str:
         """Return the hash of a blob that a tier has no stamp for.
@@ -338,6 +347,11 @@ class Cache:
 def stamp_path(blob: Path) -> Path:
     """Return where the stamp of a blob stands."""
     return blob.with_name(f"{blob.name}.json")
+
+
+def _fits(stamp: Mapping[str, Any] | None, stat: os.stat_result) -> bool:
+    """Whether a blob is still what it was when its stamp was written."""
+    return stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
 
 
 def _ref_name(url: str) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -401,24 +401,29 @@ class Store:
             assert self._verification is not None
             self._verification.require(label, name, path, digest, about.url)
 
-        with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped):
-            # Whoever held the lock before may have brought the file.
-            found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
-            if found:
-                return self._reused(place, found)
-            path, digest, count = transfer(
-                self.cache,
-                transport,
-                resource,
-                about,
-                sha256=sha256,
-                size=size,
-                observers=self._observers,
-                more_sources=more_sources,
-                stopped=self._stopped,
-                accept=accept if self._verification is not None else None,
-            )
-            self.cache.write_ref(Ref(url, digest, count, trust))
+        # Should the file be gone again once another process has brought it, the lock is waited for after all.
+        for done in (partial(self.cache.is_published, sha256) if sha256 else None, None):
+            with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
+                # Whoever held the lock before may have brought the file.
+                found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
+                if found:
+                    return self._reused(place, found)
+                if not held:
+                    continue
+                path, digest, count = transfer(
+                    self.cache,
+                    transport,
+                    resource,
+                    about,
+                    sha256=sha256,
+                    size=size,
+                    observers=self._observers,
+                    more_sources=more_sources,
+                    stopped=self._stopped,
+                    accept=accept if self._verification is not None else None,
+                )
+                self.cache.write_ref(Ref(url, digest, count, trust))
+                break
         if trust == "first-use" and sha256 is None:
             logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
         event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
