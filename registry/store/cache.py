@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.catalog.layers import Stamp
+from registry.catalog.layers import stamp as file_stamp
 from registry.errors import CacheError
 from registry.store.files import make_folder, share, sync_folder, write_atomically
 from registry.store.lazy_logger import lazy_logger
@@ -84,6 +86,17 @@ class Cache:
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self.root = folders[0]
         self.folders = folders
+        #: What this object has looked at, as it was at the first look, by path. It is made anew for every operation.
+        self.seen: dict[str, Stamp] = {}
+
+    def note(self, path: Path) -> None:
+        """Note what a file is, before it is looked at."""
+        if (text := str(path)) not in self.seen:
+            self.seen[text] = file_stamp(text)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        self.note(path)
+        return read_json(path)
 
     # -- blobs -----------------------------------------------------------------------------------------------------
 
@@ -103,11 +116,12 @@ class Cache:
         """
         for root in self.folders:
             path = self._blob(root, digest)
+            self.note(path)
             try:
                 stat = path.stat()
             except OSError:
                 continue
-            stamp = read_json(stamp_path(path))
+            stamp = self._read(stamp_path(path))
             if _fits(stamp, stat):
                 return path
             own = root == self.root
@@ -268,7 +282,7 @@ class Cache:
     def read_ref(self, url: str) -> Ref | None:
         """Return what is known of a URL, or None; a damaged record is as if absent."""
         for root in self.folders:
-            data = read_json(root / _ref_name(url))
+            data = self._read(root / _ref_name(url))
             if data is not None and data.get("url") == redact(url) and (ref := _ref(url, data)):
                 return ref
         return None
@@ -293,6 +307,9 @@ class Cache:
         manifest = folder.with_name(f"{name}.json")
         held = {file: digest for file, (_, digest) in files.items()}
         said = {"version": VERSION, "model": label, "files": held}
+        for file in files:
+            self.note(folder / file)
+        self.note(manifest)
         missing = _missing(folder, files)
         if not missing:
             if not manifest.exists():  # whoever built it was killed before

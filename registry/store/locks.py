@@ -36,9 +36,7 @@ _warned: set[str] = set()
 
 
 @contextlib.contextmanager
-def file_lock(
-    path: Path, stopped: threading.Event | None = None, done: Callable[[], bool] | None = None
-) -> Iterator[bool]:
+def file_lock(path: Path, stopped: threading.Event | None = None, done: Callable[[], bool] | None = None) -> Iterator[bool]:
     """Hold the lock at `path`; without a usable lock, warn once for its folder and go on. Once `stopped` is set, wait no more.
 
     Nor is it waited for once `done` says that another process has done what the lock is for: the block then runs without it.
@@ -92,9 +90,7 @@ def _timeout() -> float:
     return seconds
 
 
-def _acquire(
-    lock: BaseFileLock, path: Path, limit: float, stopped: threading.Event, done: Callable[[], bool] | None
-) -> bool:
+def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Event, done: Callable[[], bool] | None) -> bool:
     """Take the lock; return False once it is not needed any more."""
     from filelock import Timeout
 
