@@ -117,6 +117,8 @@ class LargeFile:
                 "side": "ours",
                 "name": "large",
                 "first": "small",
+                # A cache for each: who found everything in another's would import and connect later, while it is timed.
+                "aside": str(self.cold / f"aside-{number}"),
                 "times": 1,
                 "ready": str(self.cold / f"ready-{number}"),
                 "go": str(go),

@@ -18,7 +18,7 @@ def main() -> None:
         import registry
 
         if "first" in given:  # imports and connections are not what is measured
-            registry.fetch(given["first"])
+            registry.fetch(given["first"], cache_dir=given.get("aside"))
 
         def call() -> object:
             return registry.fetch(given["name"])

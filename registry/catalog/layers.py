@@ -22,6 +22,7 @@ __all__ = [
     "Stamp",
     "environment_sources",
     "file_source",
+    "looked_at",
     "outer_sources",
     "places",
     "project_source",
@@ -172,6 +173,22 @@ def outer_sources(catalogs: Iterable[Path] = ()) -> list[CatalogSource]:
     if project is not None and project.path in {source.path for source in (*below, *above)}:
         project = None
     return [*below, *([project] if project else []), *above]
+
+
+def looked_at() -> list[str]:
+    """Return every place where the environment and the working folder let a catalog be looked for, whether there is one."""
+    found = [str(path) for _, path in places()]
+    found += [source.path for source in environment_sources()]
+    try:
+        folder = Path.cwd()
+    except FileNotFoundError:
+        return found
+    for parent in (folder, *folder.parents):
+        found.append(str(parent / FILE_NAME))
+        found.append(str(parent / ".git"))
+        if _status(found[-1]) is not None:
+            break
+    return found
 
 
 def signature(sources: Iterable[CatalogSource]) -> tuple[Stamp, ...]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+from registry.catalog.names import user_path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -13,8 +16,19 @@ if TYPE_CHECKING:
     from registry.store.target import Target
 from registry.model_registry.names import PathLike
 from registry.model_registry.places import Places, survives_others
+from registry.model_registry.remembered import Answer, circumstances
 
 __all__ = ["Files"]
+
+
+def _is_plain(target: Target) -> bool:
+    """Whether a target is what a name alone stands for: no lock, no archive, nothing to warn of at each use."""
+    entry = target.entry
+    if entry is None or entry.via or entry.deprecated or target.place.lock or target.archive:
+        return False
+    from registry.store.target import maybe_path_target
+
+    return maybe_path_target(user_path(entry.name), entry.name) is None
 
 
 class Files(Places):
@@ -45,13 +59,23 @@ class Files(Places):
             jobs: how many files to bring at once; by default 4.
             locked: as in `load`.
         """
-        target = self._locate(name_or_path, locked)
-        with self._store(cache_dir, offline, refresh) as store:
-            parts = self._parts(target, store)
-            files = parts.all_files(self._family_of_parts(parts, family), jobs)
-            folder = store.folder(target.label, files, alone=bool(target.place.lock))
-        self._hooks.tell("registry_fetched", model=target.label, files={file.name: folder / file.name for file in files})
-        return folder
+        asked = before = None
+        if isinstance(name_or_path, str) and not refresh and (around := circumstances()) is not None:
+            asked = (name_or_path, family, cache_dir and os.fspath(cache_dir), locked, around)
+        answer = self._remembered.maybe_get(asked) if asked is not None else None
+        if answer is None:
+            if isinstance(name_or_path, str) and asked is not None:
+                before = self._catalog_stamps(name_or_path)
+            target = self._locate(name_or_path, locked)
+            with self._store(cache_dir, offline, refresh) as store:
+                parts = self._parts(target, store)
+                files = parts.all_files(self._family_of_parts(parts, family), jobs)
+                folder = store.folder(target.label, files, alone=bool(target.place.lock))
+            answer = Answer(target.label, folder, tuple((file.name, folder / file.name) for file in files))
+            if asked is not None and before is not None and store.repeatable and _is_plain(target):
+                self._remembered.keep(asked, (*before, *store.cache.seen.values()), answer)
+        self._hooks.tell("registry_fetched", model=answer.label, files=dict(answer.files))
+        return answer.folder
 
     @survives_others
     def fetch_file(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from registry.catalog.index import Catalog
-from registry.catalog.layers import CatalogSource, LayerKind, file_source, outer_sources, signature
+from registry.catalog.layers import CatalogSource, LayerKind, Stamp, file_source, looked_at, outer_sources, signature, stamp
 from registry.catalog.names import user_path
 from registry.catalog.packing import FOLDER as CATALOGS
 from registry.errors import (
@@ -22,6 +22,7 @@ from registry.families.locks import ForkSafeLock
 from registry.families.moved import where_a_model_is
 from registry.families.transports import TransportPlugins
 from registry.model_registry.locking import Locking
+from registry.model_registry.remembered import Remembered
 from registry.store.paths import cache_folders
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Names:
         self._lock = ForkSafeLock()
         self._locking = Locking(self.families, user_path(lock_file).absolute() if lock_file else None)
         self._catalog: tuple[object, Catalog] | None = None
+        self._remembered = Remembered()
 
     def __getstate__(self) -> dict[str, Any]:
         outer = [(source.kind, source.path) for source in self._outer_sources()]
@@ -131,6 +133,12 @@ class Names:
     def catalog_sources(self) -> list[CatalogSource]:
         """Return the catalog files that there are, lowest layer first; they are only located, not read."""
         return [*self.families.catalog_sources(), *self._outer_sources()]
+
+    def _catalog_stamps(self, name: str) -> tuple[Stamp, ...]:
+        """Return what decides what a name means, as it is now: catalogs, places without one, and paths of that name."""
+        paths = [*looked_at(), *(source.path for source in self.catalog_sources())]
+        path = str(user_path(name).absolute())
+        return tuple(map(stamp, dict.fromkeys([*paths, path, f"{path}.index"])))
 
     def _outer_sources(self) -> list[CatalogSource]:
         """Locate the layers above the families', lowest first."""

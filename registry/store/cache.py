@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from registry.catalog.layers import Stamp
+from registry.catalog.layers import stamp as file_stamp
 from registry.errors import CacheError
 from registry.store.files import make_folder, share, sync_folder, write_atomically
 from registry.store.lazy_logger import lazy_logger
@@ -84,6 +86,17 @@ class Cache:
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self.root = folders[0]
         self.folders = folders
+        #: What this object has looked at, as it was at the first look, by path. It is made anew for every operation.
+        self.seen: dict[str, Stamp] = {}
+
+    def note(self, path: Path) -> None:
+        """Note what a file is, before it is looked at."""
+        if (text := str(path)) not in self.seen:
+            self.seen[text] = file_stamp(text)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        self.note(path)
+        return read_json(path)
 
     # -- blobs -----------------------------------------------------------------------------------------------------
 
@@ -103,12 +116,13 @@ class Cache:
         """
         for root in self.folders:
             path = self._blob(root, digest)
+            self.note(path)
             try:
                 stat = path.stat()
             except OSError:
                 continue
-            stamp = read_json(stamp_path(path))
-            if stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns):
+            stamp = self._read(stamp_path(path))
+            if _fits(stamp, stat):
                 return path
             own = root == self.root
             try:
@@ -127,6 +141,15 @@ class Cache:
                         return self.lookup(digest)
                     self.quarantine(path, digest)
         return None
+
+    def is_published(self, digest: str) -> bool:
+        """Whether the cache's own folder holds this blob and a stamp that fits: the last that is written of a download."""
+        path = self.blob(digest)
+        try:
+            stat = path.stat()
+        except OSError:
+            return False
+        return _fits(read_json(stamp_path(path)), stat)
 
     def _tier_sha256(self, path: Path, stat: os.stat_result) -> str:
         """Return the hash of a blob that a tier has no stamp for.
@@ -259,7 +282,7 @@ class Cache:
     def read_ref(self, url: str) -> Ref | None:
         """Return what is known of a URL, or None; a damaged record is as if absent."""
         for root in self.folders:
-            data = read_json(root / _ref_name(url))
+            data = self._read(root / _ref_name(url))
             if data is not None and data.get("url") == redact(url) and (ref := _ref(url, data)):
                 return ref
         return None
@@ -284,6 +307,9 @@ class Cache:
         manifest = folder.with_name(f"{name}.json")
         held = {file: digest for file, (_, digest) in files.items()}
         said = {"version": VERSION, "model": label, "files": held}
+        for file in files:
+            self.note(folder / file)
+        self.note(manifest)
         missing = _missing(folder, files)
         if not missing:
             if not manifest.exists():  # whoever built it was killed before
@@ -338,6 +364,11 @@ class Cache:
 def stamp_path(blob: Path) -> Path:
     """Return where the stamp of a blob stands."""
     return blob.with_name(f"{blob.name}.json")
+
+
+def _fits(stamp: Mapping[str, Any] | None, stat: os.stat_result) -> bool:
+    """Whether a blob is still what it was when its stamp was written."""
+    return stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
 
 
 def _ref_name(url: str) -> str:

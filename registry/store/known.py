@@ -90,6 +90,21 @@ class Known:
         ref = self.recorded(place, name, pin)
         return ref.sha256 if ref else None
 
+    def is_absent(self, place: Place, name: str, pin: FilePin) -> bool:
+        """Whether it is known of every source that it has no such file."""
+        for source in (sources := self.sources(place, pin)):
+            try:
+                transport = self._transports.for_source(source)
+                if not transport.remote:
+                    return False
+                self.ref(self.url(transport, source, name, pin), pin)
+            except FileMissing:
+                continue
+            except (DownloadError, IntegrityError):  # told when the source has its turn
+                return False
+            return False
+        return bool(sources)
+
     def recorded(self, place: Place, name: str, pin: FilePin) -> Ref | None:
         """Return what any source of a file without a pinned hash was found to be, up to one on this machine."""
         for source in self.sources(place, pin):

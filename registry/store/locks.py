@@ -8,7 +8,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from registry.errors import CacheError, ConfigError, LockTimeout
@@ -26,14 +26,21 @@ logger = lazy_logger(__name__)
 _DEFAULT_TIMEOUT = 3600.0
 _SAY_AFTER = 2.0
 _LOOK_UP_EVERY = 0.5
+#: Seconds between two looks whether what the lock is for is done already, which costs less than to try the lock.
+_LOOK_EVERY = 0.01
+#: Seconds between two tries of the lock meanwhile.
+_TRY_EVERY = 0.1
 #: What file systems without usable locks answer; downloads are then merely not shared.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS, errno.EACCES, errno.EPERM}
 _warned: set[str] = set()
 
 
 @contextlib.contextmanager
-def file_lock(path: Path, stopped: threading.Event | None = None) -> Iterator[None]:
+def file_lock(path: Path, stopped: threading.Event | None = None, done: Callable[[], bool] | None = None) -> Iterator[bool]:
     """Hold the lock at `path`; without a usable lock, warn once for its folder and go on. Once `stopped` is set, wait no more.
+
+    Nor is it waited for once `done` says that another process has done what the lock is for: the block then runs without it.
+    Many that wait would take it one after the other only to find that out. Yields False in that case alone.
 
     Raises:
         LockTimeout: when another process keeps it for longer than `REGISTRY_LOCK_TIMEOUT` seconds (default 3600).
@@ -43,12 +50,14 @@ def file_lock(path: Path, stopped: threading.Event | None = None) -> Iterator[No
 
     limit = _timeout()
     lock = None
+    needed = True
     try:
         make_folder(path.parent, path.parent.parent)
         # A lock by existence, which filelock offers where flock is missing, would outlive a killed process. The mode lets
         # every user of a shared cache open it; it holds nothing.
         lock = FileLock(path, mode=0o666, fallback_to_soft=False)
-        _acquire(lock, path, limit, stopped or threading.Event())
+        if not _acquire(lock, path, limit, stopped or threading.Event(), done):
+            lock, needed = None, False
     except LockTimeout:
         raise
     except OSError as error:
@@ -63,7 +72,7 @@ def file_lock(path: Path, stopped: threading.Event | None = None) -> Iterator[No
             _warned.add(str(path.parent))
             logger.warning("%s cannot be locked (%s); processes may download the same file twice", path.parent, error.strerror)
     try:
-        yield
+        yield needed
     finally:
         if lock is not None:
             lock.release()
@@ -81,7 +90,8 @@ def _timeout() -> float:
     return seconds
 
 
-def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Event) -> None:
+def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Event, done: Callable[[], bool] | None) -> bool:
+    """Take the lock; return False once it is not needed any more."""
     from filelock import Timeout
 
     start = time.monotonic()
@@ -90,12 +100,15 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Ev
     while True:
         waited = time.monotonic() - start
         try:
-            lock.acquire(timeout=0.0 if suspected else max(0.0, min(_LOOK_UP_EVERY, limit - waited)))
-            return
+            pause = 0.0 if suspected else max(0.0, min(_LOOK_UP_EVERY, limit - waited))
+            lock.acquire(timeout=pause if done is None else 0.0)
+            return True
         except Timeout:
             if suspected:
                 _refuse_refusal(path)
                 suspected = False
+            if done is not None and _is_done(done, min(_TRY_EVERY, pause), stopped):
+                return False
             waited = time.monotonic() - start
             if stopped.is_set():
                 raise LockTimeout(
@@ -113,6 +126,15 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Ev
                 ) from None
             logger.warning("waiting for %s that holds %s (%.0f s)", holder, path, waited)
             say_at = waited + 10.0
+
+
+def _is_done(done: Callable[[], bool], seconds: float, stopped: threading.Event) -> bool:
+    """Look again and again for some time whether it is done."""
+    until = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() >= until or stopped.wait(_LOOK_EVERY):
+            return False
+    return True
 
 
 def _refuse_refusal(path: Path) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -23,7 +23,7 @@ from registry.store.lazy_logger import lazy_logger
 from registry.store.locked import as_locked, holds_more
 from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
-from registry.store.progress import end_progress
+from registry.store.progress import ProgressBars, ProgressLines, end_progress
 from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
 from registry.store.transports import FileMissing, Resource, Transport, Transports
@@ -78,6 +78,8 @@ class Store:
         self._unplugged = offline
         self._local = threading.local()
         self._refresh = refresh
+        #: Whether anything but the cache was looked at: a server, another library's cache, a user's own files.
+        self.asked = False
         self._transports = Transports(hosts, proxies or {}, transports)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
@@ -103,6 +105,12 @@ class Store:
                 f"cache file {gone} is expected to stay while it is in use, but was removed meanwhile; try again",
                 path=str(gone),
             ) from error
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether what was found depends on nothing but `cache.seen`, and nobody is to hear of it or to be asked."""
+        watched = any(not isinstance(observer, ProgressBars | ProgressLines) for observer in self._observers)
+        return not (self.asked or self._refresh or watched or self._verification)
 
     def first(self, place: Place, candidates: Sequence[str]) -> StoredFile | None:
         """Return the first of `candidates` that the place has, or None; before one is fetched, another that is here is used.
@@ -135,7 +143,12 @@ class Store:
             return None
         self._revisions.keep(place.commits)
         pin = place.pins.get(name, FilePin())
-        if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin) or self._adopted(place, name, pin):
+        if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin):
+            return self._reused(place, found)
+        if self._known.is_absent(place, name, pin):
+            return None
+        self.asked = True
+        if found := self._adopted(place, name, pin):
             return self._reused(place, found)
         failures: list[RegistryError] = []
         sources = self._known.sources(place, pin)
@@ -290,6 +303,9 @@ class Store:
             if found := self._known.by_pin(name, pin) if pin.sha256 else self._known.by_url(place, name, pin):
                 return self._reused(place, found)
         for name, pin in pins:
+            if self._known.is_absent(place, name, pin):
+                continue
+            self.asked = True
             if found := self._adopted(place, name, pin):
                 return self._reused(place, found)
         return None
@@ -401,24 +417,31 @@ class Store:
             assert self._verification is not None
             self._verification.require(label, name, path, digest, about.url)
 
-        with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped):
-            # Whoever held the lock before may have brought the file.
-            found = self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
-            if found:
-                return self._reused(place, found)
-            path, digest, count = transfer(
-                self.cache,
-                transport,
-                resource,
-                about,
-                sha256=sha256,
-                size=size,
-                observers=self._observers,
-                more_sources=more_sources,
-                stopped=self._stopped,
-                accept=accept if self._verification is not None else None,
-            )
-            self.cache.write_ref(Ref(url, digest, count, trust))
+        # Should the file be gone again once another process has brought it, the lock is waited for after all.
+        for done in (partial(self.cache.is_published, sha256) if sha256 else None, None):
+            with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
+                # Whoever held the lock before may have brought the file.
+                found = (
+                    self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
+                )
+                if found:
+                    return self._reused(place, found)
+                if not held:
+                    continue
+                path, digest, count = transfer(
+                    self.cache,
+                    transport,
+                    resource,
+                    about,
+                    sha256=sha256,
+                    size=size,
+                    observers=self._observers,
+                    more_sources=more_sources,
+                    stopped=self._stopped,
+                    accept=accept if self._verification is not None else None,
+                )
+                self.cache.write_ref(Ref(url, digest, count, trust))
+                break
         if trust == "first-use" and sha256 is None:
             logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
         event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)

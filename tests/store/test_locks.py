@@ -289,6 +289,15 @@ def test_a_wait_ends_when_the_operation_is_stopped(path: Path) -> None:
         pytest.fail("two processes hold one lock")
 
 
+def test_a_lock_is_not_waited_for_once_another_has_done_the_work(path: Path) -> None:
+    looks = iter([False, False, True])
+    with held_elsewhere(path), file_lock(path, done=lambda: next(looks)) as held:
+        assert held is False
+    assert next(looks, None) is None
+    with file_lock(path, done=lambda: True) as held:  # a free one is taken without a look
+        assert held is True
+
+
 def test_a_free_lock_says_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with file_lock(path):
         pass
