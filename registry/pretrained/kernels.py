@@ -73,13 +73,11 @@ def _parted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         return product if bias is None else product.add_(bias)
     else:
         panels = stored[:, : parts * width].view(inputs, parts, width).transpose(0, 1)
-    whole = (
-        x.new_empty(rows, outputs) if bias is None else bias.expand(rows, outputs).clone(memory_format=torch.contiguous_format)
-    )
-    beta = 0 if bias is None else 1
-    whole[:, : parts * width].view(rows, parts, width).transpose(0, 1).baddbmm_(
-        x.expand(parts, rows, inputs), panels, beta=beta
-    )
-    if parts * width < outputs:
-        whole[:, parts * width :].addmm_(x, weight[parts * width :].t(), beta=beta)
-    return whole
+    product = torch.bmm(x.expand(parts, rows, inputs), panels).transpose(0, 1)
+    if parts * width == outputs:
+        whole = product.reshape(rows, outputs)
+    else:  # written into its place at once, the product would take half as long again
+        whole = x.new_empty(rows, outputs)
+        whole[:, : parts * width].view(rows, parts, width).copy_(product)
+        torch.mm(x, weight[parts * width :].t(), out=whole[:, parts * width :])
+    return whole if bias is None else whole.add_(bias)
