@@ -13,6 +13,9 @@ __all__ = ["Engine", "TextEncoding"]
 class TextEncoding(Protocol):
     """An encoded text, one value a token."""
 
+    def __len__(self) -> int:
+        """Return the number of tokens, without making a list of them."""
+
     @property
     def ids(self) -> list[int]:
         """The ids."""

@@ -298,7 +298,7 @@ class PreTrainedTokenizer(TokenVocabulary):
         if self.returns_token_type_ids if return_token_type_ids is None else return_token_type_ids:
             columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
         if return_attention_mask:
-            columns["attention_mask"] = [encoding.attention_mask for encoding in encodings]
+            columns["attention_mask"] = [[1] * len(row) for row in columns["input_ids"]]  # the engine does not pad
         if return_special_tokens_mask:
             columns["special_tokens_mask"] = [encoding.special_tokens_mask for encoding in encodings]
         if return_offsets_mapping:
@@ -393,16 +393,16 @@ class PreTrainedTokenizer(TokenVocabulary):
         if limit is None:
             if self.model_max_length is not None:
                 for encoding in encodings:
-                    if len(encoding.ids) > self.model_max_length:
+                    if len(encoding) > self.model_max_length:
                         logger.warning(
                             "a text has %d tokens, but the model takes %d; give truncation=True",
-                            len(encoding.ids),
+                            len(encoding),
                             self.model_max_length,
                         )
             return encodings
         # The engine can truncate too, but its setting is one for all threads; so only what is too long is cut here.
         for index, encoding in enumerate(encodings):
-            if len(encoding.ids) > limit:
+            if len(encoding) > limit:
                 encodings[index] = self._cut(
                     firsts[index], None if seconds is None else seconds[index], add_special_tokens, is_split, truncation, limit
                 )
@@ -415,7 +415,7 @@ class PreTrainedTokenizer(TokenVocabulary):
         one = self._engine.encode(first, is_pretokenized=is_split, add_special_tokens=False)
         two = self._engine.encode(second, is_pretokenized=is_split, add_special_tokens=False) if pair else None
         room = limit - (self.num_special_tokens_to_add(pair) if add_special_tokens else 0)
-        keep = shares(len(one.ids), len(two.ids) if two else 0, room, truncation)
+        keep = shares(len(one), len(two) if two else 0, room, truncation)
         one.truncate(keep[0], direction=self.truncation_side)
         if two is not None:
             two.truncate(keep[1], direction=self.truncation_side)
