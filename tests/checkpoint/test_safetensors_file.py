@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from registry import CheckpointError
+from registry.checkpoint import safetensors_file as reading
 from registry.checkpoint.reader import TensorInfo, open_checkpoint
 from registry.checkpoint.safetensors_file import SafetensorsFile
-from registry.checkpoint.safetensors_header import read_header
+from registry.checkpoint.safetensors_header import Header, read_header
 from registry.checkpoint.writer import write_weights
 from tests.checkpoint.forge import safetensors_file
 
@@ -200,3 +201,33 @@ def test_the_library_alone_takes_what_we_refuse(tmp_path: Path) -> None:
         safe_open(tmp_path / "short", "pt")
     with pytest.raises(CheckpointError, match="claims 10 bytes of a file of 5"):
         SafetensorsFile(tmp_path / "short")
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(3)}, path)
+
+    def replacing(path: Path) -> Header:
+        header = read_header(path)
+        save_file({"a": torch.ones(3), "b": torch.ones(2)}, path)
+        return header
+
+    monkeypatch.setattr(reading, "read_header", replacing)
+    with pytest.raises(CheckpointError, match="was replaced; load it again"):
+        SafetensorsFile(path)
+
+
+def test_each_mapped_tensor_has_a_storage_of_its_own_and_is_private(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(3), "b": torch.zeros(0, 4), "c": torch.arange(6, dtype=torch.int16).reshape(2, 3)}, path)
+    before = path.read_bytes()
+    file = SafetensorsFile(path)
+    tensors = {name: file.tensor(name) for name in file.names()}
+    assert [tensor.untyped_storage().nbytes() for tensor in tensors.values()] == [
+        tensor.numel() * tensor.element_size() for tensor in tensors.values()
+    ]
+    assert tensors["b"].shape == (0, 4)
+    del file
+    tensors["a"].zero_()
+    assert path.read_bytes() == before
+    assert torch.equal(SafetensorsFile(path).tensor("a"), torch.ones(3))
