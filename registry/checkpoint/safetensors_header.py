@@ -1,4 +1,4 @@
-"""The header of a safetensors file, held to limits of our own before any library sees it.
+"""The header of a safetensors file, held to limits of our own before anything is mapped or read by it.
 
 The format: 8 bytes of length, a JSON object of that length, then the values (https://github.com/huggingface/safetensors).
 Each tensor is `"name": {"dtype": …, "shape": […], "data_offsets": [begin, end]}`; `__metadata__` maps text to text.

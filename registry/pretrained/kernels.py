@@ -53,11 +53,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or not torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
     ):
         return F.linear(x, weight, bias)
-    product = _parted(x.reshape(-1, x.shape[-1]), weight, bias)
-    return F.linear(x, weight, bias) if product is None else product.view(*x.shape[:-1], -1)
+    product = _parted(x.reshape(-1, x.shape[-1]), weight)
+    if product is None:
+        return F.linear(x, weight, bias)
+    if bias is not None:
+        product += bias
+    return product.view(*x.shape[:-1], -1)
 
 
-def _parted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+def _parted(x: Tensor, weight: Tensor) -> Tensor | None:
     """Return (M, N) as a batch of narrower products; None for a weight that is small, or does not lie in one piece."""
     rows, (outputs, inputs) = x.shape[0], weight.shape
     parts = max(_LEAST_PARTS, torch.get_num_threads(), outputs // _WIDEST)
@@ -69,15 +73,13 @@ def _parted(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     elif not (stored := weight.t()).is_contiguous():
         return None
     elif rows <= _FEWEST_ROWS and inputs % parts == 0:
-        product = torch.bmm(x.view(rows, parts, -1).transpose(0, 1), stored.view(parts, -1, outputs)).sum(0)
-        return product if bias is None else product.add_(bias)
+        return torch.bmm(x.view(rows, parts, -1).transpose(0, 1), stored.view(parts, -1, outputs)).sum(0)
     else:
         panels = stored[:, : parts * width].view(inputs, parts, width).transpose(0, 1)
     product = torch.bmm(x.expand(parts, rows, inputs), panels).transpose(0, 1)
     if parts * width == outputs:
-        whole = product.reshape(rows, outputs)
-    else:  # written into its place at once, the product would take half as long again
-        whole = x.new_empty(rows, outputs)
-        whole[:, : parts * width].view(rows, parts, width).copy_(product)
-        torch.mm(x, weight[parts * width :].t(), out=whole[:, parts * width :])
-    return whole if bias is None else whole.add_(bias)
+        return product.reshape(rows, outputs)
+    whole = x.new_empty(rows, outputs)
+    whole[:, : parts * width].view(rows, parts, width).copy_(product)  # to multiply into it takes half as long again
+    torch.mm(x, weight[parts * width :].t(), out=whole[:, parts * width :])
+    return whole
