@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -116,7 +117,7 @@ def test_a_rank_that_is_killed_while_it_fetches_leaves_nothing_half_done(
         with running("attempt", 3, tmp_path / "group", "served", env=_SHORT) as ranks:
             while not reached.exists():
                 time.sleep(0.05)
-            (victim,) = _holders(cache, [process.pid for process in ranks.processes])
+            victim = _wait_for_holder(cache, [process.pid for process in ranks.processes])
             ranks.processes[victim].kill()
             gone.touch()
             ranks.wait(90)
@@ -129,11 +130,20 @@ def test_a_rank_that_is_killed_while_it_fetches_leaves_nothing_half_done(
     assert json.loads((folder / "config.json").read_text())
 
 
-def _holders(cache: Path, pids: list[int]) -> list[int]:
-    """Return which of the processes hold a partial file open."""
-    found = []
-    for rank, pid in enumerate(pids):
-        opened = [str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
-        if any(name.startswith(str(cache)) and ".partial" in name for name in opened):
-            found.append(rank)
-    return found
+def _wait_for_holder(cache: Path, pids: list[int]) -> int:
+    """Return which of the processes holds a partial file open: it opens one some time after the server began to answer."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        for rank, pid in enumerate(pids):
+            if any(name.startswith(str(cache)) and ".partial" in name for name in _opened(pid)):
+                return rank
+        time.sleep(0.05)
+    raise AssertionError("none of the ranks opened a partial file within a minute")
+
+
+def _opened(pid: int) -> list[str]:
+    names = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            names.append(str(path.readlink()))
+    return names
