@@ -97,12 +97,14 @@ class OpenAIGPTTokenizer(BPETokenizer):
         is_split: bool,
         truncation: Truncation,
         limit: int | None,
+        *,
+        whole: bool,
     ) -> list[TextEncoding]:
         if self._is_spacy and not is_split:
             firsts = [self._words(text) for text in firsts]
             seconds = None if seconds is None else [self._words(text) for text in seconds]
             is_split = True
-        return super()._encode_all(firsts, seconds, add_special_tokens, is_split, truncation, limit)
+        return super()._encode_all(firsts, seconds, add_special_tokens, is_split, truncation, limit, whole=whole)
 
     def _words(self, text: str) -> list[str]:
         """Split as the paper did; special and added tokens stay whole."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 __all__ = ["TRUNCATIONS", "BatchEncoding", "Truncation", "as_tensors", "pad_columns", "shares"]
@@ -17,10 +17,35 @@ class BatchEncoding(dict[str, Any]):
     A model takes it as `model(**encoding)`. Values are lists, or tensors `(batch, seq)` when those were asked for.
     """
 
-    #: For each text, the engine's own record: tokens, offsets, words.
-    encodings: tuple[Any, ...] = ()
     #: Whether padding, if there is any, is on the left.
     pads_left: bool = False
+    _encodings: tuple[Any, ...] | None = ()
+    #: Makes them of the same texts; what nobody asks for is not made.
+    _encode: Callable[[], Sequence[Any]] | None = None
+
+    @property
+    def encodings(self) -> tuple[Any, ...]:
+        """For each text, the engine's own record: tokens, offsets, words. Made when it is first asked for.
+
+        Raises:
+            ValueError: after pickling or copying, or when the tokenizer encodes the texts otherwise by now.
+        """
+        if self._encodings is None:
+            if self._encode is None:
+                raise ValueError("encodings are expected to be asked for before a batch is pickled or copied, but were not")
+            self._encodings, self._encode = tuple(self._encode()), None
+        return self._encodings
+
+    @encodings.setter
+    def encodings(self, encodings: Sequence[Any]) -> None:
+        self._encodings, self._encode = tuple(encodings), None
+
+    def encode_later(self, encode: Callable[[], Sequence[Any]]) -> None:
+        """Have `encodings` made by a call, when they are first asked for."""
+        self._encodings, self._encode = None, encode
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pads_left": self.pads_left, "_encodings": self._encodings}  # without the tokenizer
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -31,7 +56,7 @@ class BatchEncoding(dict[str, Any]):
     def to(self, device: Any) -> BatchEncoding:
         """Return a copy whose tensors are on `device`."""
         moved = BatchEncoding({key: value.to(device) if hasattr(value, "to") else value for key, value in self.items()})
-        moved.encodings, moved.pads_left = self.encodings, self.pads_left
+        moved._encodings, moved._encode, moved.pads_left = self._encodings, self._encode, self.pads_left
         return moved
 
     def tokens(self, index: int = 0) -> list[str]:

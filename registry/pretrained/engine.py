@@ -76,6 +76,11 @@ class Engine(Protocol):
     ) -> Sequence[TextEncoding]:
         """Return the encodings of several texts or pairs."""
 
+    def encode_batch_fast(
+        self, input: Any, *, is_pretokenized: bool = False, add_special_tokens: bool = True
+    ) -> Sequence[TextEncoding]:
+        """Do as `encode_batch`; tokens, offsets and words may be left out."""
+
     def post_process(self, encoding: Any, pair: Any = None, add_special_tokens: bool = True) -> TextEncoding:
         """Join the encodings of a pair, with special tokens."""
 

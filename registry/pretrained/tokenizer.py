@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -290,7 +291,10 @@ class PreTrainedTokenizer(TokenVocabulary):
         elif not single and firsts and not is_split_into_words and not isinstance(firsts[0], str):
             firsts, seconds = [pair[0] for pair in firsts], [pair[1] for pair in firsts]
         limit = self._limit(truncation, max_length)
-        encodings = self._encode_all(firsts, seconds, add_special_tokens, is_split_into_words, truncation, limit)
+        encode = partial(self._encode_all, firsts, seconds, add_special_tokens, is_split_into_words, truncation, limit)
+        encodings = encode(whole=return_offsets_mapping)
+        if limit is None:
+            self._warn_of_length(encodings)
 
         columns: dict[str, list[list[Any]]] = {"input_ids": [encoding.ids for encoding in encodings]}
         fill: dict[str, Any] = {"input_ids": 0, "token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1}
@@ -318,7 +322,11 @@ class PreTrainedTokenizer(TokenVocabulary):
         elif single:
             result = {name: rows[0] for name, rows in columns.items()}
         batch = BatchEncoding(result)
-        batch.encodings, batch.pads_left = tuple(encodings), self.padding_side == "left"
+        batch.pads_left = self.padding_side == "left"
+        if return_offsets_mapping:
+            batch.encodings = tuple(encodings)
+        else:
+            batch.encode_later(partial(_again, encodings, partial(encode, whole=True)))
         return batch
 
     def encode(
@@ -386,19 +394,15 @@ class PreTrainedTokenizer(TokenVocabulary):
         is_split: bool,
         truncation: Truncation,
         limit: int | None,
+        *,
+        whole: bool,
     ) -> list[TextEncoding]:
+        """Encode; unless `whole`, without tokens, offsets and words, which would take a third longer."""
         inputs = firsts if seconds is None else list(zip(firsts, seconds, strict=True))
         options = {"is_pretokenized": is_split, "add_special_tokens": add_special_tokens}
-        encodings = list(self._engine.encode_batch(inputs, **options))
+        engine = self._engine
+        encodings = list((engine.encode_batch if whole else engine.encode_batch_fast)(inputs, **options))
         if limit is None:
-            if self.model_max_length is not None:
-                for encoding in encodings:
-                    if len(encoding) > self.model_max_length:
-                        logger.warning(
-                            "a text has %d tokens, but the model takes %d; give truncation=True",
-                            len(encoding),
-                            self.model_max_length,
-                        )
             return encodings
         # The engine can truncate too, but its setting is one for all threads; so only what is too long is cut here.
         for index, encoding in enumerate(encodings):
@@ -407,6 +411,13 @@ class PreTrainedTokenizer(TokenVocabulary):
                     firsts[index], None if seconds is None else seconds[index], add_special_tokens, is_split, truncation, limit
                 )
         return encodings
+
+    def _warn_of_length(self, encodings: Sequence[TextEncoding]) -> None:
+        if (most := self.model_max_length) is None:
+            return
+        for encoding in encodings:
+            if len(encoding) > most:
+                logger.warning("a text has %d tokens, but the model takes %d; give truncation=True", len(encoding), most)
 
     def _cut(
         self, first: Any, second: Any, add_special_tokens: bool, is_split: bool, truncation: Truncation, limit: int
@@ -484,6 +495,14 @@ class PreTrainedTokenizer(TokenVocabulary):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} tokens, {self._settings})"
+
+
+def _again(known: Sequence[TextEncoding], encode: Callable[[], list[TextEncoding]]) -> list[TextEncoding]:
+    """Return whole encodings of texts whose ids are known."""
+    encodings = encode()
+    if [each.ids for each in encodings] != [each.ids for each in known]:
+        raise ValueError("encodings are expected to be asked for before the tokenizer is changed, but were not; encode anew")
+    return encodings
 
 
 def _content(value: Any) -> Any:

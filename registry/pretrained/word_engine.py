@@ -208,6 +208,8 @@ class WordEngine:
             encoded.append(self.post_process(one, two))
         return encoded
 
+    encode_batch_fast = encode_batch
+
     def post_process(
         self, encoding: WordEncoding, pair: WordEncoding | None = None, add_special_tokens: bool = True
     ) -> WordEncoding:

@@ -308,6 +308,27 @@ def test_arrays_and_moving(real: BertTokenizer) -> None:
     assert moved.input_ids.is_meta and moved["attention_mask"].is_meta and moved.tokens(0)[1] == "a"
 
 
+def test_records_are_made_when_they_are_asked_for(real: BertTokenizer) -> None:
+    text, second = "Hello unbelievable", "a b"
+    batch = real([(text, second), ("a", "b")], padding=True, return_tensors="pt")
+    first = batch.to("meta").encodings[0]
+    assert first.ids == batch.input_ids[0].tolist() and first.sequence_ids == [None, 0, 0, None, 1, 1, None]
+    assert first.offsets == real(text, second, return_offsets_mapping=True).offset_mapping
+    assert batch.encodings is batch.encodings and pickle.loads(pickle.dumps(batch)).tokens(1) == batch.tokens(1)
+
+
+def test_records_of_a_batch_that_was_pickled_or_of_another_vocabulary(minilm_folder: Path) -> None:
+    tokenizer = BertTokenizer.from_pretrained(minilm_folder)
+    batch, later = tokenizer("hello qqqq"), tokenizer("hello qqqq")
+    passed_on = pickle.loads(pickle.dumps(batch))
+    assert passed_on == batch
+    with pytest.raises(ValueError, match="before a batch is pickled"):
+        passed_on.word_ids()
+    tokenizer.add_tokens(["qqqq"])
+    with pytest.raises(ValueError, match="before the tokenizer is changed"):
+        later.tokens()
+
+
 def test_a_tokenizer_loads_by_name_by_folder_and_by_file(minilm_folder: Path, vocabulary: Path, tmp_path: Path) -> None:
     assert registry.load_tokenizer(minilm_folder).encode("hello") == [101, 7592, 102]
     assert BertTokenizer.from_pretrained(str(vocabulary)).tokenize("hello") == ["hello"]
