@@ -40,10 +40,11 @@ from pathlib import Path
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.hashing import git_blob_sha1
 from registry.store.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
 from registry.store.place import is_off
+from registry.store.records import About, Ref
 from registry.store.source import scheme_of
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]

@@ -17,9 +17,10 @@ from typing import Any
 from registry.catalog.packing import FOLDER as CATALOGS
 from registry.catalog.packing import SUFFIX
 from registry.catalog.remembered import ENDING
-from registry.store.cache import VERSION, Cache, read_json, stamp_path
+from registry.store.cache import Cache
 from registry.store.owner import OWNED, OwnerState, owner_state
 from registry.store.partial import JOURNAL
+from registry.store.records import VERSION, read_json, stamp_path
 
 __all__ = ["Blob", "Folder", "Inventory", "Private", "Seen", "is_broken", "take_inventory", "tree"]
 

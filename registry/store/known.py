@@ -7,9 +7,10 @@ from pathlib import Path
 
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError
-from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.claims import check_claims
 from registry.store.place import Place, StoredFile, is_set
+from registry.store.records import Ref
 from registry.store.revisions import Revisions
 from registry.store.source import redact
 from registry.store.transports import FileMissing, Resource, Transport, Transports

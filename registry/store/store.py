@@ -15,7 +15,7 @@ from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.catalog.raw import Host
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError, RegistryError
-from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.claims import Claims, check_claims
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
 from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
@@ -24,6 +24,7 @@ from registry.store.locked import as_locked, holds_more
 from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
 from registry.store.progress import ProgressBars, ProgressLines, end_progress
+from registry.store.records import About, Ref
 from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
 from registry.store.transports import FileMissing, Resource, Transport, Transports

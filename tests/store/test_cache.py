@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 import registry.store.cache
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.partial import Partial
+from registry.store.records import About, Ref
 from tests.store import workers
 from tests.store.helpers import BODY, OTHER, leftovers, listing, sha256
 

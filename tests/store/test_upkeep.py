@@ -22,12 +22,13 @@ import registry.store.removal
 import registry.store.upkeep
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, stamp_path
+from registry.store.cache import Cache
 from registry.store.check import FileCheck, verify
 from registry.store.contents import contents
 from registry.store.locks import file_lock
 from registry.store.owner import OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.partial import Partial
+from registry.store.records import About, Ref, stamp_path
 from registry.store.removal import remove_folder
 from registry.store.upkeep import prune, remove
 from tests.servers import file_server
