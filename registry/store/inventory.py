@@ -27,7 +27,7 @@ __all__ = ["Blob", "Folder", "Inventory", "Private", "Seen", "is_broken", "take_
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: Bytes are put away under the hash that they should have: a sha256, or a sha1 of git's.
 _PUT_AWAY = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-#: `Cache.folder` names a folder by its model and a hash of what is in it.
+#: `conventional_folder` names a folder by its model and a hash of what is in it.
 _FOLDER = re.compile(r".+-[0-9a-f]{16}")
 
 

@@ -179,7 +179,11 @@ class Store:
         parents = {file.folder for file in files}
         if len(parents) == 1 and (only := parents.pop()) is not None and not (alone and holds_more(only, files)):
             return only
-        return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
+        from registry.store.folders import conventional_folder  # here, because `load` needs none
+
+        return conventional_folder(
+            self.cache, label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files}
+        )
 
     def stop(self) -> None:
         """End the downloads of other threads at their next piece; what has arrived is kept."""
