@@ -84,7 +84,6 @@ class Store:
         self._transports = Transports(hosts, proxies or {}, transports)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
-        self._absent: dict[str, str] = {}
         self._observers = tuple(observers)
         self._verification = Verification(cache, verifiers) if verifiers else None
         self._lock = threading.Lock()
@@ -100,7 +99,7 @@ class Store:
         if isinstance(error, ObserverFailed) and error.__cause__ is not None:
             raise error.__cause__ from None
         if error is None:
-            self._remember_absent()
+            self._known.record_absent()
         elif isinstance(error, Exception) and (gone := self._vanished()):
             raise Vanished(
                 f"cache file {gone} is expected to stay while it is in use, but was removed meanwhile; try again",
@@ -351,8 +350,7 @@ class Store:
             return self._reused(place, found)
         unpinned = pin.sha256 is None and not self._refresh
         if unpinned and (absent := self._adoption.absent(url, offline=self._unplugged)) is not None:
-            with self._lock:
-                self._absent[absent] = source
+            self._known.note_absent(absent, source)
             raise FileMissing(f"{redact(url)} was not there when the hub's library asked for it", url=redact(url), status=404)
         if self.offline:
             raise OfflineError(
@@ -365,16 +363,14 @@ class Store:
             resource = self._describe(transport, source, name, pin, more_sources)
         except FileMissing as missing:
             self._revisions.hold(transport, source, missing.commit)
-            with self._lock:
-                self._absent[self._known.url(transport, source, name, pin)] = source
+            self._known.note_absent(self._known.url(transport, source, name, pin), source)
             raise
         url = self._known.url(transport, source, name, pin)
         resource = claims.added_to(resource)
         try:
             file = self._download(transport, resource, url, label, name, pin, claims.trust, more_sources)
         except FileMissing:
-            with self._lock:
-                self._absent[url] = source
+            self._known.note_absent(url, source)
             raise
         self._revisions.record(source)
         self._give(file)
@@ -452,13 +448,6 @@ class Store:
         event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
         notify(self._observers, "published", event)
         return StoredFile(name, path, digest, trust)
-
-    def _remember_absent(self) -> None:
-        """Record which files are not there, so that the next use asks nobody."""
-        for url, source in self._absent.items():
-            self._revisions.record(source)
-            with contextlib.suppress(CacheError):
-                self.cache.write_ref(Ref(url, absent=True))
 
 
 def _refuse_unsafe(place: Place, name: str) -> None:
