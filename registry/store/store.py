@@ -31,7 +31,7 @@ from registry.store.transports import FileMissing, Resource, Transport, Transpor
 from registry.store.verification import Refused, Verification, Verifier
 
 if TYPE_CHECKING:
-    from registry.store.adoption import Adoption, Found
+    from registry.store.adoption import Adoption
 
 __all__ = ["Store", "Vanished"]
 
@@ -277,7 +277,7 @@ class Store:
     def _adoption(self) -> Adoption:
         from registry.store.adoption import Adoption
 
-        return Adoption(self.cache)
+        return Adoption(self.cache, self._verification)
 
     def _accepted(self, place: Place, file: StoredFile) -> StoredFile:
         """Return a file that is here, once every verifier has accepted it."""
@@ -323,14 +323,7 @@ class Store:
             offline=self._unplugged,
             first_use=not pins_required(),
         )
-        return self._take(found, About(place.label, name)) if found else None
-
-    def _take(self, found: Found, about: About) -> StoredFile | None:
-        if self._verification is not None:
-            url = redact(found.url) or found.path.absolute().as_uri()
-            self._verification.require(about.model, about.name, found.path, found.sha256, url)
-        path = self._adoption.take(found, about)
-        return StoredFile(about.name, path, found.sha256, found.trust) if path else None
+        return self._adoption.take(found, About(place.label, name)) if found else None
 
     def _reused(self, place: Place, file: StoredFile) -> StoredFile:
         """Tell the observers that a file is here already."""
@@ -409,7 +402,7 @@ class Store:
         if sha256 and (found := self._known.already_here(url, name, sha256, size, trust)):
             return self._reused(place, found)
         word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
-        if word and (found := self._take(word, About(label, name))):
+        if word and (found := self._adoption.take(word, About(label, name))):
             return self._reused(place, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         about = About(label, name, redact(url))
