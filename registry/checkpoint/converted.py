@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
 from registry.errors import CacheError, CheckpointError
-from registry.store.cache import About, Cache, Ref, cache_error, file_sha256, stamp_path
+from registry.store.cache import Cache, cache_error, file_sha256
 from registry.store.files import make_folder
 from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
 from registry.store.place import StoredFile, is_off
+from registry.store.records import About, Ref, stamp_path
 from registry.store.store import Store, Vanished
 
 if TYPE_CHECKING:

@@ -12,10 +12,11 @@ from registry.checkpoint.archive import archive_format, extract_archive
 from registry.checkpoint.reader import checkpoint_format
 from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, DownloadError
-from registry.store.cache import VERSION, Cache, cache_error, file_sha256, read_json
+from registry.store.cache import Cache, cache_error, file_sha256
 from registry.store.files import make_folder, share
 from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
+from registry.store.records import VERSION, read_json
 from registry.store.removal import remove_folder
 from registry.store.source import redact
 from registry.store.store import Store

@@ -40,11 +40,13 @@ from pathlib import Path
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.hashing import git_blob_sha1
 from registry.store.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
-from registry.store.place import is_off
-from registry.store.source import scheme_of
+from registry.store.place import StoredFile, is_off
+from registry.store.records import About, Ref
+from registry.store.source import redact, scheme_of
+from registry.store.verification import Verification
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]
 
@@ -87,8 +89,10 @@ class _HubFile:
 class Adoption:
     """What one operation finds in other libraries' caches. Nothing of them is read before it is asked for something."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, verification: Verification | None) -> None:
+        """With `verification` a file is taken only when that accepts it."""
         self._cache = cache
+        self._verification = verification
 
     @functools.cached_property
     def _hub(self) -> HubCache:
@@ -170,12 +174,16 @@ class Adoption:
                 return found
         return None
 
-    def take(self, found: Found, about: About) -> Path | None:
+    def take(self, found: Found, about: About) -> StoredFile | None:
         """Take a found file into the cache, and record what it is; None when it is gone or changed since it was hashed.
 
         Raises:
             CacheError: when the cache cannot be written.
+            Refused: when a verifier does not accept the file.
         """
+        if self._verification is not None:
+            url = redact(found.url) or found.path.absolute().as_uri()
+            self._verification.require(about.model, about.name, found.path, found.sha256, url)
         path = self._cache.lookup(found.sha256)
         if path is None:
             try:
@@ -189,7 +197,7 @@ class Adoption:
             logger.info("%s is used from %s", about.name, found.path)
             if found.url:
                 self._cache.write_ref(Ref(found.url, found.sha256, found.stat.st_size, found.trust))
-        return path
+        return StoredFile(about.name, path, found.sha256, found.trust) if path else None
 
     # ------------------------------------------------------------------------------------------------------------------
 

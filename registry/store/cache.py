@@ -20,9 +20,8 @@ import contextlib
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,46 +31,15 @@ from registry.errors import CacheError
 from registry.store.files import make_folder, share, sync_folder, write_atomically
 from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
+from registry.store.records import VERSION, About, Ref, about_of, read_json, ref_name, ref_of, stamp_fits, stamp_path
 from registry.store.source import redact
 
-__all__ = ["VERSION", "About", "Cache", "Ref", "cache_error", "file_sha256", "read_json", "stamp_path"]
+__all__ = ["Cache", "cache_error", "file_sha256"]
 
-#: The version of every record in the cache.
-VERSION = 1
-#: Smaller files are copied into a folder; larger ones are hard links where the file system has them.
-_LINK_FROM = 1 << 20
 #: How many acceptances a stamp holds: of a few verifiers, for the models that share a blob.
 _MAX_ACCEPTED = 256
 
 logger = lazy_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Ref:
-    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub` or `first-use`."""
-
-    url: str
-    sha256: str = ""
-    size: int = 0
-    trust: str = ""
-    #: True when the server said that there is no such file.
-    absent: bool = False
-    #: For a moving revision of a hub repository: the commit it stood for.
-    commit: str = ""
-    #: For a file in place: its time when it was hashed.
-    mtime_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class About:
-    """What a blob is, for people: the model and file name that it was first brought for, and from where."""
-
-    model: str = ""
-    name: str = ""
-    url: str = ""
-
-
-_BLANK = asdict(Ref(""))
 
 
 def file_sha256(path: Path) -> str:
@@ -122,7 +90,7 @@ class Cache:
             except OSError:
                 continue
             stamp = self._read(stamp_path(path))
-            if _fits(stamp, stat):
+            if stamp_fits(stamp, stat):
                 return path
             own = root == self.root
             try:
@@ -132,7 +100,7 @@ class Cache:
             if intact:
                 if own:
                     with contextlib.suppress(CacheError):
-                        self._write_stamp(path, stat, _about(stamp))
+                        self._write_stamp(path, stat, about_of(stamp))
                 return path
             if own:
                 logger.warning("the cached file %s is damaged and is not used", path)
@@ -149,7 +117,7 @@ class Cache:
             stat = path.stat()
         except OSError:
             return False
-        return _fits(read_json(stamp_path(path)), stat)
+        return stamp_fits(read_json(stamp_path(path)), stat)
 
     def _tier_sha256(self, path: Path, stat: os.stat_result) -> str:
         """Return the hash of a blob that a tier has no stamp for.
@@ -200,8 +168,10 @@ class Cache:
             try:
                 os.link(found.resolve(), stage)
             except OSError:  # another device, or a file system without hard links
+                import shutil  # here and below, because it imports every compressor
+
                 self.require_space(found.stat().st_size)
-                _copy_bytes(found, stage)
+                shutil.copyfile(found, stage)
                 with stage.open("rb+") as file:
                     os.fsync(file.fileno())
                 if file_sha256(stage) != digest:
@@ -225,7 +195,7 @@ class Cache:
         Raises:
             CacheError: when the cache cannot be written.
         """
-        self._write_stamp(blob, hashed, _about(read_json(stamp_path(blob))))
+        self._write_stamp(blob, hashed, about_of(read_json(stamp_path(blob))))
 
     def accepted(self, blob: Path) -> frozenset[str]:
         """Return the keys that were noted for a blob; see `registry.store.verification`."""
@@ -282,73 +252,19 @@ class Cache:
     def read_ref(self, url: str) -> Ref | None:
         """Return what is known of a URL, or None; a damaged record is as if absent."""
         for root in self.folders:
-            data = self._read(root / _ref_name(url))
-            if data is not None and data.get("url") == redact(url) and (ref := _ref(url, data)):
+            data = self._read(root / ref_name(url))
+            if data is not None and data.get("url") == redact(url) and (ref := ref_of(url, data)):
                 return ref
         return None
 
     def ref_path(self, url: str) -> Path:
         """Return where the record of a URL is or will be written."""
-        return self.root / _ref_name(url)
+        return self.root / ref_name(url)
 
     def write_ref(self, ref: Ref) -> None:
         """Record what a URL is."""
         # The URL may hold a secret; the name of the record, its hash, tells it from others.
         self.write_json(self.ref_path(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
-
-    # -- folders ---------------------------------------------------------------------------------------------------
-
-    def folder(self, label: str, files: Mapping[str, tuple[Path, str]]) -> Path:
-        """Return a folder that holds `files`, each a blob and its digest, under their conventional names."""
-        listing = "\n".join(f"{digest} {name}" for name, (_, digest) in sorted(files.items()))
-        key = hashlib.sha256(listing.encode()).hexdigest()[:16]
-        name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('-.')[:80]}-{key}"
-        folder, *others = (root / "folders" / name for root in self.folders)
-        manifest = folder.with_name(f"{name}.json")
-        held = {file: digest for file, (_, digest) in files.items()}
-        said = {"version": VERSION, "model": label, "files": held}
-        for file in files:
-            self.note(folder / file)
-        self.note(manifest)
-        missing = _missing(folder, files)
-        if not missing:
-            if not manifest.exists():  # whoever built it was killed before
-                with contextlib.suppress(CacheError):
-                    self.write_json(manifest, said)
-            return folder
-        for other in others:
-            if not _missing(other, files):
-                return other
-        import shutil
-
-        stage = folder.with_name(f".{name}.{owner_token()}")
-        try:
-            for file in missing:
-                target = stage / file
-                make_folder(target.parent, self.root)
-                blob = files[file][0]
-                own = any(blob.is_relative_to(root) for root in self.folders)  # others' files can be written, and stay theirs
-                if not (own and _linked(blob, target)):
-                    _copy(blob, target)
-                    share(target, self.root)
-            _sync_folders(stage, missing)
-            try:
-                stage.rename(folder)
-            except OSError:  # it is there, from another process or from before: put in what is missing
-                with contextlib.suppress(FileNotFoundError):  # it is pruned at this moment, which is seen below
-                    for file in missing:
-                        make_folder((folder / file).parent, self.root)
-                        (stage / file).replace(folder / file)
-                    _sync_folders(folder, missing)
-            sync_folder(folder.parent)
-        except OSError as error:
-            raise cache_error(folder, error) from error
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-        if not all((folder / file).exists() for file in files):  # it was pruned while it was completed
-            return self.folder(label, files)
-        self.write_json(manifest, said)
-        return folder
 
     # -- small files -----------------------------------------------------------------------------------------------
 
@@ -359,92 +275,6 @@ class Cache:
             write_atomically(path, json.dumps(data), self.root)
         except OSError as error:
             raise cache_error(path, error) from error
-
-
-def stamp_path(blob: Path) -> Path:
-    """Return where the stamp of a blob stands."""
-    return blob.with_name(f"{blob.name}.json")
-
-
-def _fits(stamp: Mapping[str, Any] | None, stat: os.stat_result) -> bool:
-    """Whether a blob is still what it was when its stamp was written."""
-    return stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
-
-
-def _ref_name(url: str) -> str:
-    key = hashlib.sha256(url.encode()).hexdigest()
-    return f"refs/{key[:2]}/{key}.json"
-
-
-def _ref(url: str, data: Mapping[str, Any]) -> Ref | None:
-    """Return the record of a URL, or None when a value of it cannot be right."""
-    known = {key: value for key, value in data.items() if key in _BLANK and key != "url"}
-    if any(type(value) is not type(_BLANK[key]) for key, value in known.items()):
-        return None
-    ref = Ref(url, **known)
-    usable = re.fullmatch(r"[0-9a-f]{64}", ref.sha256) if ref.sha256 else ref.absent or ref.commit
-    return ref if usable else None
-
-
-def _about(stamp: Mapping[str, Any] | None) -> About:
-    said = {key: (stamp or {}).get(key, "") for key in ("model", "name", "url")}
-    return About(**{key: value for key, value in said.items() if isinstance(value, str)})
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return a small record; a damaged one, or one of a newer version of this library, is as if absent."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return data if isinstance(data, dict) and data.get("version") == VERSION else None
-
-
-def _missing(folder: Path, files: Mapping[str, tuple[Path, str]]) -> list[str]:
-    """Return the names of those files that the folder does not hold as they are."""
-    return [name for name, (blob, _) in files.items() if not _same(folder / name, blob)]
-
-
-def _same(path: Path, blob: Path) -> bool:
-    """Whether `path` is a link to the blob, or the untouched copy of it."""
-    try:
-        have, want = path.stat(), blob.stat()
-    except OSError:
-        return False
-    return (have.st_ino, have.st_dev) == (want.st_ino, want.st_dev) or (
-        (have.st_size, have.st_mtime_ns) == (want.st_size, want.st_mtime_ns)
-    )
-
-
-def _linked(blob: Path, target: Path) -> bool:
-    """Make a hard link where that pays; return whether it was made."""
-    if blob.stat().st_size < _LINK_FROM:
-        return False
-    try:
-        os.link(blob, target)
-    except OSError:  # another device, or a file system without hard links
-        return False
-    return True
-
-
-def _copy_bytes(source: Path, target: Path) -> None:
-    import shutil  # here and below, because it imports every compressor
-
-    shutil.copyfile(source, target)
-
-
-def _copy(blob: Path, target: Path) -> None:
-    _copy_bytes(blob, target)
-    stat = blob.stat()
-    os.utime(target, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # by which `_same` knows an untouched copy
-    with target.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folders(folder: Path, names: Iterable[str]) -> None:
-    """Make the names of files below a folder survive a power cut."""
-    for parent in {parent for name in names for parent in (folder / name).parents if parent.is_relative_to(folder)}:
-        sync_folder(parent)
 
 
 def cache_error(path: Path, error: OSError) -> CacheError:

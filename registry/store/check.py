@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from registry.errors import CacheError
-from registry.store.cache import VERSION, Cache, read_json, stamp_path
+from registry.store.cache import Cache
 from registry.store.inventory import Blob, Folder, take_inventory
+from registry.store.records import VERSION, read_json, stamp_path
 from registry.store.removal import remove_folder
 
 __all__ = ["FileCheck", "verify"]

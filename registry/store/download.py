@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from registry.errors import ConfigError, DownloadError
-from registry.store.cache import About, Cache
+from registry.store.cache import Cache
 from registry.store.claims import mismatch
 from registry.store.events import FileEvent, Moment, Observer, notify
 from registry.store.hashing import GrowingHash
 from registry.store.partial import Partial
 from registry.store.patience import Patience
+from registry.store.records import About
 from registry.store.source import redact
 from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
 

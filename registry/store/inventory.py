@@ -17,16 +17,17 @@ from typing import Any
 from registry.catalog.packing import FOLDER as CATALOGS
 from registry.catalog.packing import SUFFIX
 from registry.catalog.remembered import ENDING
-from registry.store.cache import VERSION, Cache, read_json, stamp_path
+from registry.store.cache import Cache
 from registry.store.owner import OWNED, OwnerState, owner_state
 from registry.store.partial import JOURNAL
+from registry.store.records import VERSION, read_json, stamp_path
 
 __all__ = ["Blob", "Folder", "Inventory", "Private", "Seen", "is_broken", "take_inventory", "tree"]
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 #: Bytes are put away under the hash that they should have: a sha256, or a sha1 of git's.
 _PUT_AWAY = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-#: `Cache.folder` names a folder by its model and a hash of what is in it.
+#: `conventional_folder` names a folder by its model and a hash of what is in it.
 _FOLDER = re.compile(r".+-[0-9a-f]{16}")
 
 

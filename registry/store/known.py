@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from pathlib import Path
 
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError
-from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.claims import check_claims
 from registry.store.place import Place, StoredFile, is_set
+from registry.store.records import Ref
 from registry.store.revisions import Revisions
 from registry.store.source import redact
 from registry.store.transports import FileMissing, Resource, Transport, Transports
@@ -26,6 +28,8 @@ class Known:
         self._transports = transports
         self._revisions = revisions
         self._refresh = refresh
+        self._lock = threading.Lock()
+        self._absent: dict[str, str] = {}
 
     def sources(self, place: Place, pin: FilePin) -> tuple[str, ...]:
         """Return where a file may come from, in order: its own address alone, when it has one; then mirrors of each."""
@@ -104,6 +108,18 @@ class Known:
                 return False
             return False
         return bool(sources)
+
+    def note_absent(self, url: str, source: str) -> None:
+        """Note that a source said that there is no such file."""
+        with self._lock:
+            self._absent[url] = source
+
+    def record_absent(self) -> None:
+        """Record which files are not there, so that the next use asks nobody."""
+        for url, source in self._absent.items():
+            self._revisions.record(source)
+            with contextlib.suppress(CacheError):
+                self._cache.write_ref(Ref(url, absent=True))
 
     def recorded(self, place: Place, name: str, pin: FilePin) -> Ref | None:
         """Return what any source of a file without a pinned hash was found to be, up to one on this machine."""

@@ -18,9 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from registry.store.cache import VERSION, Cache, cache_error
+from registry.store.cache import Cache, cache_error
 from registry.store.files import make_folder
 from registry.store.owner import OWNED, OwnerState, nobodys_token, owner_state, owner_token
+from registry.store.records import VERSION
 from registry.store.source import redact
 
 __all__ = ["JOURNAL", "Partial", "sweep"]

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from registry.store.cache import stamp_path
 from registry.store.inventory import Blob, Folder, Private, Seen
 from registry.store.owner import owner_token
+from registry.store.records import stamp_path
 
 __all__ = ["Removal", "Removed", "remove_folder"]
 

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Mapping
 
 from registry.errors import CacheError
-from registry.store.cache import Cache, Ref
+from registry.store.cache import Cache
+from registry.store.records import Ref
 from registry.store.transports import Transport
 
 __all__ = ["Revisions", "named_commit"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -15,22 +14,23 @@ from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.catalog.raw import Host
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError, RegistryError
-from registry.store.cache import About, Cache, Ref, file_sha256
-from registry.store.claims import Claims, check_claims
+from registry.store.cache import Cache, file_sha256
+from registry.store.claims import Claims
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
-from registry.store.known import Known, in_place_url, pins_required, refuse_unpinned
+from registry.store.known import Known, in_place_url, pins_required
 from registry.store.lazy_logger import lazy_logger
 from registry.store.locked import as_locked, holds_more
-from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
 from registry.store.progress import ProgressBars, ProgressLines, end_progress
+from registry.store.records import About
 from registry.store.revisions import Revisions, named_commit
 from registry.store.source import redact, scheme_of
-from registry.store.transports import FileMissing, Resource, Transport, Transports
+from registry.store.transports import FileMissing, Transport, Transports
 from registry.store.verification import Refused, Verification, Verifier
 
 if TYPE_CHECKING:
-    from registry.store.adoption import Adoption, Found
+    from registry.store.adoption import Adoption
+    from registry.store.fetching import Fetcher
 
 __all__ = ["Store", "Vanished"]
 
@@ -83,7 +83,6 @@ class Store:
         self._transports = Transports(hosts, proxies or {}, transports)
         self._revisions = Revisions(cache, refresh=refresh)
         self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
-        self._absent: dict[str, str] = {}
         self._observers = tuple(observers)
         self._verification = Verification(cache, verifiers) if verifiers else None
         self._lock = threading.Lock()
@@ -99,7 +98,7 @@ class Store:
         if isinstance(error, ObserverFailed) and error.__cause__ is not None:
             raise error.__cause__ from None
         if error is None:
-            self._remember_absent()
+            self._known.record_absent()
         elif isinstance(error, Exception) and (gone := self._vanished()):
             raise Vanished(
                 f"cache file {gone} is expected to stay while it is in use, but was removed meanwhile; try again",
@@ -178,7 +177,11 @@ class Store:
         parents = {file.folder for file in files}
         if len(parents) == 1 and (only := parents.pop()) is not None and not (alone and holds_more(only, files)):
             return only
-        return self.cache.folder(label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files})
+        from registry.store.folders import conventional_folder  # here, because `load` needs none
+
+        return conventional_folder(
+            self.cache, label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files}
+        )
 
     def stop(self) -> None:
         """End the downloads of other threads at their next piece; what has arrived is kept."""
@@ -263,7 +266,7 @@ class Store:
                         url=redact(source),
                     )
                 with contextlib.suppress(FileMissing):  # a mirror has it
-                    self._describe(transport, source, name, pin, False)
+                    self._fetcher.describe(transport, source, name, pin, False)
             commit = self._revisions.commit(source)
         return self._known.url(transport, source, name, pin), commit
 
@@ -273,7 +276,22 @@ class Store:
     def _adoption(self) -> Adoption:
         from registry.store.adoption import Adoption
 
-        return Adoption(self.cache)
+        return Adoption(self.cache, self._verification)
+
+    @cached_property
+    def _fetcher(self) -> Fetcher:
+        from registry.store.fetching import Fetcher
+
+        return Fetcher(
+            self.cache,
+            self._known,
+            self._revisions,
+            self._adoption,
+            verification=self._verification,
+            observers=self._observers,
+            reused=self._reused,
+            stopped=self._stopped,
+        )
 
     def _accepted(self, place: Place, file: StoredFile) -> StoredFile:
         """Return a file that is here, once every verifier has accepted it."""
@@ -319,14 +337,7 @@ class Store:
             offline=self._unplugged,
             first_use=not pins_required(),
         )
-        return self._take(found, About(place.label, name)) if found else None
-
-    def _take(self, found: Found, about: About) -> StoredFile | None:
-        if self._verification is not None:
-            url = redact(found.url) or found.path.absolute().as_uri()
-            self._verification.require(about.model, about.name, found.path, found.sha256, url)
-        path = self._adoption.take(found, about)
-        return StoredFile(about.name, path, found.sha256, found.trust) if path else None
+        return self._adoption.take(found, About(place.label, name)) if found else None
 
     def _reused(self, place: Place, file: StoredFile) -> StoredFile:
         """Tell the observers that a file is here already."""
@@ -346,8 +357,7 @@ class Store:
             return self._reused(place, found)
         unpinned = pin.sha256 is None and not self._refresh
         if unpinned and (absent := self._adoption.absent(url, offline=self._unplugged)) is not None:
-            with self._lock:
-                self._absent[absent] = source
+            self._known.note_absent(absent, source)
             raise FileMissing(f"{redact(url)} was not there when the hub's library asked for it", url=redact(url), status=404)
         if self.offline:
             raise OfflineError(
@@ -356,104 +366,9 @@ class Store:
                 f"{redact(url)}",
                 url=redact(url),
             )
-        try:
-            resource = self._describe(transport, source, name, pin, more_sources)
-        except FileMissing as missing:
-            self._revisions.hold(transport, source, missing.commit)
-            with self._lock:
-                self._absent[self._known.url(transport, source, name, pin)] = source
-            raise
-        url = self._known.url(transport, source, name, pin)
-        resource = claims.added_to(resource)
-        try:
-            file = self._download(transport, resource, url, label, name, pin, claims.trust, more_sources)
-        except FileMissing:
-            with self._lock:
-                self._absent[url] = source
-            raise
-        self._revisions.record(source)
+        file = self._fetcher.fetch(transport, source, label, name, pin, claims, more_sources=more_sources)
         self._give(file)
         return file
-
-    def _describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
-        """Ask what a place says of a file, at the commit that this operation holds its revision to."""
-        from registry.store.patience import Patience
-
-        patience = Patience(self._stopped, more_sources=more_sources)
-        while True:
-            resource = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
-            self._revisions.hold(transport, source, resource.commit)
-            held = self._revisions.commit(source)
-            if not held or resource.commit in (None, held):
-                return resource
-            # Another thread's question was answered first, and the revision has moved since.
-
-    def _download(
-        self,
-        transport: Transport,
-        resource: Resource,
-        url: str,
-        label: str,
-        name: str,
-        pin: FilePin,
-        trust: str,
-        more_sources: bool,
-    ) -> StoredFile:
-        sha256, size = check_claims(resource, pin.sha256, pin.size)
-        if trust == "first-use":
-            refuse_unpinned(url)
-        from registry.store.transfer import transfer
-
-        place = Place((), label=label)
-        if sha256 and (found := self._known.already_here(url, name, sha256, size, trust)):
-            return self._reused(place, found)
-        word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
-        if word and (found := self._take(word, About(label, name))):
-            return self._reused(place, found)
-        key = sha256 or hashlib.sha256(url.encode()).hexdigest()
-        about = About(label, name, redact(url))
-
-        def accept(path: Path, digest: str) -> None:
-            assert self._verification is not None
-            self._verification.require(label, name, path, digest, about.url)
-
-        # Should the file be gone again once another process has brought it, the lock is waited for after all.
-        for done in (partial(self.cache.is_published, sha256) if sha256 else None, None):
-            with file_lock(self.cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
-                # Whoever held the lock before may have brought the file.
-                found = (
-                    self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
-                )
-                if found:
-                    return self._reused(place, found)
-                if not held:
-                    continue
-                path, digest, count = transfer(
-                    self.cache,
-                    transport,
-                    resource,
-                    about,
-                    sha256=sha256,
-                    size=size,
-                    observers=self._observers,
-                    more_sources=more_sources,
-                    stopped=self._stopped,
-                    accept=accept if self._verification is not None else None,
-                )
-                self.cache.write_ref(Ref(url, digest, count, trust))
-                break
-        if trust == "first-use" and sha256 is None:
-            logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
-        event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
-        notify(self._observers, "published", event)
-        return StoredFile(name, path, digest, trust)
-
-    def _remember_absent(self) -> None:
-        """Record which files are not there, so that the next use asks nobody."""
-        for url, source in self._absent.items():
-            self._revisions.record(source)
-            with contextlib.suppress(CacheError):
-                self.cache.write_ref(Ref(url, absent=True))
 
 
 def _refuse_unsafe(place: Place, name: str) -> None:

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from registry.errors import CacheError, IntegrityError
-from registry.store.cache import About, Cache
+from registry.store.cache import Cache
 from registry.store.claims import mismatch
 from registry.store.download import Download
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.hashing import git_blob_sha1
 from registry.store.partial import Partial, sweep
 from registry.store.patience import Patience
+from registry.store.records import About
 from registry.store.transports import Resource, Transport
 from registry.store.verification import Refused
 

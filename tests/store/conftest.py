@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-import registry.store.store
+import registry.store.fetching
 
 
 @pytest.fixture
@@ -32,4 +32,4 @@ def unlock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def touched(path: object) -> NoReturn:
         pytest.fail(f"the lock {path} was taken")
 
-    return lambda: monkeypatch.setattr(registry.store.store, "file_lock", touched)
+    return lambda: monkeypatch.setattr(registry.store.fetching, "file_lock", touched)

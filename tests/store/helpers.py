@@ -11,13 +11,17 @@ from pathlib import Path
 from registry.catalog.entry import FilePin, Origin
 from registry.catalog.raw import Host
 from registry.store.cache import Cache
+from registry.store.partial import Partial
 from registry.store.place import Place, StoredFile
+from registry.store.records import About
 from registry.store.store import Store
 
 #: Stands in for a weights file where its content does not matter.
 BODY = bytes(range(256)) * 40
 #: Another file of the same length.
 OTHER = BODY[::-1]
+#: Where bytes are said to be from that come from nowhere.
+URL = "https://models.example/a/model.safetensors"
 
 
 def sha256(body: bytes) -> str:
@@ -31,6 +35,18 @@ def pinned(name: str, body: bytes, size: int | None = None) -> dict[str, FilePin
 def host(name: str, variable: str) -> dict[str, Host]:
     """Return what `hosts:` of a catalog yields for one host whose token is in an environment variable."""
     return {name: Host(name=name, token_env=variable, origin=Origin("models.yaml", 1, 1))}
+
+
+def publish(cache: Cache, body: bytes) -> Path:
+    """Bring bytes into a cache as a transfer does."""
+    partial = Partial.claim(cache, "key", URL, identified=True)
+    partial.begin(None, len(body))
+    with partial.writer(0) as writer:
+        writer.write(body)
+    try:
+        return cache.publish(partial.path, sha256(body), About("bert", "model.safetensors", URL))
+    finally:
+        partial.discard()
 
 
 def get(

@@ -23,10 +23,11 @@ import pytest
 import registry
 from registry.errors import CacheError
 from registry.pretrained.assembly import Assembly
-from registry.store.cache import About, Cache
+from registry.store.cache import Cache
 from registry.store.check import verify
 from registry.store.owner import OWNED, OwnerState, owner_state, owner_token
 from registry.store.partial import Partial
+from registry.store.records import About
 from tests.processes import environment
 from tests.servers import file_server, serving
 from tests.store.helpers import BODY, fetch, get, leftovers, listing, pinned, sha256, visible

@@ -16,8 +16,9 @@ import registry
 import registry.store.known
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError
-from registry.store.cache import Cache, Ref, file_sha256
+from registry.store.cache import Cache, file_sha256
 from registry.store.place import Place, is_offline
+from registry.store.records import Ref
 from registry.store.store import Store
 from tests.servers import Handler, Request, file_server, serving
 from tests.store.helpers import BODY, OTHER, evict, fetch, get, listing, pinned, sha256, visible

@@ -16,18 +16,20 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-import registry.store.cache
 import registry.store.check
+import registry.store.folders
 import registry.store.removal
 import registry.store.upkeep
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError
-from registry.store.cache import About, Cache, Ref, stamp_path
+from registry.store.cache import Cache
 from registry.store.check import FileCheck, verify
 from registry.store.contents import contents
+from registry.store.folders import conventional_folder
 from registry.store.locks import file_lock
 from registry.store.owner import OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.partial import Partial
+from registry.store.records import About, Ref, stamp_path
 from registry.store.removal import remove_folder
 from registry.store.upkeep import prune, remove
 from tests.servers import file_server
@@ -74,7 +76,9 @@ def put(cache: Path, body: bytes, model: str = "bert", name: str = "model.safete
 
 def build(cache: Path, model: str, files: dict[str, bytes]) -> Path:
     """Publish files and build their folder."""
-    return Cache((cache,)).folder(model, {name: (put(cache, body, model, name), sha256(body)) for name, body in files.items()})
+    return conventional_folder(
+        Cache((cache,)), model, {name: (put(cache, body, model, name), sha256(body)) for name, body in files.items()}
+    )
 
 
 def aged(path: Path, days: float) -> Path:
@@ -171,7 +175,7 @@ def test_a_damaged_blob_and_its_folder_are_put_away_and_brought_anew(damage: str
     with file_server({"/model.safetensors": WEIGHTS, "/config.json": BODY}) as server:
         files = {name: fetch(cache, server.url, name) for name in ("model.safetensors", "config.json")}
         made = {name: (file.path, file.sha256) for name, file in files.items()}
-        folder = Cache((cache,)).folder("bert", made)
+        folder = conventional_folder(Cache((cache,)), "bert", made)
         DAMAGE[damage](files["model.safetensors"].path)
         found = states(cache, repair=True)
         assert sorted(found.values()) == ["damaged", "damaged", "ok", "ok"]  # the blob, and its link in the folder
@@ -179,7 +183,7 @@ def test_a_damaged_blob_and_its_folder_are_put_away_and_brought_anew(damage: str
         assert leftovers(cache / "folders") == []
         assert fetch(cache, server.url, "model.safetensors").path.read_bytes() == WEIGHTS
         assert server.sent("/config.json") == len(BODY)
-    assert Cache((cache,)).folder("bert", made) == folder
+    assert conventional_folder(Cache((cache,)), "bert", made) == folder
     assert set(states(cache).values()) == {"ok"}
 
 
@@ -270,7 +274,7 @@ def test_where_the_stamp_is_lost_a_folder_tells_what_a_damaged_blob_is(cache: Pa
 def test_a_tier_is_not_written(cache: Path, tmp_path: Path) -> None:
     tier = tmp_path / "tier"
     overwrite(put(tier, BODY), 0, b"!")
-    folder = Cache((cache, tier)).folder("bert", {"vocab.txt": (put(tier, OTHER), sha256(OTHER))})
+    folder = conventional_folder(Cache((cache, tier)), "bert", {"vocab.txt": (put(tier, OTHER), sha256(OTHER))})
     before = listing(tier)
     both = Cache((cache, tier))
     assert [(check.path, check.state) for check in verify(both, repair=True)] == [(folder / "vocab.txt", "ok")]
@@ -727,15 +731,15 @@ def test_a_folder_that_is_pruned_while_it_is_completed_is_whole(cache: Path, mon
     files = {"config.json": OTHER, "vocab.txt": BODY}
     folder = build(cache, "bert", files)
     (folder / "vocab.txt").unlink()
-    sync = registry.store.cache.sync_folder
+    sync = registry.store.folders.sync_folder
 
     def then_another_removes_it(path: Path) -> None:
         sync(path)
         if path.name == "folders":
-            monkeypatch.setattr(registry.store.cache, "sync_folder", sync)
+            monkeypatch.setattr(registry.store.folders, "sync_folder", sync)
             (folder / "config.json").unlink()
 
-    monkeypatch.setattr(registry.store.cache, "sync_folder", then_another_removes_it)
+    monkeypatch.setattr(registry.store.folders, "sync_folder", then_another_removes_it)
     assert build(cache, "bert", files) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
@@ -748,17 +752,17 @@ def test_a_folder_that_goes_while_it_is_completed_is_built_anew(
     folder = build(cache, "bert", files)
     (folder / "vocab.txt").unlink()
     name = "make_folder" if moment == "before a file comes into it" else "_sync_folders"
-    original = getattr(registry.store.cache, name)
+    original = getattr(registry.store.folders, name)
 
     def prune_then(path: Path, *args: object) -> None:
         if path == folder and folder.exists():
-            monkeypatch.setattr(registry.store.cache, name, original)
+            monkeypatch.setattr(registry.store.folders, name, original)
             remove_folder(folder, folder.with_name(f"{folder.name}.json"))
             if name == "make_folder":
                 return
         original(path, *args)
 
-    monkeypatch.setattr(registry.store.cache, name, prune_then)
+    monkeypatch.setattr(registry.store.folders, name, prune_then)
     assert build(cache, "bert", files) == folder
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 

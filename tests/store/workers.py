@@ -7,6 +7,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from registry.store.cache import Cache
+from registry.store.folders import conventional_folder
 from registry.store.locks import file_lock
 from registry.store.owner import owner_token
 from registry.store.partial import Partial
@@ -73,7 +74,7 @@ def fetch_model(barrier: Barrier, results: Connection, source: str) -> None:
 def build_folder(barrier: Barrier, results: Connection, cache: Path, files: dict[str, tuple[Path, str]]) -> None:
     """Build one and the same folder of a cache at the same moment as the others."""
     barrier.wait(60)
-    results.send(Cache((cache,)).folder("model", files))
+    results.send(conventional_folder(Cache((cache,)), "model", files))
 
 
 def hold_lock(path: Path, ready: Connection) -> None:

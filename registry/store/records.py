@@ -1,0 +1,86 @@
+"""The small records of a cache: what is noted of a blob and of a URL, under which name, and whether it can be believed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["VERSION", "About", "Ref", "about_of", "read_json", "ref_name", "ref_of", "stamp_fits", "stamp_path"]
+
+#: The version of every record in the cache.
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub` or `first-use`."""
+
+    url: str
+    sha256: str = ""
+    size: int = 0
+    trust: str = ""
+    #: True when the server said that there is no such file.
+    absent: bool = False
+    #: For a moving revision of a hub repository: the commit it stood for.
+    commit: str = ""
+    #: For a file in place: its time when it was hashed.
+    mtime_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What a blob is, for people: the model and file name that it was first brought for, and from where."""
+
+    model: str = ""
+    name: str = ""
+    url: str = ""
+
+
+_BLANK = asdict(Ref(""))
+
+
+def stamp_path(blob: Path) -> Path:
+    """Return where the stamp of a blob stands."""
+    return blob.with_name(f"{blob.name}.json")
+
+
+def stamp_fits(stamp: Mapping[str, Any] | None, stat: os.stat_result) -> bool:
+    """Whether a blob is still what it was when its stamp was written."""
+    return stamp is not None and (stamp.get("size"), stamp.get("mtime_ns")) == (stat.st_size, stat.st_mtime_ns)
+
+
+def ref_name(url: str) -> str:
+    """Return where the record of a URL stands, below the folder of a cache."""
+    key = hashlib.sha256(url.encode()).hexdigest()
+    return f"refs/{key[:2]}/{key}.json"
+
+
+def ref_of(url: str, data: Mapping[str, Any]) -> Ref | None:
+    """Return the record of a URL, or None when a value of it cannot be right."""
+    known = {key: value for key, value in data.items() if key in _BLANK and key != "url"}
+    if any(type(value) is not type(_BLANK[key]) for key, value in known.items()):
+        return None
+    ref = Ref(url, **known)
+    usable = re.fullmatch(r"[0-9a-f]{64}", ref.sha256) if ref.sha256 else ref.absent or ref.commit
+    return ref if usable else None
+
+
+def about_of(stamp: Mapping[str, Any] | None) -> About:
+    """Return what a stamp says of its blob, as far as that can be right."""
+    said = {key: (stamp or {}).get(key, "") for key in ("model", "name", "url")}
+    return About(**{key: value for key, value in said.items() if isinstance(value, str)})
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return a small record; a damaged one, or one of a newer version of this library, is as if absent."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) and data.get("version") == VERSION else None
