@@ -103,7 +103,7 @@ def require_values(model: nn.Module) -> None:
     Raises:
         PluginError: naming it; a buffer that no checkpoint holds is the business of `reset_buffers`.
     """
-    if not any(_lacks_values(module) for module in model.modules()):
+    if not _lacks_values(model):
         return
     for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
         for name, tensor in tensors:
@@ -115,6 +115,10 @@ def require_values(model: nn.Module) -> None:
                 )
 
 
-def _lacks_values(module: nn.Module) -> bool:
-    tensors = (*module._parameters.values(), *module._buffers.values())
-    return any(tensor is not None and tensor.is_meta for tensor in tensors)
+def _lacks_values(model: nn.Module) -> bool:
+    for module in model.modules():
+        for tensors in (module._parameters, module._buffers):
+            for tensor in tensors.values():
+                if tensor is not None and tensor.is_meta:
+                    return True
+    return False

@@ -7,7 +7,9 @@ are torch's classes, so that whatever looks for a `torch.nn.Linear` finds one, b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,7 @@ __all__ = [
     "check_pruning",
     "head_masks",
     "keep_mask",
+    "outlining",
     "prune_linear",
     "remaining_heads",
 ]
@@ -65,10 +68,37 @@ class LayerNorm(nn.LayerNorm):
         """Do nothing, as in `Linear`."""
 
 
+#: Tensors without memory by shape and dtype, where a model is being built on the meta device.
+_outlines: ContextVar[dict[tuple[tuple[int, ...], torch.dtype], Tensor] | None] = ContextVar("outlines", default=None)
+
+
+@contextlib.contextmanager
+def outlining() -> Iterator[None]:
+    """Have layers of one shape share a tensor that has no memory; enter it where the meta device is torch's default."""
+    known = _outlines.get()
+    token = _outlines.set({} if known is None else known)
+    try:
+        yield
+    finally:
+        _outlines.reset(token)
+
+
 def add_parameters(module: nn.Module, **shapes: tuple[int, ...] | None) -> None:
-    """Add parameters without values to a new module; a model has hundreds, and `Module.__setattr__` takes its time."""
+    """Add parameters without values to a new module.
+
+    A model has hundreds, and `Module.__setattr__`, like `torch.empty` with a default device, takes its time.
+    """
+    outlines = _outlines.get()
     for name, shape in shapes.items():
-        module._parameters[name] = None if shape is None else nn.Parameter(torch.empty(shape))
+        if shape is None:
+            module._parameters[name] = None
+        elif outlines is None:
+            module._parameters[name] = nn.Parameter(torch.empty(shape))
+        else:
+            key = shape, torch.get_default_dtype()
+            if (outline := outlines.get(key)) is None:
+                outline = outlines[key] = torch.empty(shape)
+            module._parameters[name] = nn.Parameter(outline)
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

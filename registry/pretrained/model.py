@@ -21,6 +21,7 @@ from registry.pretrained.initialization import (
     require_values,
     split_name,
 )
+from registry.pretrained.layers import outlining
 
 __all__ = ["SAFE_WEIGHTS_NAME", "WEIGHTS_NAME", "PreTrainedModel"]
 
@@ -34,8 +35,9 @@ class _ModelMeta(type):
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         device = torch.get_default_device()
         if device.type == "meta":  # loading, or the inner model of one that is being built
-            return super().__call__(*args, **kwargs)
-        with torch.device("meta"):
+            with outlining():
+                return super().__call__(*args, **kwargs)
+        with torch.device("meta"), outlining():
             model = super().__call__(*args, **kwargs)
         tied = model.tied_weights()
         initialize(model, (name for name, _ in model.named_parameters() if name not in tied), device=device)
