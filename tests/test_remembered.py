@@ -59,9 +59,12 @@ def test_a_folder_that_changed_is_mended(
     assert {path.name: path.read_bytes() for path in models.fetch("mine").iterdir()} == _FILES
 
 
-def test_a_blob_that_is_lost_is_asked_for(models: ModelRegistry, tmp_path: Path) -> None:
+def test_a_file_that_is_lost_is_asked_for(models: ModelRegistry, tmp_path: Path) -> None:
     digest = sha256(_FILES["model.safetensors"]).hexdigest()
     (tmp_path / "cache/blobs/sha256" / digest[:2] / digest).unlink()
+    folder = models.fetch("mine", offline=True)  # it holds all that the blob held
+    assert (folder / "model.safetensors").read_bytes() == _FILES["model.safetensors"]
+    (folder / "model.safetensors").unlink()
     with pytest.raises(RegistryError, match=r"model\.safetensors"):  # its server is gone
         models.fetch("mine", offline=True)
 

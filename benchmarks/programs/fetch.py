@@ -41,7 +41,7 @@ def main() -> None:
         Path(given["ready"]).touch()
         while not Path(given["go"]).exists():
             time.sleep(0.002)
-    seconds = repeated(call, given["times"])
+    seconds = repeated(call, given["times"], in_a_row=given.get("in_a_row", 1))
     tell(value=seconds, ended=time.monotonic())
 
 

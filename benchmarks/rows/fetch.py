@@ -77,7 +77,7 @@ def trials(measure: Measure, stage: Stage, inputs: Inputs) -> Mapping[Side, Tria
         large.clear()
         name, warm = inputs.name("gpt2"), stage.folder / "warm-hub"
         variables = {"HF_ENDPOINT": large.server.url}
-        options = {"warm": True, "times": 30}
+        options = {"warm": True, "times": 30, "in_a_row": 20}
         file = str(large.folder / LARGE)
         return {
             "ours": lambda: stage.sample("fetch", variables, side="ours", name=name, **options),

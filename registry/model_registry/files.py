@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from registry.catalog.names import user_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from registry.catalog.layers import Stamp
     from registry.checkpoint.inspection import Inspection
     from registry.pretrained.survey import Survey
+    from registry.store.cache import Cache
     from registry.store.place import StoredFile
     from registry.store.target import Target
 from registry.model_registry.names import PathLike
@@ -29,6 +32,17 @@ def _is_plain(target: Target) -> bool:
     from registry.store.target import maybe_path_target
 
     return maybe_path_target(user_path(entry.name), entry.name) is None
+
+
+def _deciding(cache: Cache, folder: Path) -> Iterable[Stamp]:
+    """Return the files of a cache on which it depends that a folder is the answer, and what is in it.
+
+    A folder that the cache made holds the content of its blobs, so it stays right without them.
+    """
+    if folder.parent != cache.root / "folders":
+        return cache.seen.values()
+    blobs = f"{cache.root / 'blobs'}{os.sep}"
+    return (stamp for path, stamp in cache.seen.items() if not path.startswith(blobs))
 
 
 class Files(Places):
@@ -73,7 +87,7 @@ class Files(Places):
                 folder = store.folder(target.label, files, alone=bool(target.place.lock))
             answer = Answer(target.label, folder, tuple((file.name, folder / file.name) for file in files))
             if asked is not None and before is not None and store.repeatable and _is_plain(target):
-                self._remembered.keep(asked, (*before, *store.cache.seen.values()), answer)
+                self._remembered.keep(asked, (*before, *_deciding(store.cache, folder)), answer)
         self._hooks.tell("registry_fetched", model=answer.label, files=dict(answer.files))
         return answer.folder
 
