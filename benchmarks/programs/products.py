@@ -49,14 +49,18 @@ KERNELS = (
 )
 
 
-def _timed(call: Callable[[], object], times: int = 5) -> float:
-    call()
-    taken = []
-    for _ in range(times):
+#: Seconds after which a trial of one kernel has been timed for long enough.
+_LONG = 0.3
+
+
+def _timed(call: Callable[[], object]) -> float:
+    """Return the median of five calls after the first, or of fewer where they are long."""
+    taken: list[float] = []
+    while len(taken) < 6 and sum(taken) < _LONG:
         began = perf_counter()
         call()
         taken.append(perf_counter() - began)
-    return median(taken)
+    return median(taken[1:] or taken)
 
 
 class Layers:

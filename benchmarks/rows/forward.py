@@ -33,7 +33,9 @@ def trials(measure: Measure, stage: Stage, inputs: Inputs) -> Mapping[Side, Tria
     """Return how a sample of each side is taken."""
     name, head, batch, length, _ = _CASES[MEASURES.index(measure)]
     sizes = inputs.sizes(name)
-    times = (20 if batch == 1 else 3) if stage.quick else (40 if batch == 1 else 7)
+    times = 40 if batch == 1 else 5
+    if stage.quick:
+        times, batch = (10, 1) if batch == 1 else (1, batch // 4)
     options = {"head": head, "family": sizes["family"], "batch": batch, "length": length, "times": times}
     published, folder = inputs.name(name), str(inputs.folder(name))
     products = bert_products(sizes, batch, length) if sizes["family"] == "bert" else gpt2_products(sizes, batch, length, 50257)

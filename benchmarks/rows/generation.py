@@ -42,7 +42,7 @@ MEASURES = (
 def trials(measure: Measure, stage: Stage, inputs: Inputs) -> Mapping[Side, Trial]:
     """Return how a sample of each side is taken."""
     kind, batch = measure.key.removeprefix("generation.").rsplit("-", 1)
-    new = _NEW // 4 if stage.quick else _NEW
+    new = _NEW // 16 if stage.quick else _NEW
     published, folder = inputs.name("gpt2"), str(inputs.folder("gpt2"))
     options = {"batch": int(batch), "prompt": _PROMPT, "new": new, "times": 1}
 

@@ -45,7 +45,7 @@ def trials(measure: Measure, stage: Stage, inputs: Inputs) -> Mapping[Side, Tria
     """Return how a sample of each side is taken."""
     what = measure.key.removeprefix("load.")
     offline = {"HF_HUB_OFFLINE": "1"}
-    times = 3 if stage.quick else 5
+    times = 2 if stage.quick else 5
     if what.startswith("pickle-"):
         folder = str(inputs.pickle("gpt2", what.removeprefix("pickle-")))
         options = {"name": folder, "family": "gpt2", "head": "lm", "times": times}

@@ -26,7 +26,7 @@ MEASURES = (
 def trials(measure: Measure, stage: Stage, inputs: Inputs) -> Mapping[Side, Trial]:
     """Return how a sample of each side is taken."""
     name = "bert-base-uncased"
-    times = 2 if stage.quick else 3
+    times = 1 if stage.quick else 3
     batch = 2 if stage.quick else _BATCH
     options = {"head": "masked-lm", "family": "bert", "batch": batch, "length": _LENGTH, "times": times}
     published, folder = inputs.name(name), str(inputs.folder(name))
