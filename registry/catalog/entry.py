@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["Deprecation", "FilePin", "ModelEntry", "Origin"]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Origin:
+class Origin(NamedTuple):
     """The place in a catalog file at which something is said; line and column count from 1."""
 
     file: str
@@ -21,8 +20,7 @@ class Origin:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class FilePin:
+class FilePin(NamedTuple):
     """What is known of one file before it is fetched.
 
     `sha256` is 64 lower-case hex digits of the content, `size` is in bytes, `url` replaces the place under `source`.
@@ -33,8 +31,7 @@ class FilePin:
     url: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Deprecation:
+class Deprecation(NamedTuple):
     """Since when a name should no longer be used (`YYYY-MM` or `YYYY-MM-DD`), why, and what to use instead."""
 
     since: str

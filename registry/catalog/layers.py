@@ -6,10 +6,10 @@ import os
 import stat
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.catalog.names import MAX_BYTES, user_path
 from registry.errors import RegistryWarning
@@ -60,8 +60,7 @@ class LayerKind(IntEnum):
 INSTALLED = (LayerKind.FAMILY, LayerKind.PACKAGE)
 
 
-@dataclass(frozen=True)
-class CatalogSource:
+class CatalogSource(NamedTuple):
     """A catalog file that was located but not read; `read` returns its bytes."""
 
     kind: LayerKind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.catalog.entry import Origin
 from registry.errors import CatalogError
@@ -34,8 +34,7 @@ class Host:
     parallelism: int | None = None
 
 
-@dataclass(frozen=True)
-class RawEntry:
+class RawEntry(NamedTuple):
     """One entry as written: only the fields it says, before inheritance."""
 
     name: str

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from registry.checkpoint.reader import Checkpoint, TensorInfo, WholeTensors
 from registry.errors import CheckpointError
@@ -31,8 +30,7 @@ _OPTIMIZER = re.compile(
 _MAX_ROWS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """Where one kind of variable goes.
 
     Args:
@@ -46,8 +44,7 @@ class Rule:
     layout: Layout = "same"
 
 
-@dataclass(frozen=True, slots=True)
-class _Origin:
+class _Origin(NamedTuple):
     """The variables that a tensor is made of; several only where they are joined."""
 
     variables: tuple[str, ...]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from registry.catalog.names import twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
@@ -39,8 +38,7 @@ INDEX_SUFFIX = ".index.json"
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """What is known of a tensor before it is read. `dtype` is torch's name of it, such as `bfloat16`."""
 
     dtype: str

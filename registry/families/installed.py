@@ -10,8 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.machinery import PathFinder
+from typing import NamedTuple
 
 __all__ = ["EntryPoint", "canonical", "read_installed"]
 
@@ -21,8 +21,7 @@ DISTRIBUTION = "pretrained-registry"
 _SECTION = re.compile(r"\[\s*(registry\.[a-z]+)\s*\]")
 
 
-@dataclass(frozen=True)
-class EntryPoint:
+class EntryPoint(NamedTuple):
     """One installed entry point; what `name` and `value` mean depends on its group."""
 
     name: str

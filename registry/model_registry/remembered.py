@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.catalog.layers import Stamp, stamp
 
@@ -37,8 +37,7 @@ def circumstances() -> tuple[str | None, ...] | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A folder with files under their conventional names."""
 
     label: str

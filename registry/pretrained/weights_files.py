@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from registry.checkpoint.converted import open_stored
 from registry.checkpoint.numpy_pieces import SHAPES_NAME, NumpyPieces, piece_name, read_piece, read_shapes
@@ -36,8 +35,7 @@ _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 _LATEST = re.compile(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The forms of weights that can be used."""
 
     #: The names of files of this program's own forms, best first.

@@ -34,8 +34,8 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
@@ -63,8 +63,7 @@ def adoption_is_on() -> bool:
     return not is_off("REGISTRY_ADOPT")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A file that was proven to be the wanted one, as it was when it was hashed."""
 
     path: Path
@@ -75,8 +74,7 @@ class Found:
     url: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _HubFile:
+class _HubFile(NamedTuple):
     repo: str
     revision: str
     path: str
@@ -187,7 +185,7 @@ class Adoption:
         path = self._cache.lookup(found.sha256)
         if path is None:
             try:
-                self._cache.adopt(found.path, found.sha256, replace(about, url=found.path.as_uri()), found.stat)
+                self._cache.adopt(found.path, found.sha256, about._replace(url=found.path.as_uri()), found.stat)
             except CacheError:
                 if _unchanged(found.path, found.stat):
                     raise

@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -244,7 +243,7 @@ class Cache:
 
     def _write_stamp(self, path: Path, stat: os.stat_result, about: About) -> None:
         """Note that the bytes that had this size and time when they were hashed are right."""
-        stamp = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, **asdict(about)}
+        stamp = {"version": VERSION, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns, **about._asdict()}
         self.write_json(stamp_path(path), stamp)
 
     # -- refs ------------------------------------------------------------------------------------------------------
@@ -264,7 +263,7 @@ class Cache:
     def write_ref(self, ref: Ref) -> None:
         """Record what a URL is."""
         # The URL may hold a secret; the name of the record, its hash, tells it from others.
-        self.write_json(self.ref_path(ref.url), {"version": VERSION, **asdict(ref), "url": redact(ref.url)})
+        self.write_json(self.ref_path(ref.url), {"version": VERSION, **ref._asdict(), "url": redact(ref.url)})
 
     # -- small files -----------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from registry.errors import IntegrityError
 from registry.store.source import redact
@@ -31,7 +31,7 @@ class Claims:
                 self.sha256, self.trust = None, "hub"
             self.git_sha1 = resource.git_sha1 or self.git_sha1
         self.sha256, _ = check_claims(resource, self.sha256, None)
-        return replace(resource, sha256=self.sha256, git_sha1=self.git_sha1)
+        return resource._replace(sha256=self.sha256, git_sha1=self.git_sha1)
 
 
 def check_claims(resource: Resource, sha256: str | None, size: int | None) -> tuple[str | None, int | None]:

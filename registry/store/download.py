@@ -151,7 +151,7 @@ class Download:
         with self._transport.open(self._resource, span) as body:
             began = time.monotonic()  # what passes before the first byte would pass for each part anew
             if body.start == 0:
-                body = replace(body, pieces=_head_first(body.pieces))
+                body = body._replace(pieces=_head_first(body.pieces))
             if body.stop is None or self._partial.have == 0:
                 self._accept(body)
             else:

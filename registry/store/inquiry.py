@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -67,7 +66,7 @@ class Inquiry:
             found = self._ask(transport, source, name)
             if found.size is not None or found.path is not None:
                 return found
-            return replace(found, size=Patience(self._stopped).insist(lambda: _size(transport, found)))
+            return found._replace(size=Patience(self._stopped).insist(lambda: _size(transport, found)))
         except FileMissing:
             return None
 

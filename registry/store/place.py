@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.catalog.entry import FilePin
 from registry.errors import CheckpointError
@@ -49,8 +50,7 @@ class Place:
     commits: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
+class StoredFile(NamedTuple):
     """A file on this machine. `sha256` and `trust` are empty for a file that is used in place and was never pinned."""
 
     name: str

@@ -7,9 +7,8 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["VERSION", "About", "Ref", "about_of", "read_json", "ref_name", "ref_of", "stamp_fits", "stamp_path"]
 
@@ -17,8 +16,7 @@ __all__ = ["VERSION", "About", "Ref", "about_of", "read_json", "ref_name", "ref_
 VERSION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(NamedTuple):
     """What a URL was found to be. `trust` says by whose word: `catalog`, `hub` or `first-use`."""
 
     url: str
@@ -33,8 +31,7 @@ class Ref:
     mtime_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What a blob is, for people: the model and file name that it was first brought for, and from where."""
 
     model: str = ""
@@ -42,7 +39,7 @@ class About:
     url: str = ""
 
 
-_BLANK = asdict(Ref(""))
+_BLANK = Ref("")._asdict()
 
 
 def stamp_path(blob: Path) -> Path:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from registry.errors import IntegrityError
 from registry.store.cache import Cache
@@ -23,8 +23,7 @@ class Refused(IntegrityError):
     """A verifier refuses a file. No other source is tried, because somebody means this one."""
 
 
-@dataclass(frozen=True)
-class Verifier:
+class Verifier(NamedTuple):
     """Who is asked.
 
     `ask` takes the keywords `model`, `file`, `path`, `sha256` and `url`, and returns None or the reason to refuse.

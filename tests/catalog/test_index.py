@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import replace
 
 import pytest
 
@@ -164,15 +163,11 @@ def test_a_catalog_package_redefines_names_and_hosts() -> None:
 
 def test_a_name_of_two_catalog_packages_is_an_error_that_shows_both() -> None:
     one, two = (
-        replace(
-            layer(
-                LayerKind.PACKAGE,
-                f"m: {{family: bert, source: ./x}}\n{name}: {{family: bert, source: ./x}}",
-                file=f"/{name}/models.yaml",
-            ),
-            distribution=name,
-            version="1.5",
-        )
+        layer(
+            LayerKind.PACKAGE,
+            f"m: {{family: bert, source: ./x}}\n{name}: {{family: bert, source: ./x}}",
+            file=f"/{name}/models.yaml",
+        )._replace(distribution=name, version="1.5")
         for name in ("acme", "zeta")
     )
     found = Catalog([one, two])

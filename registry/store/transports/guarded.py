@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
 from typing import TypeVar
 
 from registry.errors import DownloadError, RegistryError
@@ -66,7 +65,7 @@ class GuardedTransport:
         for digest, size in ((resource.sha256, 64), (resource.git_sha1, 40)):
             if digest is not None and not re.fullmatch(f"[0-9a-f]{{{size}}}", digest):
                 raise self._error("describe", url, f"gave {digest!r} for a hash, which is {size} hex digits")
-        return replace(resource, path=None)
+        return resource._replace(path=None)
 
     @contextmanager
     def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
@@ -80,7 +79,7 @@ class GuardedTransport:
         body = self._typed(Body, "open", url, opened.__enter__)
         try:
             self._check_fields(body, _BODY, "open", url)
-            yield replace(body, pieces=self._pieces(body.pieces, url))
+            yield body._replace(pieces=self._pieces(body.pieces, url))
         except BaseException as error:
             with self._tolerated("close", url):
                 opened.__exit__(type(error), error, error.__traceback__)

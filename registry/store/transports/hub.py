@@ -12,7 +12,6 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from urllib.parse import quote, unquote
 
 from registry.catalog.raw import Host
@@ -115,7 +114,7 @@ class HubTransport:
     @contextmanager
     def open(self, resource: Resource, span: Span | None = None) -> Iterator[Body]:
         """Read the file from where the hub said it lies, or says now: a signed address is valid for a while only."""
-        current = replace(resource, address=self._moved.get(resource.url, resource.address))
+        current = resource._replace(address=self._moved.get(resource.url, resource.address))
         opened = self._http.open(current, span)
         try:
             body = opened.__enter__()
@@ -128,7 +127,7 @@ class HubTransport:
                 if self._moved.get(resource.url, resource.address) == current.address:
                     at = self.at(resource.url, resource.commit) if resource.commit else resource.url
                     self._moved[resource.url] = self.describe(at).address
-            opened = self._http.open(replace(resource, address=self._moved[resource.url]), span)
+            opened = self._http.open(resource._replace(address=self._moved[resource.url]), span)
             body = opened.__enter__()
         try:
             yield body

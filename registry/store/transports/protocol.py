@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from registry.errors import DownloadError
 
@@ -39,8 +38,7 @@ class RangeRefused(DownloadError):
     """What came is not the part that was asked for: the file is to be asked for from its start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(NamedTuple):
     """A file at its place, as far as its place tells without sending it.
 
     `sha256` and `git_sha1` are hex digests by the word of the place; `address` is where `open` reads, which may differ
@@ -59,8 +57,7 @@ class Resource:
     commit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The bytes from `start` to before `stop` (None: to the end) of one version of a file."""
 
     start: int
@@ -69,8 +66,7 @@ class Span:
     validator: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(NamedTuple):
     """What a place sends: a part of the file, or (with a `stop` of None) all of it, whatever was asked for."""
 
     pieces: Iterator[bytes]
