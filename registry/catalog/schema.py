@@ -179,7 +179,7 @@ class _Reader:
         fields = {key: FIELDS[key](self, value, f"{key} of model {name!r}") for key, (_, value) in written.items()}
         override = bool(fields.pop("override", False))
         origins = {key: self.origin(key_node) for key, (key_node, _) in written.items()}
-        for group in MERGED_FIELDS & written.keys():
+        for group in sorted(MERGED_FIELDS & written.keys()):
             origins |= {f"{group}.{key}": self.origin(at) for key, (at, _) in written[group][1].value.items()}
         if "deprecated" in fields and "use" in (said := written["deprecated"][1].value):
             if "alias" in fields:
