@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.forking import Parent
 from benchmarks.harness import SIDES, Bar, Figures, Measure, NotMeasured, Sample, Side, Trial, selected, take
 from benchmarks.plot import draw
 from benchmarks.report import Result, Results, put_between_markers, table
@@ -301,3 +302,13 @@ def test_what_cannot_be_measured_fails_the_run_and_nothing_else(
     assert set(json.loads((tmp_path / "full.json").read_text(encoding="utf-8"))["rows"]) == {"some.good"}
     assert command.main(["--results", str(tmp_path), "--only", "some.good"]) == 0  # misses its bar, and is measured
     assert "not met" in capsys.readouterr().out
+
+
+def test_a_quick_run_forks_its_processes(tmp_path: Path) -> None:
+    (program := tmp_path / "program.py").write_text("import os, sys; print(os.getppid(), sys.argv[1]); 1 / int(sys.argv[1])")
+    parent = Parent(tmp_path, dict(os.environ))
+    first, second = (parent.run(program, number).split() for number in "12")
+    assert first[0] == second[0] != str(os.getpid()) and (first[1], second[1]) == ("1", "2")
+    with pytest.raises(NotMeasured, match="(?s)ended with 1: .*ZeroDivisionError"):
+        parent.run(program, "0")
+    parent.close()
