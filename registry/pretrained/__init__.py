@@ -2,16 +2,17 @@
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from registry.pretrained.batch_encoding import BatchEncoding
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.generation import GenerationMixin
     from registry.pretrained.model import PreTrainedModel
     from registry.pretrained.outputs import ModelOutput
-    from registry.pretrained.tokenizer import BatchEncoding, PreTrainedTokenizer
+    from registry.pretrained.tokenizer import PreTrainedTokenizer
 
 __all__ = ["BatchEncoding", "GenerationMixin", "ModelOutput", "PreTrainedModel", "PreTrainedTokenizer", "PretrainedConfig"]
 
 _HOMES = {
-    "BatchEncoding": "tokenizer",
+    "BatchEncoding": "batch_encoding",
     "GenerationMixin": "generation",
     "ModelOutput": "outputs",
     "PreTrainedModel": "model",
