@@ -27,7 +27,7 @@ def main() -> None:
             return model.generate(ids, attention_mask=mask, do_sample=False, min_new_tokens=new, max_new_tokens=new)
 
     with torch.inference_mode():
-        generate(8)
+        generate(min(8, given["new"]))
         results: list[Any] = []
         seconds = repeated(lambda: results.append(generate(given["new"])), given["times"])
         save(given["output"], results[-1][:, given["prompt"] :])
