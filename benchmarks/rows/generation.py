@@ -46,7 +46,7 @@ def trials(measure: Measure, stage: Stage, inputs: Inputs) -> Mapping[Side, Tria
     kind, batch = measure.key.removeprefix("generation.").rsplit("-", 1)
     prompt, new = (_PROMPT, _NEW) if kind == "float32" else (_FEW_PROMPT, _FEW_NEW)
     if stage.quick:
-        prompt, new = prompt // 4, new // 4
+        prompt, new = prompt // 4, new // 8
     published, folder = inputs.name("gpt2"), str(inputs.folder("gpt2"))
     options = {"batch": int(batch), "prompt": prompt, "new": new, "times": 1}
 
