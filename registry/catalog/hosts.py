@@ -5,11 +5,11 @@ The values that are refused may hold a secret, so no reason here shows one.
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from urllib.parse import urlsplit
 
-__all__ = ["is_loopback", "unfit_header", "unfit_mirror"]
+from registry.base.urls import is_secure, origin_of
+
+__all__ = ["unfit_header", "unfit_mirror"]
 
 #: A `token` of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -36,24 +36,12 @@ def unfit_header(name: str) -> str | None:
 def unfit_mirror(url: str) -> str | None:
     """Return why a URL must not stand in for a host, or None when it may."""
     try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-        if ":" in host:
-            ipaddress.IPv6Address(host)
+        origin_of(url)
+        fits = _MIRROR.fullmatch(url)
     except ValueError:
-        return "is not one"
-    if not _MIRROR.fullmatch(url) or port == 0:
+        fits = None
+    if not fits:
         return "is not one of only host, port and path; never write a user, a password, a query or a fragment here"
-    if parts.scheme == "http" and not is_loopback(host):
+    if not is_secure(url):
         return "is http, which only this machine may be; write https://"
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, an IPv6 address without its brackets, is this machine."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

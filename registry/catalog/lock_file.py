@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.base.urls import unfit_authority
 from registry.catalog.names import MAX_BYTES, MODEL_NAME, twin_key, unsafe_file_name
 from registry.catalog.raw import twin_message
 from registry.errors import CatalogError
@@ -216,6 +217,8 @@ class _Reader:
         text = self.text(node, what)
         if _SECRET.match(text):  # which is not shown
             raise self.error(node, f"{what} is expected to be without password and query, but has one; remove what is secret")
+        if reason := unfit_authority(text):
+            raise self.error(node, f"{what} is expected to be a URL or path, but {reason}; {_AGAIN}")
         return text
 
     def model(self, key: Node, node: Node) -> LockedModel:

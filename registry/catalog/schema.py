@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from registry.base.urls import is_url, unfit_authority
 from registry.catalog.document import Node, parse_leniently
 from registry.catalog.entry import Deprecation, FilePin, Origin
 from registry.catalog.hosts import unfit_header, unfit_mirror
@@ -23,7 +24,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-[0-9]{2})?")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PARALLELISM = 64
 
@@ -87,7 +87,9 @@ class _Reader:
 
     def source(self, node: Node, what: str) -> str:
         source = self.text(node, what)
-        if _SCHEME.match(source):
+        if reason := unfit_authority(source):
+            raise self.error(node, f"{what} is expected to be a URL or path, but {reason}; write scheme://host/path")
+        if is_url(source):
             return source
         # A path is relative to the file that says it, not to whoever reads it.
         if not source.startswith("~"):
@@ -239,7 +241,7 @@ class _Reader:
     def bundle(self, node: Node, what: str) -> str:
         path = node.value
         # More than one line is the bundle itself, or a key.
-        if not isinstance(path, str) or not path or _SCHEME.match(path) or _CONTROL.search(path):
+        if not isinstance(path, str) or not path or is_url(path) or _CONTROL.search(path):
             raise self.error(
                 node, f"{what} is expected to be the path of a PEM file, but is not one; write a path, relative to this file"
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.checkpoint.archive import archive_format, extract_archive
 from registry.checkpoint.reader import checkpoint_format
@@ -18,7 +19,6 @@ from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
 from registry.store.records import VERSION, read_json
 from registry.store.removal import remove_folder
-from registry.store.source import redact
 from registry.store.store import Store
 from registry.store.target import Target, names_archive
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
 from registry.errors import RegistryError, RegistryWarning
 from registry.model_registry import default_registry
-from registry.store.source import redact
 
 if TYPE_CHECKING:
     from registry.families.family import Family

@@ -19,12 +19,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from registry.base.urls import is_url, redact
 from registry.catalog.layers import CatalogSource, LayerKind, places
 from registry.catalog.text import read_source
 from registry.errors import RegistryError, RegistryWarning
 from registry.model_registry import ModelRegistry
 from registry.store.paths import cache_folders
-from registry.store.source import is_url, redact
 
 __all__ = ["Problem", "Section", "cache", "catalogs", "environment", "imports", "plugins", "settings"]
 

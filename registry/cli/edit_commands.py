@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 import click
 
@@ -196,17 +195,15 @@ def _checked(source: str) -> str:
     Raises:
         ConfigError: when it may hold one; the message does not show it.
     """
+    from registry.base.urls import redact, scheme_of, unfit_authority
     from registry.errors import ConfigError
-    from registry.store.source import redact, scheme_of
 
     if "://" not in source:
         return source
-    try:
-        parts = urlsplit(source)
-        secret = "?" in source or "#" in source or (scheme_of(source) != "hf" and "@" in parts.netloc)
-        secret = secret or (scheme_of(source) == "hf" and ":" in source.partition("://")[2])
-    except ValueError:
-        raise ConfigError("source is expected to be a URL, but cannot be taken apart; write scheme://host/path") from None
+    if reason := unfit_authority(source):
+        raise ConfigError(f"source is expected to be a URL, but {reason}; write scheme://host/path")
+    secret = "?" in source or "#" in source or (scheme_of(source) != "hf" and "@" in source.split("/")[2])
+    secret = secret or (scheme_of(source) == "hf" and ":" in source.partition("://")[2])
     if secret:
         shown = f"{scheme_of(source)}://…" if scheme_of(source) == "hf" else redact(source)
         raise ConfigError(
@@ -219,8 +216,8 @@ def _checked(source: str) -> str:
 def _at_revision(source: str, revision: str | None) -> str:
     from urllib.parse import quote
 
+    from registry.base.urls import scheme_of
     from registry.errors import ConfigError
-    from registry.store.source import scheme_of
 
     if revision is None:
         return source
@@ -264,7 +261,7 @@ def _as_written(source: str, file: Path) -> str:
 
 def _is_folder(source: str) -> bool:
     """Whether a source is a folder on this machine, which somebody may be training into."""
-    from registry.store.source import scheme_of
+    from registry.base.urls import scheme_of
 
     return scheme_of(source) == "file"
 

@@ -151,12 +151,12 @@ class Files(Places):
         """
         from dataclasses import replace
 
+        from registry.base.urls import redact
         from registry.catalog.entry import ModelEntry
         from registry.checkpoint.unpacked import find_archive
         from registry.pretrained.survey import survey
         from registry.store.inquiry import Inquiry
         from registry.store.place import is_offline
-        from registry.store.source import redact
         from registry.store.target import entry_target
 
         target = find_archive(entry_target(ModelEntry(name=redact(source), family=family or "", source=source)))

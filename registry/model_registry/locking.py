@@ -123,8 +123,8 @@ class Locking:
         """
         if (mode := lock_mode(locked)) == "off":
             return target
+        from registry.base.urls import is_url
         from registry.model_registry.held import held, locked_model
-        from registry.store.source import is_url
 
         if target.entry is None:
             if locked is None and not is_url(target.place.sources[0]):

@@ -125,7 +125,7 @@ class Places(Names):
         return self._locking.hold(target, locked)
 
     def _meant(self, text: str, *, is_path: bool, locked: bool | str | None) -> Target:
-        from registry.store.source import is_url
+        from registry.base.urls import is_url
         from registry.store.target import entry_target, maybe_path_target, url_target
 
         if is_url(text):

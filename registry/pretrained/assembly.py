@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.base.urls import redact
 from registry.checkpoint.name_table import Renamed
 from registry.checkpoint.numpy_pieces import SHAPES_NAME
 from registry.checkpoint.reader import StateDict
@@ -25,7 +26,6 @@ from registry.pretrained.weights_files import (
     require_foreign,
 )
 from registry.store.place import Replaced, StoredFile
-from registry.store.source import redact
 from registry.store.store import Store
 from registry.store.target import Target
 

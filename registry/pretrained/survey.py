@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from registry.base.urls import redact, scheme_of
 from registry.catalog.entry import FilePin
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.numpy_pieces import SHAPES_NAME
@@ -19,7 +20,6 @@ from registry.families.host import PluginHost
 from registry.pretrained.weights_files import Wanted, find_weights
 from registry.store.inquiry import Inquiry
 from registry.store.place import StoredFile
-from registry.store.source import redact, scheme_of
 from registry.store.store import Store
 from registry.store.target import Target
 

@@ -37,6 +37,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.base.urls import redact, scheme_of
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.errors import CacheError
@@ -45,7 +46,6 @@ from registry.store.hashing import git_blob_sha1
 from registry.store.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
 from registry.store.place import StoredFile, is_off
 from registry.store.records import About, Ref
-from registry.store.source import redact, scheme_of
 from registry.store.verification import Verification
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]

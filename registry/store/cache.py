@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from registry.base.urls import redact
 from registry.catalog.layers import Stamp
 from registry.catalog.layers import stamp as file_stamp
 from registry.errors import CacheError
@@ -31,7 +32,6 @@ from registry.store.files import make_folder, share, sync_folder, write_atomical
 from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
 from registry.store.records import VERSION, About, Ref, about_of, read_json, ref_name, ref_of, stamp_fits, stamp_path
-from registry.store.source import redact
 
 __all__ = ["Cache", "cache_error", "file_sha256"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from registry.base.urls import redact
 from registry.errors import IntegrityError
-from registry.store.source import redact
 from registry.store.transports import Resource
 
 __all__ = ["Claims", "check_claims", "mismatch"]

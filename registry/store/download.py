@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from registry.base.urls import redact
 from registry.errors import ConfigError, DownloadError
 from registry.store.cache import Cache
 from registry.store.claims import mismatch
@@ -19,7 +20,6 @@ from registry.store.hashing import GrowingHash
 from registry.store.partial import Partial
 from registry.store.patience import Patience
 from registry.store.records import About
-from registry.store.source import redact
 from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
 
 __all__ = ["Download"]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.store.adoption import Adoption
 from registry.store.cache import Cache
@@ -20,7 +21,6 @@ from registry.store.patience import Patience
 from registry.store.place import Place, StoredFile
 from registry.store.records import About, Ref
 from registry.store.revisions import Revisions
-from registry.store.source import redact
 from registry.store.transports import FileMissing, Resource, Transport
 from registry.store.verification import Verification
 

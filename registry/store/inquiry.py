@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
+from registry.base.urls import redact
 from registry.catalog.raw import Host
 from registry.errors import OfflineError
 from registry.store.patience import Patience
-from registry.store.source import redact
 from registry.store.transports import FileMissing, RangeRefused, Resource, Span, Transport, Transports
 
 __all__ = ["Inquiry"]

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from pathlib import Path
 
+from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError
 from registry.store.cache import Cache, file_sha256
@@ -13,7 +14,6 @@ from registry.store.claims import check_claims
 from registry.store.place import Place, StoredFile, is_set
 from registry.store.records import Ref
 from registry.store.revisions import Revisions
-from registry.store.source import redact
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
 __all__ = ["Known", "in_place_url", "pins_required", "refuse_unpinned"]

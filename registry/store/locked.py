@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from registry.base.urls import is_url, redact, scheme_of
 from registry.errors import DownloadError, IntegrityError, RegistryError
 from registry.store.place import Place, StoredFile
-from registry.store.source import is_url, redact, scheme_of
 from registry.store.transports.local import local_path
 
 __all__ = ["as_locked", "holds_more", "portable"]

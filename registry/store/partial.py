@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from registry.base.urls import redact
 from registry.store.cache import Cache, cache_error
 from registry.store.files import make_folder
 from registry.store.owner import OWNED, OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.records import VERSION
-from registry.store.source import redact
 
 __all__ = ["JOURNAL", "Partial", "sweep"]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from registry.base.urls import redact, scheme_of
 from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.catalog.raw import Host
@@ -24,7 +25,6 @@ from registry.store.place import Place, StoredFile
 from registry.store.progress import ProgressBars, ProgressLines, end_progress
 from registry.store.records import About
 from registry.store.revisions import Revisions, named_commit
-from registry.store.source import redact, scheme_of
 from registry.store.transports import FileMissing, Transport, Transports
 from registry.store.verification import Refused, Verification, Verifier
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry.base.urls import is_url, redact, scheme_of
 from registry.catalog.entry import ModelEntry
 from registry.errors import CatalogError, DownloadError, RegistryWarning
 from registry.store.place import Place
-from registry.store.source import is_url, redact, scheme_of
 from registry.store.transports.local import local_path
 
 __all__ = ["Target", "entry_target", "maybe_path_target", "names_archive", "newest_first", "path_target", "url_target"]

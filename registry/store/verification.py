@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.base.urls import redact
 from registry.errors import IntegrityError
 from registry.store.cache import Cache
 from registry.store.place import StoredFile
-from registry.store.source import redact
 
 __all__ = ["Refused", "Verification", "Verifier"]
 

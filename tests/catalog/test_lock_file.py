@@ -223,6 +223,7 @@ def with_line(old: str, new: str) -> str:
         (with_line("        size: 612\n", ""), "17:9", ["'size'"]),
         (with_line('source: "hf://acme/support@main"', 'source: "https://u:pw@acme/s/"'), "13:13", ["without password"]),
         (with_line('source: "hf://acme/support@main"', 'source: "https://acme/s/?token=pw"'), "13:13", ["without password"]),
+        (with_line('source: "hf://acme/support@main"', r'source: "https://evil\\acme/s/"'), "13:13", ["has a backslash"]),
         (with_line(f'    revision: "{COMMIT}"\n', '    revision: "../x"\n'), "14:15", ["a commit"]),
         (with_line("      model.safetensors:", "      ../model.safetensors:"), "21:7", ["plain relative path"]),
         (with_line("      model.safetensors:", "      /model.safetensors:"), "21:7", ["plain relative path"]),

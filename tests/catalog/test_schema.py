@@ -430,3 +430,19 @@ def test_a_name_that_stands_twice_is_no_name() -> None:
     text = "registry: 1\nmodels:\n  twice: {family: bert, source: ./x}\n  good: {base: twice}\n  twice: {base: good}\n"
     catalog = read_catalog(text, "models.yaml")
     assert set(catalog.entries) == {"good"} and "first in line 3" in str(catalog.broken["twice"])
+
+
+@pytest.mark.parametrize(
+    ("where", "entry"),
+    [
+        ("source", 'source: "https://evil.example\\\\@good.example/m"'),
+        ("an item of mirrors", 'source: ./m, mirrors: ["https://good.example\\t/m"]'),
+        ("url of file 'config.json'", 'source: ./m, files: {config.json: {url: "http://evil.example\\\\@127.0.0.1/c"}}'),
+        ("source", 'source: "s3://buck\\\\et/m"'),
+    ],
+)
+def test_an_address_that_two_programs_read_differently_is_refused(where: str, entry: str) -> None:
+    catalog = read(f"registry: 1\nmodels:\n  m: {{{entry}}}\n")
+    problem = catalog.broken["m"].problem
+    assert problem.startswith(where) and "has a backslash, blank or control character before its path" in problem
+    assert "evil" not in problem

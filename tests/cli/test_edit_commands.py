@@ -240,6 +240,7 @@ def test_an_archive_is_looked_into_where_it_is_small_or_pinned(
         (("mine", "https://user:hunter2@acme.example/m/"), "which may be a secret"),
         (("mine", "https://acme.example/m/?sig=hunter2"), "which may be a secret"),
         (("mine", "hf://user:hunter2@acme/m"), "which may be a secret"),
+        (("mine", "https://evil.example\\@acme.example/m"), "has a backslash, blank or control character"),
         (("mine", "./m", "--mirror", "https://hunter2@acme.example/m/"), "which may be a secret"),
         (("bert-base-uncased", "./m"), "write `override: true` to redefine it"),
     ],

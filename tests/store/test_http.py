@@ -895,6 +895,29 @@ def test_a_mirror_of_a_host_is_held_to_the_pin(cache: Path) -> None:
         get(cache, down.url, NAME, HASHED, hosts=private(down, mirrors=(mirror.url,)))
 
 
+# -- addresses that two programs read differently ----------------------------------------------------------------------
+
+
+def test_a_redirect_to_the_host_before_a_backslash_is_refused(cache: Path, token: str) -> None:
+    with file_server({}) as other, serving(lambda handler, request: None) as own:
+        target = f"{other.url}\\@{origin(own)}/{NAME}"
+        own.answer = lambda handler, request: handler.reply(request, 302, headers={"Location": target})
+        with pytest.raises(DownloadError, match="leads to an address without a clear host"):
+            fetch(cache, own.url, NAME, hosts=private(own, token_env="ACME_TOKEN"))
+        assert set(authorizations(own)) == {f"Bearer {token}"}
+    assert other.requests == []
+
+
+@pytest.mark.parametrize("form", ["{other}\\@{own}", "{other}\t@{own}", "{other} @{own}", "{other}\\.{own}"])
+def test_a_source_with_two_hosts_is_asked_for_at_neither(cache: Path, token: str, form: str) -> None:
+    with file_server({f"/{NAME}": BODY}) as other, file_server({f"/{NAME}": BODY}) as own:
+        source = f"http://{form.format(other=origin(other), own=origin(own))}/"
+        with pytest.raises(DownloadError, match="before its path") as caught:
+            fetch(cache, source, NAME, hosts=private(own, token_env="ACME_TOKEN"))
+        assert origin(own) not in str(caught.value)
+    assert other.requests == own.requests == []
+
+
 def test_netrc_is_not_sent_in_the_clear_to_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "netrc"
     path.write_text("machine models.acme.internal login me password hunter2\n")
@@ -903,7 +926,8 @@ def test_netrc_is_not_sent_in_the_clear_to_another_machine(tmp_path: Path, monke
 
     def signed(url: str) -> str | None:
         request = requests.Request("GET", url).prepare()
-        return Credentials({}).for_url(url)(request).headers.get("Authorization")
+        Credentials({}).sign(request)
+        return request.headers.get("Authorization")
 
     assert signed("https://models.acme.internal/a") == requests.auth._basic_auth_str("me", "hunter2")
     assert signed("http://models.acme.internal/a") is None

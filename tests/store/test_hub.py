@@ -69,6 +69,21 @@ def test_a_small_file_may_be_sent_at_once(hub: HubFiles, server: Server, cache: 
     assert fetch(cache, SOURCE, "config.json").path.read_bytes() == SMALL
 
 
+def test_the_hubs_token_does_not_go_to_the_host_before_a_backslash(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hunter2")
+    with file_server({}) as other:
+        target = f"{other.url}\\@{server.url.removeprefix('http://')}/x"
+        server.answer = lambda handler, request: handler.reply(
+            request, 302, headers={"Location": target, "X-Linked-ETag": f'"{sha256(LARGE)}"'}
+        )
+        with pytest.raises(DownloadError, match="leads to an address without a clear host"):
+            fetch(cache, SOURCE, "model.safetensors")
+        assert server.requests[0].headers["authorization"] == "Bearer hunter2"
+    assert other.requests == []
+
+
 def test_files_of_both_kinds_are_fetched_and_checked(server: Server, cache: Path) -> None:
     small, large = (fetch(cache, SOURCE, name) for name in ("config.json", "model.safetensors"))
     assert (small.path.read_bytes(), small.sha256, small.trust) == (SMALL, sha256(SMALL), "hub")

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
+from registry.base.urls import redact, scheme_of, unfit_authority
 from registry.catalog.raw import Host
 from registry.errors import DownloadError, PluginError
-from registry.store.source import redact, scheme_of
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span, Transient, Transport
 
@@ -38,8 +38,12 @@ class Transports:
         """Return the transport of a source's scheme.
 
         Raises:
-            DownloadError: when there is none.
+            DownloadError: when there is none, or when it is unclear which host the source names.
         """
+        if reason := unfit_authority(source):
+            raise DownloadError(
+                f"{redact(source)} is expected to be an address, but {reason}; write scheme://host/path", url=redact(source)
+            )
         scheme = scheme_of(source)
         with self._lock:
             if scheme not in self._made:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
-from registry.catalog.hosts import is_loopback
+from registry.base.urls import is_secure, origin_of
 from registry.catalog.raw import Host
 from registry.errors import ConfigError
 
@@ -15,11 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Credentials", "is_secure", "origin_of", "token_of"]
+__all__ = ["Credentials", "token_of"]
 
 _PORTS = {"http": 80, "https": 443}
-
-Auth = Callable[["requests.PreparedRequest"], "requests.PreparedRequest"]
 
 
 class Credentials:
@@ -28,23 +26,27 @@ class Credentials:
     def __init__(self, hosts: Mapping[str, Host]) -> None:
         self._hosts = hosts
 
-    def for_url(self, url: str) -> Auth:
-        """Return what signs a request: always something, or requests would look into `.netrc` by itself.
+    def sign(self, request: requests.PreparedRequest) -> None:
+        """Add what proves to the server of a prepared request who asks: its URL is the one that the connection goes to.
 
         A token of the catalog goes before what stands in the address; `.netrc` is the last resort. Tokens and `.netrc` are
         for https, or for this machine.
         """
+        from requests.auth import HTTPBasicAuth
+
+        url = request.url or ""
         if token := self.token(url):
-            return _header(*token)
+            name, value = token
+            request.headers[name] = value
+            return
         parts = urlsplit(url)
         if parts.username is not None:
-            return _basic(unquote(parts.username), unquote(parts.password or ""))
-        if is_secure(url):
+            HTTPBasicAuth(unquote(parts.username), unquote(parts.password or ""))(request)
+        elif is_secure(url):
             from requests.utils import get_netrc_auth
 
             if found := get_netrc_auth(url):
-                return _basic(*found)
-        return lambda request: request
+                HTTPBasicAuth(*found)(request)
 
     def token(self, url: str) -> tuple[str, str] | None:
         """Return the secret header of this URL's origin and its value, where the catalog names one and it is safe to send."""
@@ -103,30 +105,3 @@ def token_of(variable: str) -> str:
     if not re.fullmatch(r"[\x21-\x7e]*", token):
         raise ConfigError(f"{variable} is expected to hold a token of plain characters, but has others in it")
     return token
-
-
-def origin_of(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port: what a secret belongs to."""
-    parts = urlsplit(url)
-    return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 80)
-
-
-def is_secure(url: str) -> bool:
-    """Whether what is sent to a URL can only be read there: over https, or on this machine."""
-    scheme, name, _ = origin_of(url)
-    return scheme == "https" or is_loopback(name)
-
-
-def _header(name: str, value: str) -> Auth:
-    def sign(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers[name] = value
-        return request
-
-    return sign
-
-
-def _basic(user: str, password: str) -> Auth:
-    from requests.auth import HTTPBasicAuth
-
-    sign: Auth = HTTPBasicAuth(user, password)
-    return sign

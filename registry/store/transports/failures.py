@@ -9,8 +9,8 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 
+from registry.base.urls import redact
 from registry.errors import DownloadError
-from registry.store.source import redact
 from registry.store.transports.protocol import FileMissing, Transient
 
 __all__ = ["failed_request", "failed_status", "stalled", "torn"]

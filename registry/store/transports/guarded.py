@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+from registry.base.urls import redact
 from registry.errors import DownloadError, RegistryError
-from registry.store.source import redact
 from registry.store.transports.protocol import Body, Resource, Span, Transient, Transport
 
 __all__ = ["GuardedTransport", "missing_methods"]

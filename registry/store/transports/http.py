@@ -10,10 +10,10 @@ import weakref
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
+from registry.base.urls import origin_of, redact, scheme_of, unfit_authority
 from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
-from registry.store.source import redact
-from registry.store.transports.credentials import Credentials, origin_of
+from registry.store.transports.credentials import Credentials
 from registry.store.transports.protocol import Body, RangeRefused, Resource, Span
 from registry.store.transports.slots import host_slot
 
@@ -61,12 +61,6 @@ class HttpTransport:
 
     def describe(self, url: str) -> Resource:
         """Return only the address: a plain server knows no hash, and the length comes with the content."""
-        try:
-            origin_of(url)
-        except ValueError:
-            raise DownloadError(
-                f"{redact(url)} is expected to be an address, but is none; write https://host/path", url=redact(url)
-            ) from None
         return Resource(url, url)
 
     def parallelism(self, resource: Resource) -> int | None:
@@ -125,19 +119,20 @@ class HttpTransport:
     @staticmethod
     def next_hop(url: str, response: requests.Response) -> str:
         """Return the target of a redirect, with what it must not do refused; within its origin a URL's password stays."""
-        old = urlsplit(url).scheme
+        old = scheme_of(url)
+        location = response.headers.get("Location", "")
+        with contextlib.suppress(UnicodeError):  # headers are read as Latin-1, and addresses are written in UTF-8
+            location = location.encode("latin-1").decode()
         try:
-            location = response.headers.get("Location", "")
-            with contextlib.suppress(UnicodeError):  # headers are read as Latin-1, and addresses are written in UTF-8
-                location = location.encode("latin-1").decode()
-            target = urljoin(url, location)
-            new = origin_of(target)[0] if location else ""
+            target = urljoin(url, location) if location else ""
         except ValueError:
-            target = new = ""
+            target = ""
+        new = scheme_of(target) if target else "nowhere"
+        if unfit_authority(target):
+            new = "an address without a clear host"
         if new not in ("http", "https") or (old == "https" and new == "http"):
             raise DownloadError(
-                f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new or 'nowhere'}; "
-                "use another address or mirror",
+                f"redirect of {redact(url)} is expected to stay with {old}, but leads to {new}; use another address or mirror",
                 url=redact(url),
             )
         secret, at, _ = urlsplit(url).netloc.rpartition("@")
@@ -154,23 +149,26 @@ class HttpTransport:
             raise failed_status(response.status_code, response.headers, url)
 
     def _send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
+        import requests
+
         from registry.store.transports.discretion import discreet
 
         # Raised below and not where it is caught: what requests says may hold secrets, and would hang on to the error.
         failure: DownloadError
         try:
             with discreet():
-                return self._session.request(
-                    method,
-                    url,
-                    headers={**_HEADERS, **headers},
-                    auth=self.credentials.for_url(url),
-                    proxies=self._proxies,
-                    verify=self.credentials.ca_file(url),
-                    timeout=_TIMEOUT,
-                    allow_redirects=False,
-                    stream=True,
+                session = self._session
+                request = session.prepare_request(
+                    # Without an `auth` of ours, requests would look into `.netrc` by itself.
+                    requests.Request(method, url, {**_HEADERS, **headers}, auth=lambda request: request)
                 )
+                # From here on all that depends on the host goes by the URL that the connection is made from.
+                address = request.url or ""
+                self.credentials.sign(request)
+                settings = session.merge_environment_settings(
+                    address, dict(self._proxies), True, self.credentials.ca_file(address), None
+                )
+                return session.send(request, timeout=_TIMEOUT, allow_redirects=False, **settings)
         except ConfigError:
             raise
         except (OSError, ValueError) as error:  # requests' own errors are OSErrors, as is a CA file that is not there

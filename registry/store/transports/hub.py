@@ -14,10 +14,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import quote, unquote
 
+from registry.base.urls import is_secure, origin_of, redact
 from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
-from registry.store.source import redact
-from registry.store.transports.credentials import Credentials, is_secure, origin_of, token_of
+from registry.store.transports.credentials import Credentials, token_of
 from registry.store.transports.http import HttpTransport, content_length
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 from registry.store.transports.slots import host_slot

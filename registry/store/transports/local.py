@@ -8,9 +8,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from registry.base.urls import scheme_of
 from registry.catalog.names import user_path
 from registry.errors import DownloadError
-from registry.store.source import scheme_of
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 
 __all__ = ["LocalTransport", "local_path"]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from registry.catalog.hosts import is_loopback
+from registry.base.urls import is_secure, origin_of
 from registry.errors import DownloadError
 
 __all__ = ["ADVICE", "authorities_of", "has_credentials", "is_plain", "setting"]
@@ -85,21 +84,17 @@ def is_plain(scheme: str, shown: str) -> bool:
         if not (endpoint := setting(variable)):
             continue
         try:
-            parts = urlsplit(endpoint)
-            host, _ = parts.hostname or "", parts.port
+            protocol = origin_of(endpoint)[0]
         except ValueError:
-            parts, host = urlsplit(""), ""
-        fits = (
-            parts.scheme in ("http", "https") and host and re.fullmatch(r"[\x21-\x7e]+", endpoint) and "@" not in parts.netloc
-        )
-        if not fits or parts.query or parts.fragment:
+            protocol = ""
+        if not protocol or not re.fullmatch(r"[\x21-\x7e]+", endpoint) or re.search(r"[?#]|//[^/]*@", endpoint):
             raise DownloadError(f"{variable} for {shown} is expected to be an https:// address, but is not one", url=shown)
-        if parts.scheme == "http" and not is_loopback(host):
+        if not is_secure(endpoint):
             raise DownloadError(
                 f"{variable} for {shown} is expected to be an https:// address, but is an http:// one of another machine",
                 url=shown,
             )
-        return parts.scheme == "http"
+        return protocol == "http"
     return False
 
 

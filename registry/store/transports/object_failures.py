@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from registry.base.urls import redact
 from registry.errors import DownloadError
-from registry.store.source import redact
 from registry.store.transports.object_environment import ADVICE, has_credentials
 from registry.store.transports.protocol import FileMissing, RangeRefused, Transient
 

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
+from registry.base.urls import redact
 from registry.errors import DownloadError
-from registry.store.source import redact
 from registry.store.transports.failures import stalled
 from registry.store.transports.object_environment import ADVICE, authorities_of, has_credentials, is_plain, setting
 from registry.store.transports.object_failures import object_failure
