@@ -7,8 +7,6 @@ The zip form holds one `data.pkl` and a record for each storage. The legacy form
 from __future__ import annotations
 
 import contextlib
-import io
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -29,16 +27,16 @@ from registry.checkpoint.pickle_scan import (
 )
 from registry.checkpoint.plain_pickle import TORCH_MAGIC, PlainMachine, Unsafe
 from registry.checkpoint.torch_pickle import Storage, TorchMachine, amount
-from registry.checkpoint.zip_file import opened_zip, refuse_overlap
+from registry.checkpoint.zip_file import opened_zip, placed_members
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
 __all__ = ["check_sums", "is_zip", "read_layout", "scan_torch_file"]
 
 _LEGACY_PICKLES = 5
 _PROTOCOL = 1001
-_LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: …, length of the name, of the extra field
-_END = b"PK\x05\x06"
-_END_BYTES = 22
+#: What follows the bytes of a record: torch always signs it.
+_DESCRIPTORS = (16, 24)
+_FOLDER = 0x10  # MS-DOS attribute; torch reads nothing of such a record, whatever its size
 _PIECE = 1 << 20
 
 
@@ -178,32 +176,30 @@ def _records(file: BinaryIO) -> Mapping[str, _Record]:
     A zip file can be made that two readers understand in two ways; this is stricter than either, so that both agree.
     """
     with opened_zip(file) as archive:
-        infos = archive.infolist()
-        refuse_overlap(file, infos, archive.start_dir)
-        file.seek(-_END_BYTES, io.SEEK_END)
-        if archive.comment or file.read(4) != _END or min((info.header_offset for info in infos), default=0) != 0:
+        if archive.comment:
             raise Refused("content", "one zip file from begin to end", "has something before or behind it")
-    names = [info.orig_filename for info in infos]
+        members = placed_members(file, archive, _DESCRIPTORS)
+    names = [info.orig_filename for info, *_ in members]
     folder = names[0].partition("/")[0] + "/" if names else ""
     if folder + "data.pkl" not in names:
         raise Refused("content", "a file of torch.save", "is a zip file without data.pkl")
     if folder + "constants.pkl" in names:
         raise Refused("content", "a state dict", "is a TorchScript archive, which is code: save its state_dict()")
     records: dict[str, _Record] = {}
-    lower: set[str] = set()
-    for info in infos:
+    lower: set[bytes] = set()
+    for info, raw_name, begin in members:
         what, name = f"record {info.orig_filename!a:.80}", info.orig_filename.removeprefix(folder)
         if not info.orig_filename.startswith(folder) or "\0" in name:
             raise Refused(what, f"in the folder {folder!r}", "is not")
-        if name.lower() in lower:  # torch does not tell upper from lower case
+        if raw_name.lower() in lower:  # torch does not tell upper from lower case
             raise Refused(what, "there once", "is there twice")
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
             raise Refused(what, "stored as it is", "is compressed or encrypted")
         if name.lower().endswith(".pkl") and name != "data.pkl":
             raise Refused(what, "no second pickle", "is one")
-        lower.add(name.lower())
-        file.seek(info.header_offset)
-        begin = info.header_offset + _LOCAL_HEADER.size + sum(_LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size)))
+        if name.endswith("/") or info.external_attr & _FOLDER:
+            raise Refused(what, "one with bytes of its own", "is a folder")
+        lower.add(raw_name.lower())
         records[name] = _Record(begin, info.file_size, info.CRC)
     return records
 

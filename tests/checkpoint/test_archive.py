@@ -56,7 +56,7 @@ def changing_zip(buffer: io.BytesIO, method: int = zipfile.ZIP_STORED) -> Iterat
 
 
 def zip_of(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, **fields: object) -> bytes:
-    """Return a zip file; `fields` are set on every member of its list, after the content was written."""
+    """Return a zip file; `fields` are set on every member of its list, `file_size` also where each lies, after the content."""
     with changing_zip(buffer := io.BytesIO(), method) as archive:
         for name, content in files.items():
             info = zipfile.ZipInfo("x", (2020, 1, 2, 3, 4, 6))
@@ -65,7 +65,11 @@ def zip_of(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, **fields
         for info in archive.filelist:
             for field, value in fields.items():
                 setattr(info, field, value)
-    return buffer.getvalue()
+    data = bytearray(buffer.getvalue())
+    for info in archive.filelist:
+        if "file_size" in fields:
+            data[info.header_offset + 22 : info.header_offset + 26] = struct.pack("<L", info.file_size)
+    return bytes(data)
 
 
 def packed(form: str, files: dict[str, bytes]) -> bytes:
