@@ -6,7 +6,11 @@ stable code that users can search for, and carries its data as attributes, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import sys
+import warnings
+from collections.abc import Callable, Iterable
+from types import FrameType
 
 __all__ = [
     "CacheError",
@@ -28,6 +32,9 @@ __all__ = [
     "UnsafeCheckpoint",
 ]
 
+#: The top-level packages through which a call comes here without being the caller's own code.
+_BETWEEN = ("_frozen_importlib", "concurrent", "contextlib", "functools", "importlib", "pluggy", "threading")
+
 
 def _rebuild(cls: type[RegistryError], args: tuple[object, ...], state: dict[str, object]) -> RegistryError:
     error = cls.__new__(cls, *args)
@@ -38,6 +45,53 @@ def _rebuild(cls: type[RegistryError], args: tuple[object, ...], state: dict[str
 
 class RegistryWarning(UserWarning):
     """Something was ignored or decided that the user may want to change."""
+
+
+def warn(message: str, frame: FrameType | None = None) -> None:
+    """Warn with a `RegistryWarning` that points at the caller's line: the innermost outside this library and its plugins.
+
+    A fixed `stacklevel` is wrong for all but one of the ways to a function. `frame` is where to begin, by default here.
+    """
+    outside: FrameType | None = None
+    frame = first = frame or sys._getframe(1)
+    while frame is not None:
+        package = str(frame.f_globals.get("__name__")).partition(".")[0]
+        if package != "registry" and not package.startswith("registry_"):
+            outside = outside or frame
+            if package not in _BETWEEN:
+                break
+        frame = frame.f_back
+    caller = frame or outside or first
+    # A standard error that somebody closed or replaced is no reason to fail.
+    with contextlib.suppress(AttributeError, ValueError):
+        warnings.warn_explicit(
+            message,
+            RegistryWarning,
+            caller.f_code.co_filename,
+            caller.f_lineno,
+            module=str(caller.f_globals.get("__name__")),
+            registry=caller.f_globals.setdefault("__warningregistry__", {}),
+        )
+
+
+def text_of(value: object, form: Callable[[object], str] = repr) -> str:
+    """Return the text of an object of a plugin, whose own code may raise."""
+    try:
+        return str.__str__(form(value))  # a subclass of str has methods of its own, too
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return f"({_kind(value)} that cannot be shown: {form.__name__}() raises {_kind(error)})"
+
+
+def said(error: BaseException) -> str:
+    """Return the type and the text of an exception that a plugin raised."""
+    return f"{_kind(error)}: {text_of(error, str)}"
+
+
+def _kind(value: object) -> str:
+    name: str = type.__dict__["__name__"].__get__(type(value))  # whatever a metaclass says
+    return name
 
 
 class RegistryError(Exception):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import fnmatch
 import re
-import warnings
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import groupby
@@ -19,7 +18,7 @@ from registry.catalog.raw import MERGED_FIELDS, CatalogFile, Host, RawEntry, twi
 from registry.catalog.rules import Item, guarded, refuse_hosts
 from registry.catalog.shelf import Shelf
 from registry.catalog.unknown import close_names, unknown_model
-from registry.errors import CatalogError, RegistryWarning, UnknownModel
+from registry.errors import CatalogError, UnknownModel, warn
 
 __all__ = ["Catalog"]
 
@@ -68,13 +67,9 @@ class Catalog:
             self.hosts.update(file.hosts)
         self.problems += problems
         for problem in problems:
-            warnings.warn(str(problem), RegistryWarning, stacklevel=2)
+            warn(str(problem))
         if not file.ours and file.suspicious:
-            warnings.warn(
-                f"{file.path} has `models:` but no line `registry: 1`, so it is left alone; add the line if it is a catalog",
-                RegistryWarning,
-                stacklevel=2,
-            )
+            warn(f"{file.path} has `models:` but no line `registry: 1`, so it is left alone; add the line if it is a catalog")
 
     def _entries(self, name: str) -> tuple[list[RawEntry], CatalogError | None]:
         """Return the usable entries of a name, highest layer first, and what is wrong with the highest one."""
@@ -238,9 +233,7 @@ class Catalog:
         if use and not self.knows(use):
             instead += ", which no catalog here has"
         note = f" ({deprecated.note})" if deprecated.note else ""
-        warnings.warn(
-            f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}", RegistryWarning, stacklevel=4
-        )
+        warn(f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}")
 
     def _inherit(self, raw: RawEntry, below: tuple[RawEntry, ...]) -> tuple[dict[str, Any], dict[str, Origin]]:
         """Return the fields of `raw` over those of its base, and the place of each."""

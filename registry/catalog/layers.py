@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry.catalog.names import MAX_BYTES, user_path
-from registry.errors import RegistryWarning
+from registry.errors import warn
 
 __all__ = [
     "FILE_NAME",
@@ -150,11 +149,9 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
         # A folder or pipe of this name is nobody's catalog.
         if status is not None and stat.S_ISREG(status.st_mode):
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
-                warnings.warn(
+                warn(
                     f"{candidate} belongs to another user and is not used as project catalog; "
-                    "name it in REGISTRY_MODELS to use it",
-                    RegistryWarning,
-                    stacklevel=2,
+                    "name it in REGISTRY_MODELS to use it"
                 )
                 return None
             return file_source(LayerKind.PROJECT, candidate)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 from registry.catalog.entry import Origin
 from registry.catalog.layers import CatalogSource, LayerKind
 from registry.catalog.packed import Item
 from registry.catalog.raw import CatalogFile, RawEntry
-from registry.errors import CatalogError, RegistryWarning
+from registry.errors import CatalogError, warn
 
 __all__ = ["Item", "guarded", "refuse_hosts"]
 
@@ -41,9 +40,7 @@ def guarded(name: str, found: Sequence[tuple[CatalogSource, Item]]) -> tuple[lis
     for source, item in found:
         origin = item.origin if isinstance(item, RawEntry) else Origin(item.file, item.line, item.column)
         if source.kind is LayerKind.FAMILY and below and below[-1][0].builtin and not source.builtin:
-            warnings.warn(
-                f"{origin}: model {name!r} is built in ({below[-1][1]}); this one is off", RegistryWarning, stacklevel=2
-            )
+            warn(f"{origin}: model {name!r} is built in ({below[-1][1]}); this one is off")
             continue
         if below and isinstance(item, RawEntry) and (message := _refusal(name, source, item, *below[-1])):
             item = CatalogError(message, file=origin.file, line=origin.line, column=origin.column)

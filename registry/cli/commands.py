@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +15,7 @@ import click
 from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
-from registry.errors import RegistryError, RegistryWarning
+from registry.errors import RegistryError, warn
 from registry.model_registry import default_registry
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         cached = registry.cached_files(name, cache_dir=cache_dir)
         parameters = _parameters(cached)
     except RegistryError as error:  # what the catalog says is worth showing also where it cannot be used
-        warnings.warn(str(error), RegistryWarning, stacklevel=2)
+        warn(str(error))
     files = {
         file: {
             "sha256": pin.sha256 or (cached[file].sha256 if file in cached else None) or None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind
@@ -11,11 +11,15 @@ from registry.families.discovery import EntryPoint, folders_of_packages
 __all__ = ["family_catalogs", "package_catalogs"]
 
 
-def family_catalogs(points: Iterable[EntryPoint]) -> list[CatalogSource]:
-    """Return the file beside each family's plugin, in its top-level package, built-in ones first; not every family has one."""
+def family_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence[Path]] | None = None) -> list[CatalogSource]:
+    """Return the file beside each family's plugin, in its top-level package, built-in ones first; not every family has one.
+
+    `folders` are those of the packages, where they are known already.
+    """
     sources: dict[str, CatalogSource] = {}
     points = list(points)
-    folders = folders_of_packages(point.package for point in points)
+    if folders is None:
+        folders = folders_of_packages(point.package for point in points)
     for point in points:
         file = None if point.package in sources else _catalog_in(folders[point.package])
         if file is not None and file.is_file():
@@ -23,11 +27,12 @@ def family_catalogs(points: Iterable[EntryPoint]) -> list[CatalogSource]:
     return sorted(sources.values(), key=lambda source: not source.builtin)
 
 
-def package_catalogs(points: Iterable[EntryPoint]) -> list[CatalogSource]:
-    """Return the file of each catalog package; one that lacks it is a source that cannot be read."""
+def package_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence[Path]] | None = None) -> list[CatalogSource]:
+    """Return the file of each catalog package; one that lacks it is a source that cannot be read. `folders` as above."""
     sources: dict[str, CatalogSource] = {}
     points = list(points)
-    folders = folders_of_packages(point.package for point in points)
+    if folders is None:
+        folders = folders_of_packages(point.package for point in points)
     for point in points:
         if point.package not in sources:
             file = _catalog_in(folders[point.package]) or Path(point.package, FILE_NAME).absolute()

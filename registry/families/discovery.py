@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from importlib.machinery import all_suffixes
+from importlib.machinery import PathFinder, all_suffixes
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,8 +67,8 @@ def transport_entry_points() -> list[EntryPoint]:
 
 def entry_points(group: str) -> list[EntryPoint]:
     """Return what is installed of a group and not switched off, built-in first, then by distribution and name."""
-    disabled = _disabled()
-    return [point for point in installed_entry_points(group) if disabled.isdisjoint(_identities(point))]
+    points = installed_entry_points(group)
+    return [point for point in points if disabled.isdisjoint(_identities(point))] if (disabled := _disabled()) else points
 
 
 def installed_entry_points(group: str) -> list[EntryPoint]:
@@ -106,24 +106,25 @@ def _changed(path: str) -> int:
         return 0
 
 
-def package_folders(package: str) -> Iterable[Path]:
-    """Yield the folders of an installed top-level package without importing it."""
-    if package in sys.modules:
-        paths = getattr(sys.modules[package], "__path__", None) or ()
-    else:
-        try:
-            spec = find_spec(package)
-        except (ImportError, ValueError):  # an entry point whose value is no module path
-            spec = None
-        paths = (spec.submodule_search_locations if spec else None) or ()
-    for path in paths:
-        yield Path(path)
+def package_folders(package: str) -> list[Path]:
+    """Return the folders of an installed top-level package without importing it."""
+    try:
+        # A module may have put anything into its place there.
+        if package in sys.modules and (folders := [Path(path) for path in sys.modules[package].__path__]):
+            return folders
+    except Exception:
+        pass
+    try:
+        spec = PathFinder.find_spec(package) if package in sys.modules else find_spec(package)
+    except (ImportError, ValueError):  # an entry point whose value is no module path
+        spec = None
+    return [Path(path) for path in (spec.submodule_search_locations if spec else None) or ()]
 
 
 def folders_of_packages(packages: Iterable[str]) -> dict[str, list[Path]]:
     """Return the folders of many top-level packages, as `package_folders` does of one, in a fraction of the time."""
     listed = [(folder, _listing(folder or os.curdir)) for folder in sys.path]
-    return {package: _ordinary_folder(package, listed) or list(package_folders(package)) for package in dict.fromkeys(packages)}
+    return {package: _ordinary_folder(package, listed) or package_folders(package) for package in dict.fromkeys(packages)}
 
 
 def _ordinary_folder(package: str, listed: Sequence[tuple[str, frozenset[str] | None]]) -> list[Path]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
-from registry.errors import PluginError, UnknownHead
+from registry.errors import PluginError, UnknownHead, said
+from registry.families.claims import import_module_of_plugin
 
 __all__ = ["API_VERSION", "DEFAULT_FILES", "Family"]
 
@@ -87,9 +87,11 @@ class Family:
         """
         module, name = path.split(":")
         try:
-            return getattr(import_module(module), name)
-        except Exception as error:
+            return getattr(import_module_of_plugin(module, f"{path!r} of family {self.name!r}"), name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise PluginError(
-                f"{path!r} of family {self.name!r} is expected to be importable, but raised {type(error).__name__}: {error}",
+                f"{path!r} of family {self.name!r} is expected to be importable, but raised {said(error)}",
                 family=self.name,
             ) from error

@@ -5,12 +5,11 @@ A plugin that fails to listen is warned of once and breaks nothing; a verifier t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from registry.errors import PluginError, RegistryWarning
+from registry.errors import PluginError, said, text_of, warn
 from registry.families.claims import import_plugin
 from registry.families.discovery import EntryPoint, hook_entry_points
 from registry.families.family import API_VERSION
@@ -54,11 +53,11 @@ class PluginHooks:
                 raise
             except PluginError as error:
                 if first:
-                    _warn(error.message)
+                    warn(error.message)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
-                _warn(f"plugin {point.value!r} of {point.release} ran {hook} into {type(error).__name__}: {error}")
+                warn(f"plugin {point.value!r} of {point.release} ran {hook} into {said(error)}")
 
     def verifiers(self) -> list[Verifier]:
         """Return the installed verifiers; each is imported when it is first asked."""
@@ -110,16 +109,23 @@ def load_hooks(point: EntryPoint) -> PluginManager:
         return kind(f"plugin {point.value!r} of {point.release} {what}", family=point.name, distribution=point.distribution)
 
     module = import_plugin(point)
-    api = getattr(module, "REGISTRY_API", API_VERSION)
+    try:
+        api = getattr(module, "REGISTRY_API", API_VERSION)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # as in the host
+        raise failure(f"is expected to state REGISTRY_API, if anything, but raised {said(error)}") from error
     if type(api) is not int or not 1 <= api <= API_VERSION:
-        raise failure(f"is expected to speak version {API_VERSION} of the plugin contract, but states {api!r}")
+        raise failure(f"is expected to speak version {API_VERSION} of the plugin contract, but states {text_of(api)}")
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     try:
         manager.register(module)
         manager.check_pending()
-    except Exception as error:
-        raise failure(f"is expected to implement hooks of the registry, but raised {type(error).__name__}: {error}") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise failure(f"is expected to implement hooks of the registry, but raised {said(error)}") from error
     verifies = bool(manager.hook.registry_verify.get_hookimpls())
     if verifies and point.attribute != _VERIFY:
         raise failure(
@@ -131,7 +137,3 @@ def load_hooks(point: EntryPoint) -> PluginManager:
     if point.attribute == _VERIFY and not verifies:
         raise failure(f"is expected to implement the hook {_VERIFY}, as its entry point says, but does not")
     return manager
-
-
-def _warn(message: str) -> None:
-    warnings.warn(message, RegistryWarning, stacklevel=4)

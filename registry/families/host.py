@@ -8,9 +8,9 @@ from types import ModuleType
 from typing import Any
 
 from registry.catalog.layers import CatalogSource
-from registry.errors import PluginConflict, PluginError, UnknownFamily
+from registry.errors import PluginConflict, PluginError, UnknownFamily, said, text_of
 from registry.families.catalogs import family_catalogs, package_catalogs
-from registry.families.claims import import_plugin, settle
+from registry.families.claims import import_plugin, named_when_slow, settle
 from registry.families.discovery import EntryPoint, catalog_entry_points, family_entry_points
 from registry.families.family import API_VERSION, Family
 from registry.families.locks import ForkSafeLock
@@ -190,9 +190,14 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
             distribution=point.distribution,
         )
 
-    api = getattr(module, "REGISTRY_API", None)
+    try:
+        api = getattr(module, "REGISTRY_API", None)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what a module may put into its place can have any attributes
+        raise failure(f"state REGISTRY_API = {API_VERSION}, but raised {said(error)}") from error
     if type(api) is not int or api < 1:
-        raise failure(f"state REGISTRY_API = {API_VERSION}, but states {api!r}")
+        raise failure(f"state REGISTRY_API = {API_VERSION}, but states {text_of(api)}")
     if api > API_VERSION:
         raise failure(f"speak version {API_VERSION} of the plugin contract, but needs {api}; upgrade pretrained-registry")
     # A manager of its own for each plugin: one plugin's hooks can neither answer nor break another's.
@@ -201,11 +206,12 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
     try:
         manager.register(module)
         manager.check_pending()
-        family = manager.hook.registry_family()
+        with named_when_slow(f"plugin {point.value!r} of {point.release}"):
+            family: Family = manager.hook.registry_family()
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise failure(f"implement the hook registry_family, but raised {type(error).__name__}: {error}") from error
-    if not isinstance(family, Family):
+        raise failure(f"implement the hook registry_family, but raised {said(error)}") from error
+    if not issubclass(type(family), Family):  # isinstance would ask the object itself
         raise failure(f"return a Family from registry_family, but returned {type(family).__name__}")
     return family

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from registry.errors import PluginError
+from registry.errors import PluginError, RegistryWarning, said
 from registry.families import discovery
 from registry.families.catalogs import family_catalogs, package_catalogs
-from registry.families.claims import import_plugin, is_contested
+from registry.families.claims import SLOW, import_plugin, is_contested
 from registry.families.discovery import EntryPoint
 from registry.families.hooks import load_hooks
 from registry.families.host import PluginHost
@@ -32,6 +34,8 @@ State = Literal["ok", "disabled", "off", "conflict", "broken"]
 
 #: What a light plugin module does not import; it makes every command slow.
 _HEAVY = ("torch", "numpy", "transformers", "tensorflow")
+#: How many of those that claim the same are named.
+_SHOWN = 5
 _HOOKS = ("registry_verify", "registry_fetched", "registry_loaded")
 
 
@@ -60,6 +64,12 @@ class PluginReport:
 def plugin_reports() -> list[PluginReport]:
     """Return a report of every installed plugin, built-in ones first; what fails is in its report, never raised."""
     reports = []
+    # Looked up once for all of them: there may be tens of thousands.
+    points_of = {group: discovery.entry_points(group) for group in (discovery.FAMILIES, discovery.CATALOGS)}
+    packages = (point.package for points in points_of.values() for point in points)
+    known = _Environment(PluginHost(), {}, discovery.folders_of_packages(packages), dict(os.environ))
+    for point in discovery.transport_entry_points():
+        known.transports.setdefault(point.name.lower(), []).append(point)
     for (distribution, name), points in _modules().items():
         first = next(iter(points.values()))[0]
         report = PluginReport(
@@ -69,9 +79,20 @@ def plugin_reports() -> list[PluginReport]:
             families=_names(points, discovery.FAMILIES),
             transports=_names(points, discovery.TRANSPORTS),
         )
-        _examine(report, points)
+        _examine(report, points, known)
         reports.append(report)
     return reports
+
+
+class _Environment(NamedTuple):
+    """What is installed and switched on."""
+
+    host: PluginHost
+    #: Scheme to those that claim it.
+    transports: dict[str, list[EntryPoint]]
+    #: Package to its folders.
+    folders: Mapping[str, Sequence[Path]]
+    variables: Mapping[str, str]
 
 
 def _modules() -> dict[tuple[str, str], dict[str, list[EntryPoint]]]:
@@ -88,47 +109,55 @@ def _names(points: Mapping[str, list[EntryPoint]], group: str) -> tuple[str, ...
     return tuple(point.name for point in points.get(group, ()))
 
 
-def _examine(report: PluginReport, points: Mapping[str, list[EntryPoint]]) -> None:
-    enabled = {group: [point for point in listed if not discovery.is_disabled(point)] for group, listed in points.items()}
-    off = [point.name for group, listed in points.items() for point in listed if point not in enabled[group]]
-    if off:
+def _examine(report: PluginReport, points: Mapping[str, list[EntryPoint]], known: _Environment) -> None:
+    disabled = {point for listed in points.values() for point in listed if discovery.is_disabled(point)}
+    enabled = {group: [point for point in listed if point not in disabled] for group, listed in points.items()}
+    if off := [point.name for listed in points.values() for point in listed if point in disabled]:
         report.notes.append(f"REGISTRY_PLUGINS_DISABLED switches off {', '.join(off)}")
     if not any(enabled.values()):
         report.state = "disabled"
         return
     code = [point for group, listed in enabled.items() for point in listed if group != discovery.CATALOGS]
     try:
-        report.catalogs = tuple(_catalogs(enabled))
-        with _watched(report):
-            rivals = list(_rivals(report, enabled))
-            if code and len(rivals) < len(code):
-                _load(report, enabled, code[0], rivals)
+        report.catalogs = tuple(_catalogs(enabled, known))
+        rivals = set(_rivals(report, enabled, known))
+        if code and len(rivals) < len(code):
+            with _watched(report, known.variables):
+                _load(report, enabled, code[0], rivals, known)
     except PluginError as error:
         report.state, report.error = "broken", error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # what its objects raise when they are looked at
+        report.state = "broken"
+        report.error = PluginError(
+            f"plugin {report.name!r} of {report.distribution} is expected to be an ordinary module, but raised {said(error)}",
+            family=report.name,
+            distribution=report.distribution,
+        )
+        report.error.__cause__ = error
 
 
-def _catalogs(enabled: Mapping[str, list[EntryPoint]]) -> Iterator[str]:
+def _catalogs(enabled: Mapping[str, list[EntryPoint]], known: _Environment) -> Iterator[str]:
     """Yield the models.yaml of a family's package, if it has one, and of a catalog package, which must."""
-    for source in family_catalogs(enabled.get(discovery.FAMILIES, ())):
+    for source in family_catalogs(enabled.get(discovery.FAMILIES, ()), known.folders):
         yield source.path
-    for point, source in zip(
-        enabled.get(discovery.CATALOGS, ()), package_catalogs(enabled.get(discovery.CATALOGS, ())), strict=True
-    ):
+    by_package = {point.package: point for point in enabled.get(discovery.CATALOGS, ())}
+    for point, source in zip(by_package.values(), package_catalogs(by_package.values(), known.folders), strict=True):
         if not Path(source.path).is_file():
             raise PluginError(
                 f"catalog package {point.package!r} of {point.release} is expected to hold models.yaml, but does not; "
-                f"install it anew, or uninstall {point.distribution}",
+                f"install it again, or uninstall {point.distribution}",
                 family=point.name,
                 distribution=point.distribution,
             )
         yield source.path
 
 
-def _rivals(report: PluginReport, enabled: Mapping[str, list[EntryPoint]]) -> Iterator[EntryPoint]:
+def _rivals(report: PluginReport, enabled: Mapping[str, list[EntryPoint]], known: _Environment) -> Iterator[EntryPoint]:
     """Yield what is claimed by others too and so not used from here, and say so."""
-    host = PluginHost()
     for point in enabled.get(discovery.FAMILIES, ()):
-        claims = host.entry_points()[point.name]
+        claims = known.host.entry_points()[point.name]
         if claims[0].builtin and not point.builtin:
             yield _off(report, point, f"family {point.name!r} is built in", f"{claims[0].distribution}:{point.name}")
         elif is_contested(claims):
@@ -136,7 +165,7 @@ def _rivals(report: PluginReport, enabled: Mapping[str, list[EntryPoint]]) -> It
     for point in enabled.get(discovery.TRANSPORTS, ()):
         if (scheme := point.name.lower()) in BUILTIN_SCHEMES:
             yield _off(report, point, f"scheme {scheme!r} is built in", "")
-        elif is_contested(claims := TransportPlugins().claims(scheme)):
+        elif is_contested(claims := known.transports[scheme]):
             yield _conflict(report, point, "transport", claims)
 
 
@@ -148,10 +177,11 @@ def _off(report: PluginReport, point: EntryPoint, why: str, instead: str) -> Ent
 
 
 def _conflict(report: PluginReport, point: EntryPoint, kind: str, claims: list[EntryPoint]) -> EntryPoint:
-    others = " and ".join(claim.release for claim in claims if claim.distribution != point.distribution)
+    others = [claim.release for claim in claims if claim.distribution != point.distribution]
+    others = [*others[:_SHOWN], f"{len(others) - _SHOWN} more"] if len(others) > _SHOWN else others
     mine = f"{point.distribution}:{point.name}"
     report.notes.append(
-        f"{kind} {point.name!r} is provided by {others} too, so neither is used; "
+        f"{kind} {point.name!r} is provided by {' and '.join(others)} too, so neither is used; "
         f"uninstall one, or REGISTRY_PLUGINS_DISABLED={mine} leaves the other"
     )
     report.state = "conflict"
@@ -159,7 +189,11 @@ def _conflict(report: PluginReport, point: EntryPoint, kind: str, claims: list[E
 
 
 def _load(
-    report: PluginReport, enabled: Mapping[str, list[EntryPoint]], first: EntryPoint, rivals: Iterable[EntryPoint]
+    report: PluginReport,
+    enabled: Mapping[str, list[EntryPoint]],
+    first: EntryPoint,
+    rivals: Collection[EntryPoint],
+    known: _Environment,
 ) -> None:
     began = time.perf_counter()
     module = import_plugin(first)
@@ -167,16 +201,16 @@ def _load(
     api = getattr(module, "REGISTRY_API", None)
     report.api = api if type(api) is int else None
     report.hooks = tuple(name for name in _HOOKS if _implements(module, name))
-    rivals = list(rivals)
     for point in enabled.get(discovery.FAMILIES, ()):
         if point not in rivals:
-            family = PluginHost().get(point.name)
+            family = known.host.get(point.name)
             if family.name not in report.families:
                 report.notes.append(f"family {point.name!r} calls itself {family.name!r}")
     for point in enabled.get(discovery.HOOKS, ()):
         load_hooks(point)
     for point in enabled.get(discovery.TRANSPORTS, ()):
-        if point not in rivals and (transport := TransportPlugins().maybe_make(point.name.lower())) is not None:
+        claims = partial(known.transports.__getitem__, point.name.lower())
+        if point not in rivals and (transport := TransportPlugins(claims).maybe_make(point.name.lower())) is not None:
             transport.close()
 
 
@@ -185,18 +219,40 @@ def _implements(module: object, hook: str) -> bool:
     return getattr(getattr(module, hook, None), "registry_impl", None) is not None
 
 
+def _working_folder() -> Path | None:
+    with contextlib.suppress(FileNotFoundError):
+        return Path.cwd()
+    return None
+
+
+class _Heard(io.StringIO):
+    """What a plugin prints, also after it has closed the stream."""
+
+    def close(self) -> None:
+        """Stay open."""
+
+
 @contextlib.contextmanager
-def _watched(report: PluginReport) -> Iterator[None]:
-    """Note what importing a plugin does beside: what it prints, and what heavy library it brings."""
-    said, before = io.StringIO(), set(sys.modules)
-    with contextlib.redirect_stdout(said), warnings.catch_warnings():
+def _watched(report: PluginReport, variables: Mapping[str, str]) -> Iterator[None]:
+    """Note what a plugin prints and what heavy library it brings, and undo what it changes for those after it."""
+    heard, before = _Heard(), {name for name in _HEAVY if name in sys.modules}
+    folder, path, errors = _working_folder(), [*sys.path], sys.stderr
+    with contextlib.redirect_stdout(heard), warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", SLOW, RegistryWarning)
         try:
             yield
         finally:
+            sys.stderr, sys.path[:] = errors, path
+            if dict(os.environ) != variables:
+                os.environ.clear()
+                os.environ.update(variables)
+            if folder is not None:
+                with contextlib.suppress(OSError):  # it may have removed that folder
+                    os.chdir(folder)
             if heavy := [name for name in _HEAVY if name in sys.modules and name not in before]:
                 report.notes.append(
                     f"it imports {' and '.join(heavy)}, which makes commands slow; import them where they are used"
                 )
-            if said.getvalue().strip():
-                report.notes.append(f"it prints when it is imported: {said.getvalue().strip()[:80]!r}")
+            if heard.getvalue().strip():
+                report.notes.append(f"it prints when it is imported: {heard.getvalue().strip()[:80]!r}")

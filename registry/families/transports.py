@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from registry.errors import PluginError
-from registry.families.claims import import_plugin, settle
+from registry.errors import PluginError, said
+from registry.families.claims import import_plugin, named_when_slow, settle
 from registry.families.discovery import EntryPoint, transport_entry_points
 
 if TYPE_CHECKING:
@@ -46,15 +46,19 @@ class TransportPlugins:
         def failure(what: str) -> PluginError:
             return PluginError(f"{who} is expected to {what}", family=scheme, distribution=point.distribution)
 
-        factory = getattr(import_plugin(point), point.attribute or "", None)
-        if not callable(factory):
-            raise failure(f"be named 'module:factory' by its entry point, but {point.value!r} is not callable")
+        module = import_plugin(point)
         try:
-            made = factory()
+            factory = getattr(module, point.attribute, None)
+            if callable(factory):
+                with named_when_slow(who):
+                    made = factory()
+                missing = missing_methods(made)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise failure(f"be made by {point.value}(), but that raised {type(error).__name__}: {error}") from error
-        if missing := missing_methods(made):
+            raise failure(f"be made by {point.value}(), but that raised {said(error)}") from error
+        if not callable(factory):
+            raise failure(f"be named 'module:factory' by its entry point, but {point.value!r} is not callable")
+        if missing:
             raise failure(f"have the methods of registry.store.transports.Transport, but lacks {', '.join(missing)}")
         return GuardedTransport(made, who)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from registry.catalog.layers import project_source
 from registry.catalog.names import user_path
-from registry.errors import CatalogError, ConfigError, RegistryWarning, UnknownFamily
+from registry.errors import CatalogError, ConfigError, UnknownFamily, warn
 from registry.families.discovery import DISTRIBUTION
 from registry.families.locks import ForkSafeLock
 
@@ -175,7 +174,7 @@ class Locking:
             new = (read, difference) not in self._told
             self._told.add((read, difference))
         if new:
-            warnings.warn(f"{lock.path}:{model.line}: {difference}", RegistryWarning, stacklevel=7)
+            warn(f"{lock.path}:{model.line}: {difference}")
 
     def _other_versions(self, lock: LockFile, model: LockedModel, entry: ModelEntry) -> Iterable[str]:
         """Yield what is not as locked, but leaves the bytes as they are."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +12,8 @@ from registry.catalog.names import user_path
 from registry.catalog.packing import FOLDER as CATALOGS
 from registry.errors import (
     CatalogError,
-    RegistryWarning,
     UnknownModel,
+    warn,
 )
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
@@ -114,7 +113,7 @@ class Names:
         """Return the names that match a shell pattern, in natural order; unusable ones are warned of and left out."""
         catalog = self.catalog
         for error in catalog.broken.values():
-            warnings.warn(str(error), RegistryWarning, stacklevel=2)
+            warn(str(error))
         return catalog.names(pattern)
 
     def register(self, family: Family) -> None:

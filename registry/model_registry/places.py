@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -12,8 +11,8 @@ from registry.catalog.names import user_path
 from registry.errors import (
     ConfigError,
     RegistryError,
-    RegistryWarning,
     UnknownFamily,
+    warn,
 )
 from registry.model_registry.names import Names, PathLike
 
@@ -135,11 +134,7 @@ class Places(Names):
         there = maybe_path_target(user_path(text), text)
         if entry is not None:
             if there is not None:
-                warnings.warn(
-                    f"{text!r} is both a model's name and a path; the name is used, write './{text}' for the path",
-                    RegistryWarning,
-                    stacklevel=5,
-                )
+                warn(f"{text!r} is both a model's name and a path; the name is used, write './{text}' for the path")
             return entry_target(entry)
         if there is not None:
             if is_word:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from registry.errors import (
     RegistryError,
-    RegistryWarning,
     UnknownModel,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -136,5 +135,5 @@ class Upkeep(Files):
         except RegistryError as error:
             why = str(error)
         what = f"{file or 'the folder'} of {model!r}" if model else "a file of no known model"
-        warnings.warn(f"{what} was put away and cannot be fetched anew: {why}", RegistryWarning, stacklevel=3)
+        warn(f"{what} was put away and cannot be fetched anew: {why}")
         return False

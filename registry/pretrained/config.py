@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -15,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
-from registry.errors import ConfigError, RegistryWarning
+from registry.errors import ConfigError, warn
 from registry.pretrained.field_types import wrong_fields
 from registry.store.files import write_atomically
 
@@ -174,11 +173,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         warn_of_code(data, "configuration")
         said = data.get("model_type")
         if isinstance(said, str) and cls.model_type and said != cls.model_type:
-            warnings.warn(
-                f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {said!r}",
-                RegistryWarning,
-                stacklevel=2,
-            )
+            warn(f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {said!r}")
         for key, value in data.items():
             if key in known:
                 declared[cls.aliases.get(key, key)] = value
@@ -278,11 +273,7 @@ def warn_of_code(data: Mapping[str, Any], what: str) -> None:
     named = {key: data[key] for key in CODE_KEYS if key in data}
     named |= {key: data[key] for key in ("architectures", "tokenizer_class") if _is_class_path(data.get(key))}
     for key, value in named.items():
-        warnings.warn(
-            f"key {key!r} of the {what} names code ({value!r}), which is never run; it is ignored",
-            RegistryWarning,
-            stacklevel=3,
-        )
+        warn(f"key {key!r} of the {what} names code ({value!r}), which is never run; it is ignored")
 
 
 def _is_class_path(value: object) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from registry.base.urls import is_url, redact, scheme_of
 from registry.catalog.entry import ModelEntry
-from registry.errors import CatalogError, DownloadError, RegistryWarning
+from registry.errors import CatalogError, DownloadError, warn
 from registry.store.place import Place
 from registry.store.transports.local import local_path
 
@@ -127,9 +126,5 @@ def newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
     if len(there) < 2:
         return names
     newest = max(there, key=lambda name: (folder / name).stat().st_mtime_ns)
-    warnings.warn(
-        f"folder {str(folder)!r} holds {' and '.join(there)}; the newer, {newest}, is loaded. Remove the other",
-        RegistryWarning,
-        stacklevel=2,
-    )
+    warn(f"folder {str(folder)!r} holds {' and '.join(there)}; the newer, {newest}, is loaded. Remove the other")
     return [newest, *(name for name in names if name != newest)]

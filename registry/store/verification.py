@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry.base.urls import redact
-from registry.errors import IntegrityError
+from registry.errors import IntegrityError, said, text_of
 from registry.store.cache import Cache
 from registry.store.place import StoredFile
 
@@ -95,9 +95,9 @@ def _ask(verifier: Verifier, model: str, file: str, path: Path, sha256: str, url
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        raise _refused(verifier, model, file, url, f"it raised {type(error).__name__}: {error}") from error
+        raise _refused(verifier, model, file, url, f"it raised {said(error)}") from error
     if answer is not None:
-        reason = answer if isinstance(answer, str) and answer else f"it answered {answer!r}, and only None accepts"
+        reason = answer if isinstance(answer, str) and answer else f"it answered {text_of(answer)}, and only None accepts"
         raise _refused(verifier, model, file, url, reason)
 
 

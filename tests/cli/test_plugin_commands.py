@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import warnings
 from typing import Any
 
 import pytest
 
+from registry.families import discovery
 from tests.cli.conftest import Run
 from tests.families.conftest import Install, family_files
 
@@ -142,3 +145,52 @@ def test_a_heavy_plugin_that_prints_is_reported_and_not_refused(
 def test_a_catalog_package_without_its_catalog_is_broken(run: Run, install: Install) -> None:
     install("acme-names", {"names": "acme_names"}, {"acme_names/__init__.py": ""}, group="registry.catalogs")
     assert "is expected to hold models.yaml, but does not" in reports(run, 1)["acme-names"]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class E(Exception):\n    def __str__(self): raise RuntimeError\n    __repr__ = __str__\nraise E",
+        "import sys; sys.stdout.close()",
+        "import sys; sys.stdout = None; sys.stderr = None",
+        "import sys; sys.stderr = sys.stdout = object()",
+        "import os; os.chdir('/'); os.environ['REGISTRY_PLUGINS_DISABLED'] = 'zeta'; os.environ.pop('HOME')",
+        "import sys; sys.path.clear()",
+        "import warnings; warnings.simplefilter('error'); warnings.showwarning = None",
+        "import sys\nclass M:\n    def __getattr__(self, name): raise RuntimeError\nsys.modules[__name__] = M()",
+        "import sys; del sys.modules[__name__]",
+        "raise SystemExit(0)",
+    ],
+)
+def test_a_plugin_disturbs_no_row_but_its_own(code: str, run: Run, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams, variables, filters = (sys.stdout, sys.stderr), dict(os.environ), [*warnings.filters]
+    install("acme", {"acme": "acme_family.plugin"}, {"acme_family/__init__.py": "", "acme_family/plugin.py": code})
+    install("zeta", {"zeta": "zeta_family.plugin"}, family_files("zeta_family", "zeta"))
+    found = reports(run, 1)
+    assert found["acme"]["state"] == "broken"
+    assert found["zeta"]["state"] == found["pretrained-registry"]["state"] == "ok" and not found["zeta"]["notes"]
+    assert (sys.stdout, sys.stderr) == streams and dict(os.environ) == variables and warnings.filters == filters
+    assert run("plugins", "-v").code == 1
+
+
+def test_two_entry_points_may_name_one_catalog_package(run: Run, install: Install) -> None:
+    files = {"acme_names/__init__.py": "", "acme_names/models.yaml": "registry: 1\nmodels: {}\n"}
+    install("acme-names", {"one": "acme_names", "two": "acme_names"}, files, group="registry.catalogs")
+    assert reports(run)["acme-names"]["state"] == "ok"
+
+
+def test_every_claim_is_looked_up_once(run: Run, install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = family_files("acme_family", "acme")
+    for number in range(20):
+        install(
+            f"acme-{number}",
+            {f"mem{number}": f"acme_{number}:Memory"},
+            {f"acme_{number}.py": TRANSPORT},
+            group="registry.transports",
+        )
+    install("acme", {f"acme{number}": "acme_family.plugin" for number in range(20)}, files)
+    asked: list[str] = []
+    ask = discovery.installed_entry_points
+    monkeypatch.setattr(discovery, "installed_entry_points", lambda group: asked.append(group) or ask(group))
+    run("plugins")
+    assert len(asked) < 20

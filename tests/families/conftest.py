@@ -49,10 +49,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = set(sys.modules)
     monkeypatch.syspath_prepend(folder)
     yield folder
+    ours = {path.name.removesuffix(".py") for path in tmp_path.glob("**/*") if path.suffix == ".py" or path.is_dir()}
     for name in set(sys.modules) - before:
-        spec = getattr(sys.modules[name], "__spec__", None)
-        places = [getattr(spec, "origin", None), *(getattr(spec, "submodule_search_locations", None) or ())]
-        if any(str(place).startswith(str(tmp_path)) for place in places):
+        if name.partition(".")[0] in ours:  # a module may have put another object in its place
             del sys.modules[name]
 
 

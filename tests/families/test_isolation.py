@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 import sys
 import warnings
@@ -13,9 +14,11 @@ import pytest
 
 import registry
 from registry.errors import CatalogError, PluginConflict, PluginError, RegistryWarning
+from registry.families import claims
 from registry.families.host import PluginHost
 from tests.families.conftest import PLUGIN, Install, family_files
 from tests.families.models import save_one_of_each
+from tests.processes import run_python
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +116,32 @@ BROKEN = {
         SOUND.replace("return Family(", "return dict("), "return a Family from registry_family, but returned dict"
     ),
     "describes no family": Broken(SOUND.replace('default_head="base"', 'default_head="bass"'), "default_head of family 'acme'"),
+    "raises what cannot be shown": Broken(
+        "class E(Exception):\n    def __str__(self): raise RuntimeError\n    __repr__ = __str__\nraise E",
+        "expected to import, but raised E: (E that cannot be shown: str() raises RuntimeError)",
+    ),
+    "raises what ends the program when it is shown": Broken(
+        "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E",
+        "(E that cannot be shown: str() raises SystemExit)",
+    ),
+    "states what cannot be shown": Broken(
+        "class A:\n    def __repr__(self): 1 / 0\nREGISTRY_API = A()", "but states (A that cannot be shown: repr() raises Zero"
+    ),
+    "is another object": Broken(
+        "import sys\nclass M:\n    __path__ = ()\n    def __getattr__(self, name): raise OSError(name)\n"
+        "sys.modules[__name__] = M()",
+        "OSError: ",
+    ),
+    "is an object with any attribute": Broken(
+        "import sys\nclass M:\n    def __getattr__(self, name): return self\nsys.modules[__name__] = M()", "M object at "
+    ),
+    "deletes itself": Broken("import sys\ndel sys.modules[__name__]", "but raised KeyError: 'acme_family.plugin'"),
+    "is no module any more": Broken("import sys\nsys.modules[__name__] = None", "expected to state REGISTRY_API = 1"),
+    "returns what is no family, whatever it says": Broken(
+        "from registry import Family, hookimpl\nREGISTRY_API = 1\nclass F:\n    @property\n    def __class__(self): 1 / 0\n"
+        "@hookimpl\ndef registry_family(): return F()",
+        "return a Family from registry_family, but returned F",
+    ),
     "asks for itself": Broken(
         "import registry\nregistry.default_registry().families.get('acme')\n", "is asked for while it is; import what needs it"
     ),
@@ -127,6 +156,61 @@ def test_a_plugin_that_is_broken_says_so_to_who_asks_for_it(broken: Broken, inst
     assert broken.message in message
     assert "acme-family 2.5" in message
     assert "acme" in registry.default_registry().families.names()
+
+
+def test_a_class_whose_module_ends_the_program_is_a_plugin_error(install: Install) -> None:
+    files = {**family_files("acme_family", "acme"), "acme_family/model.py": "raise SystemExit(3)\n"}
+    install("acme-family", {"acme": "acme_family.plugin"}, files)
+    family = registry.default_registry().families.get("acme")
+    with pytest.raises(PluginError, match="but raised SystemExit: 3"):
+        family.load_class(family.config)
+
+
+def test_a_plugin_that_takes_its_time_is_named_while_it_is_waited_for(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = family_files("acme_family", "acme")
+    slow = (
+        "import time, warnings\nend = time.monotonic() + 30\nwhile not acme_told and time.monotonic() < end: time.sleep(0.01)\n"
+    )
+    files["acme_family/plugin.py"] = f"from builtins import acme_told\n{slow}" + files["acme_family/plugin.py"]
+    install("acme", {"acme": "acme_family.plugin"}, files, version="2.5")
+    told: list[str] = []
+    monkeypatch.setattr(builtins, "acme_told", told, raising=False)
+    monkeypatch.setattr(claims, "PATIENCE", 0.05)
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: object, **__: object) -> None:
+        told.append(f"{filename}: {category.__name__}: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RegistryWarning)
+        monkeypatch.setattr(warnings, "showwarning", show)
+        assert PluginHost().get("acme").name == "acme"
+    assert told == [
+        f"{__file__}: RegistryWarning: plugin 'acme_family.plugin' of acme 2.5 is still running its code after 0.05 seconds; "
+        "this waits for it, and Ctrl-C ends it"
+    ]
+
+
+@pytest.mark.parametrize("stream", ["sys.stderr.close()", "sys.stderr = object()", "sys.stderr = None"])
+def test_a_warning_passes_when_standard_error_is_closed_or_replaced(stream: str) -> None:
+    done = run_python("-c", f"import sys; {stream}\nfrom registry.errors import warn; warn('x'); print('fine')", check=False)
+    assert done.stdout == "fine\n"
+
+
+@pytest.mark.parametrize(
+    "closing", ["sys.stdout.close()", "os.close(1)", "sys.stdout.detach()", "sys.stderr.close(); os.close(2)"]
+)
+def test_standard_streams_that_a_plugin_closes_are_open_afterwards(closing: str, install: Install) -> None:
+    files = family_files("acme_family", "acme")
+    files["acme_family/plugin.py"] = f"import os, sys\n{closing}\n" + files["acme_family/plugin.py"]
+    install("acme", {"acme": "acme_family.plugin"}, files)
+    code = (
+        "import registry, sys; registry.default_registry().families.get('acme')\n"
+        "print('out', flush=True); print('err', file=sys.stderr)"
+    )
+    done = run_python("-c", code, path=sys.path[:1])
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
 
 def test_the_users_own_interruption_is_no_failure_of_the_plugin(install: Install) -> None:

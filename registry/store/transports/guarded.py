@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from registry.base.urls import redact
-from registry.errors import DownloadError, RegistryError
+from registry.errors import DownloadError, RegistryError, said, text_of
 from registry.store.transports.protocol import Body, Resource, Span, Transient, Transport
 
 __all__ = ["GuardedTransport", "missing_methods"]
@@ -92,7 +92,7 @@ class GuardedTransport:
         """Return how many parts of a file may be read at once."""
         found = self._run("say how many parts it sends of", resource.url, lambda: self._transport.parallelism(resource))
         if found is not None and (type(found) is not int or found < 1):
-            raise self._error("say how many parts it sends of", resource.url, f"said {found!r}")
+            raise self._error("say how many parts it sends of", resource.url, f"said {text_of(found)}")
         return found
 
     def close(self) -> None:
@@ -111,7 +111,7 @@ class GuardedTransport:
     def _check_fields(self, found: Resource | Body, kinds: Mapping[str, tuple[type, ...]], verb: str, url: str) -> None:
         for field, allowed in kinds.items():
             value = getattr(found, field)
-            what = f"gave {type(found).__name__}({field}={value!r})"
+            what = f"gave {type(found).__name__}({field}={text_of(value)})"
             if type(value) not in allowed:  # not isinstance: True is no number of bytes
                 raise self._error(verb, url, f"{what}, where {allowed[0].__name__} belongs")
             if type(value) is int and value < 0:
@@ -130,9 +130,9 @@ class GuardedTransport:
             raise
         except (ConnectionError, TimeoutError) as error:
             shown = redact(url)
-            raise Transient(f"{self._who} lost {shown}: {type(error).__name__}: {error}", url=shown) from error
+            raise Transient(f"{self._who} lost {shown}: {said(error)}", url=shown) from error
         except BaseException as error:  # also sys.exit(), which is not a plugin's to call
-            raise self._error(verb, url, f"raised {type(error).__name__}: {error}") from error
+            raise self._error(verb, url, f"raised {said(error)}") from error
 
     def _error(self, verb: str, url: str, what: str) -> DownloadError:
         shown = redact(url)
@@ -145,4 +145,4 @@ class GuardedTransport:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            logger.warning("%s did not %s %s: %s: %s", self._who, verb, redact(url), type(error).__name__, error)
+            logger.warning("%s did not %s %s: %s", self._who, verb, redact(url), said(error))
