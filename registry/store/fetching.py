@@ -22,6 +22,7 @@ from registry.store.place import Place, StoredFile
 from registry.store.records import About, Ref
 from registry.store.revisions import Revisions
 from registry.store.transports import FileMissing, Resource, Transport
+from registry.store.transports.protocol import other_commit
 from registry.store.verification import Verification
 
 __all__ = ["Fetcher"]
@@ -94,8 +95,7 @@ class Fetcher:
         """
         try:
             resource = self.describe(transport, source, name, pin, more_sources)
-        except FileMissing as missing:
-            self._revisions.hold(transport, source, missing.commit)
+        except FileMissing:
             self._known.note_absent(self._known.url(transport, source, name, pin), source)
             raise
         url = self._known.url(transport, source, name, pin)
@@ -111,13 +111,20 @@ class Fetcher:
     def describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
         """Ask what a place says of a file, at the commit that this operation holds its revision to."""
         patience = Patience(self._stopped, more_sources=more_sources)
-        while True:
-            resource = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
-            self._revisions.hold(transport, source, resource.commit)
+        # Another thread's question may be answered first, and the revision move meanwhile: then the commit is asked for.
+        for _ in range(2):
+            found: Resource | FileMissing
+            try:
+                found = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
+            except FileMissing as missing:
+                found = missing
+            self._revisions.hold(transport, source, found.commit)
             held = self._revisions.commit(source)
-            if not held or resource.commit in (None, held):
-                return resource
-            # Another thread's question was answered first, and the revision has moved since.
+            if not held or found.commit in (None, held):
+                if isinstance(found, FileMissing):
+                    raise found
+                return found
+        raise other_commit(self._known.url(transport, source, name, pin), held, found.commit)
 
     def _download(
         self,

@@ -592,3 +592,84 @@ def test_an_entry_with_a_commit_and_no_hash_ends_with_the_hubs_own_checked(
     hub.lies["model.safetensors"] = "1" * 64
     with pytest.raises(IntegrityError, match=f"expected to be {'1' * 64}, but is {sha256(LARGE)}"):
         registry.fetch("acme-bert", cache_dir=tmp_path / "other")
+
+
+# -- answers about another commit --------------------------------------------------------------------------------------
+
+
+def moving(server: Server, body: bytes = SMALL, *, missing: bool = False) -> None:
+    """Let a hub say another commit in each answer."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        said = {"X-Repo-Commit": f"{len(server.requests):040x}"}
+        if missing and not request.path.endswith("/config.json"):
+            handler.reply(request, 404, b"", {"X-Error-Code": "EntryNotFound", **said})
+        else:
+            handler.reply(request, 200, body, {"ETag": f'"{git_sha1(body)}"', **said})
+
+    server.answer = answer
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["whose files are all there", "that has one file"])
+@pytest.mark.parametrize("what", ["load", "load_tokenizer", "load_config", "fetch"])
+def test_a_hub_whose_commit_changes_with_every_answer_ends_in_one_error(
+    what: str, missing: bool, server: Server, cache: Path
+) -> None:
+    moving(server, missing=missing)
+    with pytest.raises(DownloadError, match=r"is expected to be answered at commit 0+1, but the answer is about commit 0+2"):
+        getattr(registry, what)(SOURCE, family="bert", cache_dir=cache)
+    assert len(server.requests) <= 10
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["there", "missing"])
+def test_a_commit_that_was_asked_for_is_what_comes_or_an_error(missing: bool, server: Server, cache: Path) -> None:
+    moving(server, missing=missing)
+    with pytest.raises(DownloadError, match=f"at commit {COMMIT}, but the answer is about commit 0+1"):
+        get(cache, f"{SOURCE}@{COMMIT}", "vocab.txt")
+    assert len(server.requests) == 1 and visible(cache) == []
+
+
+def test_content_of_another_commit_is_an_error(hub: HubFiles, server: Server, cache: Path) -> None:
+    """The branch moves between the question and the content."""
+
+    def answer(handler: Handler, request: Request) -> None:
+        commit = COMMIT if request.method == "HEAD" else NEXT
+        handler.reply(request, 200, SMALL, {"X-Repo-Commit": commit})
+
+    server.answer = answer
+    with pytest.raises(DownloadError, match=f"at commit {COMMIT}, but the answer is about commit {NEXT}"):
+        get(cache, SOURCE, "config.json")
+
+
+def test_the_content_of_a_branch_is_asked_for_at_its_commit(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.direct.add(REPO)
+    fetch(cache, SOURCE, "config.json")
+    assert asked(server)[-1] == ("GET", f"/{REPO}/resolve/{COMMIT}/config.json")
+
+
+def test_that_a_file_is_missing_at_one_commit_says_nothing_of_another(hub: HubFiles, server: Server, cache: Path) -> None:
+    """Two threads ask for a branch, which moves between the answers."""
+    hub.commits["other"] = NEXT
+    hub.direct.add(REPO)
+    with Store(Cache((cache,)), offline=False) as store:
+        place = Place((SOURCE,))
+        held = store._revisions.hold
+
+        def overtaken(transport: HubTransport, source: str, commit: str | None) -> None:
+            held(transport, source, NEXT)
+
+        answered: list[str] = []
+        plain = server.answer
+
+        def answer(handler: Handler, request: Request) -> None:
+            answered.append(request.path)
+            if "/main/" in request.path:
+                handler.reply(request, 404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
+            else:
+                plain(handler, request)
+
+        server.answer = answer
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(store._revisions, "hold", overtaken)
+            assert (file := store.get(place, "config.json")) is not None and file.path.read_bytes() == SMALL
+        assert [path.split("/")[4] for path in answered] == ["main", NEXT, NEXT]

@@ -14,7 +14,7 @@ from registry.base.urls import origin_of, redact, scheme_of, unfit_authority
 from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.transports.credentials import Credentials
-from registry.store.transports.protocol import Body, RangeRefused, Resource, Span
+from registry.store.transports.protocol import Body, RangeRefused, Resource, Span, other_commit
 from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpTransport", "content_length"]
 
-_TIMEOUT = (10.0, 30.0)  # seconds to connect, and between two reads; a download as a whole has no limit
-#: In the time between two reads at least so many bytes must come, or the server has stalled.
+#: Seconds to connect, and for a head or `_LEAST` bytes of content to arrive; a download as a whole has no limit.
+_TIMEOUT = (10.0, 30.0)
 _LEAST = 1 << 10
+#: Seconds that content may take which nobody needs.
+_REST = 1.0
 _PIECE = 1 << 18
 _MAX_REDIRECTS = 10
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -42,9 +44,21 @@ class HttpTransport:
 
     remote = True
 
-    def __init__(self, hosts: Mapping[str, Host], proxies: Mapping[str, str] | None = None) -> None:
-        """`proxies`, by scheme, go before those of the environment."""
+    def __init__(
+        self,
+        hosts: Mapping[str, Host],
+        proxies: Mapping[str, str] | None = None,
+        timeout: tuple[float, float] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            hosts: what the catalog says of hosts.
+            proxies: by scheme; they go before those of the environment.
+            timeout: seconds to connect, and for a head or the least content to arrive; by default 10 and 30.
+        """
         self.credentials = Credentials(hosts)
+        self._timeout = timeout or _TIMEOUT
         self._proxies = dict(proxies or {})
         self._local = threading.local()
         #: Those of threads that live: with every file that comes in parts there are new ones.
@@ -85,6 +99,8 @@ class HttpTransport:
                     return
                 raise RangeRefused(f"{redact(resource.url)} has not the part that was asked for", url=redact(resource.url))
             self.check(response, resource.url)
+            if resource.commit and (answered := response.headers.get("X-Repo-Commit", resource.commit)) != resource.commit:
+                raise other_commit(resource.url, resource.commit, answered[:40])
             yield self._body(response, resource.url, span)
 
     def close(self) -> None:
@@ -168,7 +184,7 @@ class HttpTransport:
                 settings = session.merge_environment_settings(
                     address, dict(self._proxies), True, self.credentials.ca_file(address), None
                 )
-                return session.send(request, timeout=_TIMEOUT, allow_redirects=False, **settings)
+                return session.send(request, timeout=self._timeout, allow_redirects=False, **settings)
         except ConfigError:
             raise
         except (OSError, ValueError) as error:  # requests' own errors are OSErrors, as is a CA file that is not there
@@ -228,41 +244,52 @@ class HttpTransport:
             raise RangeRefused(f"{shown} does not say what its part is a part of", url=shown)
         return Body(pieces, start=first, stop=last + 1, size=total, validator=validator, ranges=True)
 
-    @classmethod
-    def _read_rest(cls, response: requests.Response, url: str) -> None:
-        """Read content that nobody needs, if it is short: then the connection can be used again."""
+    def _read_rest(self, response: requests.Response, url: str) -> None:
+        """Read content that nobody needs, if it is short and quick: then the connection can be used again."""
         count = 0
         with contextlib.suppress(DownloadError):
-            for piece in cls._pieces(response, url):
+            for piece in self._pieces(response, url, min(_REST, self._timeout[1])):
                 count += len(piece)
                 if count > _LEAST:
                     break
 
-    @staticmethod
-    def _pieces(response: requests.Response, url: str) -> Iterator[bytes]:
+    def _pieces(self, response: requests.Response, url: str, limit: float | None = None) -> Iterator[bytes]:
+        """Yield the content as it arrives; in each `limit` of waiting for it at least `_LEAST` bytes must come."""
         from urllib3.exceptions import HTTPError
 
-        since, count = time.monotonic(), 0
+        from registry.store.transports.deadline import Deadline, socket_of
+
+        limit = limit or self._timeout[1]
+        left, count = limit, 0
         failure: DownloadError
-        while True:
-            try:
-                piece = response.raw.read1(_PIECE)
-            except (HTTPError, OSError) as error:
-                from registry.store.transports.failures import torn
+        with Deadline(socket_of(response.raw)) as deadline:
+            while True:
+                began = time.monotonic()
+                deadline.set(left)  # a single read waits for all of a chunk's head, or for all trailers
+                broken: Exception | None = None
+                try:
+                    piece = response.raw.read1(_PIECE)
+                except (HTTPError, OSError) as error:
+                    broken, piece = error, b""
+                deadline.set(None)
+                left -= time.monotonic() - began
+                count += len(piece)
+                if count >= _LEAST:
+                    left, count = limit, 0
+                if piece:
+                    yield piece
+                elif broken is None and not deadline.passed:
+                    return
+                if deadline.passed or left <= 0:
+                    from registry.store.transports.failures import stalled
 
-                failure = torn(url, error)
-                break
-            if not piece:
-                return
-            yield piece
-            count += len(piece)
-            if count >= _LEAST:
-                since, count = time.monotonic(), 0
-            elif time.monotonic() - since > _TIMEOUT[1]:
-                from registry.store.transports.failures import stalled
+                    failure = stalled(url, limit)
+                    break
+                if broken is not None:
+                    from registry.store.transports.failures import torn
 
-                failure = stalled(url, _TIMEOUT[1])
-                break
+                    failure = torn(url, broken)
+                    break
         raise failure  # not while the other is handled, as above
 
 

@@ -19,7 +19,7 @@ from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.transports.credentials import Credentials, token_of
 from registry.store.transports.http import HttpTransport, content_length
-from registry.store.transports.protocol import Body, FileMissing, Resource, Span
+from registry.store.transports.protocol import Body, FileMissing, Resource, Span, other_commit
 from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
@@ -86,6 +86,8 @@ class HubTransport:
             with slot, self._http.request("HEAD", address, follow=False) as response:
                 headers = response.headers
                 commit = _commit(response) or commit
+                if commit is not None and _SHA1.fullmatch(revision) and commit != revision:
+                    raise other_commit(url, revision, commit)
                 if "X-Linked-ETag" in headers:
                     digest = _etag(headers["X-Linked-ETag"])
                     where = self._http.next_hop(address, response) if response.is_redirect else address
@@ -104,6 +106,8 @@ class HubTransport:
                     return Resource(url, address, commit=commit)
                 self._check(response, repo, revision, url)
                 etag = _etag(headers.get("ETag", ""))
+                if commit is not None and address == self._address(url):  # what is read is of that commit, too
+                    address = self._address(self.at(url, commit))
                 return Resource(url, address, git_sha1=etag if _SHA1.fullmatch(etag) else None, commit=commit)
         raise DownloadError(f"{url} is expected to resolve within 5 redirects, but does not; check HF_ENDPOINT", url=url)
 
@@ -121,11 +125,11 @@ class HubTransport:
         except FileMissing as error:  # the hub has the file, and the place that it keeps it at has not
             raise DownloadError(error.message, url=error.url, status=error.status) from None
         except DownloadError as error:
-            if error.status not in (400, 401, 403) or current.address == self._address(resource.url):
+            at = self.at(resource.url, resource.commit) if resource.commit else resource.url
+            if error.status not in (400, 401, 403) or current.address == self._address(at):
                 raise
             with self._lock:  # of several threads one asks
                 if self._moved.get(resource.url, resource.address) == current.address:
-                    at = self.at(resource.url, resource.commit) if resource.commit else resource.url
                     self._moved[resource.url] = self.describe(at).address
             opened = self._http.open(resource._replace(address=self._moved[resource.url]), span)
             body = opened.__enter__()

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from registry.errors import DownloadError
 
-__all__ = ["Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient", "Transport"]
+__all__ = ["Body", "FileMissing", "RangeRefused", "Resource", "Span", "Transient", "Transport", "other_commit"]
 
 
 class FileMissing(DownloadError):
@@ -36,6 +36,15 @@ class Transient(DownloadError):
 
 class RangeRefused(DownloadError):
     """What came is not the part that was asked for: the file is to be asked for from its start."""
+
+
+def other_commit(url: str, asked: str, answered: str | None) -> DownloadError:
+    """Return the error for an answer that is about another commit than the one that was asked for."""
+    return DownloadError(
+        f"{url} is expected to be answered at commit {asked}, but the answer is about commit {answered}; it is not used. "
+        "Name a commit that the hub has, or use another mirror of it",
+        url=url,
+    )
 
 
 class Resource(NamedTuple):
