@@ -7,10 +7,15 @@ import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["MAX_BYTES", "MODEL_NAME", "home_folder", "twin_key", "unsafe_file_name", "user_path"]
+__all__ = ["INDEX_SUFFIX", "MAX_BYTES", "MODEL_NAME", "SHAPES_NAME", "home_folder", "twin_key", "unsafe_file_name", "user_path"]
 
 #: A catalog larger than this is not one.
 MAX_BYTES = 64 << 20
+
+#: How the name of the file ends that lists the shards of weights.
+INDEX_SUFFIX = ".index.json"
+#: The file that lists the shapes of a release in numpy's form.
+SHAPES_NAME = "params_shapes.json"
 
 #: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`.
 MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")

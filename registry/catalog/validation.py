@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from registry.catalog.entry import Origin
+from registry.catalog.entry import ModelEntry, Origin
 from registry.catalog.index import Catalog
-from registry.catalog.layers import CatalogSource, LayerKind, file_source
+from registry.catalog.layers import INSTALLED, CatalogSource, LayerKind, file_source
 from registry.catalog.raw import CatalogFile
 from registry.catalog.text import read_source
 from registry.errors import CatalogError, RegistryWarning
@@ -46,13 +46,20 @@ class Findings:
         return sorted(found.values(), key=lambda error: (self.files.index(error.file), error.line, error.column))
 
 
-def validate(sources: Sequence[CatalogSource], families: Collection[str], file: Path | None = None) -> Findings:
+def validate(
+    sources: Sequence[CatalogSource],
+    families: Collection[str],
+    file: Path | None = None,
+    unpinned: Callable[[ModelEntry], Sequence[str]] | None = None,
+) -> Findings:
     """Read catalogs from their texts, and return what is wrong with each of them.
 
     Args:
         sources: all layers, lowest first.
         families: the names of the families that are installed.
         file: look only at this one; it is put above the others when it is not among them.
+        unpinned: returns what of an entry's files no sha256 stands for; of what installed packages bring it is only asked
+            where `file` is one of them.
     """
     if file is None:
         findings = Findings([source.path for source in sources])
@@ -69,8 +76,18 @@ def validate(sources: Sequence[CatalogSource], families: Collection[str], file: 
         catalog = Catalog(sources)
         for error in (*catalog.problems, *catalog.broken.values()):
             findings.add(error)
+        installed = {source.path for source in sources if source.kind in INSTALLED and file is None}
         for name in catalog.usable():
-            _look_at_entry(name, catalog, families, findings)
+            entry = catalog.peek(name)
+            _look_at_entry(entry, name, catalog, families, findings)
+            place = entry.origins.get("files", entry.origins["source"])
+            if unpinned is not None and not entry.via and place.file not in installed and (roles := unpinned(entry)):
+                what = " and ".join(filter(None, [", ".join(roles[:-1]), roles[-1]]))
+                message = (
+                    f"{what} of model {name!r} {'is' if len(roles) == 1 else 'are'} not pinned, so whatever the source has is "
+                    "used; add each file's sha256 to `files:`, or run `registry lock`"
+                )
+                findings.add(_at(place, message), remark=True)
     return findings
 
 
@@ -85,8 +102,7 @@ def _look_at(file: CatalogFile, findings: Findings, *, asked: bool) -> None:
         findings.add(CatalogError(message, file=file.path), remark=not asked)
 
 
-def _look_at_entry(name: str, catalog: Catalog, families: Collection[str], findings: Findings) -> None:
-    entry = catalog.peek(name)
+def _look_at_entry(entry: ModelEntry, name: str, catalog: Catalog, families: Collection[str], findings: Findings) -> None:
     if entry.family not in families:
         close = difflib.get_close_matches(entry.family, families, n=1)
         meant = f"did you mean {close[0]!r}?" if close else "install the package that provides it"

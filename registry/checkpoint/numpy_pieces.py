@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.catalog.names import SHAPES_NAME
 from registry.checkpoint.reader import TensorInfo, WholeTensors
 from registry.errors import CheckpointError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SHAPES_NAME", "NumpyPieces", "piece_name", "read_piece", "read_shapes"]
 
-SHAPES_NAME = "params_shapes.json"
 _MAX_JSON = 1 << 20
 _MAX_VALUES = 1 << 40
 _MAX_AXES = 8

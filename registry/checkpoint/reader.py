@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from registry.catalog.names import twin_key, unsafe_file_name
+from registry.catalog.names import INDEX_SUFFIX, twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
@@ -33,7 +33,6 @@ __all__ = [
 
 logger = lazy_logger(__name__)
 
-INDEX_SUFFIX = ".index.json"
 #: The last bytes of every table, the format of TensorFlow's `.index` files.
 TABLE_MAGIC = (0xDB4775248B80FB57).to_bytes(8, "little")
 

@@ -16,6 +16,7 @@ from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
 from registry.errors import RegistryError, warn
+from registry.families.roles import looked_up, role_of
 from registry.model_registry import default_registry
 
 if TYPE_CHECKING:
@@ -106,8 +107,12 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         parameters = _parameters(cached)
     except RegistryError as error:  # what the catalog says is worth showing also where it cannot be used
         warn(str(error))
+    # The installed family says which role a file has; without it nothing is looked for.
+    roles = (entry.files, family.files, family.converters) if family is not None else ({}, {}, {})
+    searched = looked_up(*roles)
     files = {
         file: {
+            "role": role_of(file, *roles[1:]) or None,
             "sha256": pin.sha256 or (cached[file].sha256 if file in cached else None) or None,
             "size": pin.size,
             "trust": "catalog" if pin.sha256 else (cached[file].trust if file in cached else "") or None,
@@ -132,7 +137,9 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
     if as_json:
         origins = {field: {"file": o.file, "line": o.line, "column": o.column} for field, o in entry.origins.items()}
         shadows = [{"file": o.file, "line": o.line} for o in entry.shadows]
-        click.echo(json.dumps({**values, "files": files, "origins": origins, "shadows": shadows}, indent=2))
+        click.echo(
+            json.dumps({**values, "files": files, "looked_up": searched, "origins": origins, "shadows": shadows}, indent=2)
+        )
         return
     rows = []
     for field, value in values.items():
@@ -152,6 +159,8 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         listed.append((f"  {file}", digest, size, str(facts["trust"] or ""), str(facts["path"] or "not here")))
     for line in table(listed):
         click.echo(line)
+    for role, names in searched.items():
+        click.echo(printable(f"  {role} is looked up: {', '.join(names)}"))
 
 
 @cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch minilm bert-base-cased --json")

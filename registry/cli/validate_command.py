@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from registry.base.urls import scheme_of
 from registry.cli.layout import JSON, printable
-from registry.errors import CatalogError
+from registry.errors import CatalogError, RegistryError
+
+if TYPE_CHECKING:
+    from registry.catalog.entry import ModelEntry
+    from registry.model_registry import ModelRegistry
 
 __all__ = ["validate"]
 
@@ -29,7 +36,7 @@ def validate(file: Path | None, as_json: bool) -> None:
     from registry.model_registry import default_registry
 
     registry = default_registry()
-    found = validate(registry.catalog_sources(), registry.families.names(), file)
+    found = validate(registry.catalog_sources(), registry.families.names(), file, partial(_unpinned, registry))
     if as_json:
         click.echo(
             json.dumps({"files": found.files, "mistakes": _rows(found.mistakes), "remarks": _rows(found.remarks)}, indent=2)
@@ -45,6 +52,23 @@ def validate(file: Path | None, as_json: bool) -> None:
         )
     if found.mistakes:
         click.get_current_context().exit(1)
+
+
+def _unpinned(registry: ModelRegistry, entry: ModelEntry) -> list[str]:
+    """Return the roles of which a file may be used without a pin; none for a folder on this machine, which may change."""
+    from registry.families.roles import unpinned_roles
+    from registry.store.target import entry_target
+
+    try:
+        target, family = entry_target(entry), registry.families.maybe_get(entry.family)
+    except RegistryError:  # another finding
+        return []
+    if family is None or scheme_of(entry.source) == "file":
+        return []
+    if target.file is not None:  # an archive, whose hash stands for all that is in it
+        pin = entry.files.get(target.file)
+        return [] if pin is not None and pin.sha256 else ["archive"]
+    return unpinned_roles(entry.files, family.files, family.converters)
 
 
 def _rows(errors: Iterable[CatalogError]) -> list[dict[str, object]]:

@@ -113,7 +113,11 @@ class Files(Places):
         """
         target = self._locate(name_or_path, None)
         with self._store(cache_dir, offline, False) as store:
-            return self._parts(target, store).need((file,), "file").path
+            parts = self._parts(target, store)
+            described = self.families.maybe_get(target.entry.family) if target.entry is not None else None
+            if described is not None:
+                parts.require_counting(file, described)
+            return parts.need((file,), "file").path
 
     @survives_others
     def inspect(
@@ -179,7 +183,13 @@ class Files(Places):
                 found[target.archive] = store.is_cached(target.place, target.archive)
                 here = maybe_unpacked(target, store)
             if here is not None:
+                from registry.families.roles import side_files
+
                 names = (self._family_of(here, None) or self._family_of_parts(self._parts(here, store), None)).files
-                wanted = dict.fromkeys((*here.place.pins, *(name for listed in names.values() for name in listed)))
+                pins = here.place.pins
+                counting = [[name for name in listed if name in pins] or listed for listed in names.values()]
+                wanted = dict.fromkeys(
+                    [*pins, *(name for listed in counting for name in listed), *side_files(here.listed, names)]
+                )
                 found |= {name: store.is_cached(here.place, name) for name in wanted}
             return {name: file for name, file in found.items() if file is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, ConfigError, DownloadError
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
+from registry.families.roles import CONFIG, TOKENIZER, WEIGHTS, as_written, named_roles, role_of, side_files
 from registry.pretrained.weights_files import (
     Wanted,
     find_weights,
@@ -50,6 +51,7 @@ class Assembly:
         self.target = target
         self._store = store
         self._families = families
+        self._listed = target.listed
         self._stamps: dict[Path, tuple[int, int, int] | None] = {}
         #: What is known of the files of the weights.
         self._identity = ""
@@ -60,6 +62,7 @@ class Assembly:
         Raises:
             DownloadError: when it has none of them.
         """
+        candidates = self._counting(candidates)
         if (found := self._store.first(self.target.place, candidates)) is not None:
             return self._noted(found)
         where = " or ".join(redact(source) for source in self.target.place.sources)
@@ -76,41 +79,86 @@ class Assembly:
             status=404,
         )
 
+    def _counting(self, candidates: Sequence[str]) -> Sequence[str]:
+        """Return those of the files that can fill a role that count: the named ones, where the entry names some of them."""
+        return [name for name in candidates if name in self._listed] or candidates
+
+    def require_counting(self, name: str, described: Family) -> None:
+        """Refuse a file of a role of which the catalog's entry names other files only.
+
+        Raises:
+            DownloadError: when it is one.
+        """
+        role = role_of(name, described.files, described.converters)
+        named = named_roles(self._listed, described.files, described.converters)[role] if role else []
+        if not named or name in named:
+            return
+        parts = [names for part, names in described.files.items() if part not in (WEIGHTS, CONFIG) and name in names]
+        needed = any(not {*names} & {*named} for names in parts)
+        in_parts = role == WEIGHTS and not {name, *named} & {*described.files[WEIGHTS]}
+        if needed or (in_parts and name in self._shards(described)):
+            return
+        assert self.target.entry is not None
+        raise DownloadError(
+            f"file {name!r} of {self.target.label!r} is expected to be named in its entry, which names other files of the "
+            f"{role} ({', '.join(named)}; {self.target.entry.origins[f'files.{named[0]}']}), so that only those are used; add "
+            f"it to `files:`",
+            url=redact(self.target.place.sources[0]),
+            status=404,
+        )
+
+    def _shards(self, described: Family) -> list[str]:
+        """Return the names of the files that hold the weights."""
+        wanted = Wanted.of(described, described.files[WEIGHTS])
+        return [file.name for file in find_weights(self._store, self.target, wanted, self.need, files=described.files)]
+
     def all_files(self, described: Family, jobs: int | None = None) -> list[StoredFile]:
-        """Return every file of a model, several of them fetched at once."""
-        from registry.pretrained.tokenizer import TOKENIZER_FILES
+        """Return every file of a model, several of them fetched at once: those of its roles, and what its entry names else."""
         from registry.store.at_once import at_once
 
         place, first, names = self.target.place, self._store.first, described.files
         # Alone at first: its answer fixes the commit that a moving revision stands for.
-        config = self._config_file(names["config"], described)
-        wanted = Wanted.of(described, names["weights"])
-        weights = partial(find_weights, self._store, self.target, wanted, self.need, jobs)
-        others = [partial(first, place, names[role]) for role in names if role not in ("weights", "config")]
-        others += [partial(first, place, (name,)) for name in TOKENIZER_FILES]
+        config = self._config_file(names[CONFIG], described)
+        wanted = Wanted.of(described, names[WEIGHTS])
+        weights = partial(find_weights, self._store, self.target, wanted, self.need, jobs, files=names)
+        named = named_roles(self._listed, names, described.converters)
+        others: list[Callable[[], StoredFile | None]] = [
+            partial(first, place, self._counting(names[role])) for role in names if role not in (WEIGHTS, CONFIG)
+        ]
+        sides = side_files(self._listed, names)
+        others += [partial(self._side_file, name) for name in sides]
+        others += [partial(first, place, (name,)) for name in named[TOKENIZER] if name not in sides]
+        others += [partial(self.need, (name,), "file") for name in named[""]]
         held, *found = at_once(self._store, [weights, *others], jobs)
         here = {file.name: file for file in (*held, config, *found) if file is not None}
-        sides = {name: here[name].path for name in TOKENIZER_FILES if name in here}
         roles: Mapping[str, Sequence[str]] = names
         with contextlib.suppress(CheckpointError, ConfigError):  # settings that cannot be read are told of to who needs them
-            roles = _as_written(names, sides)
+            roles = as_written(names, {name: here[name].path for name in sides if name in here})
         for role, candidates in roles.items():
-            if list(candidates) != list(names[role]) and (file := first(place, candidates)) is not None:
+            if list(candidates) != list(names[role]) and (file := first(place, self._counting(candidates))) is not None:
                 here[file.name] = file  # the one that the tokenizer will ask for
+        if place.lock:
+            self._store.note_unlocked(place, [*sides, *(names[CONFIG] if config is None else ())])
         return list(here.values())
 
     def inspect(self, described: Family | None) -> Inspection:
         """Describe the weights, of whatever form; without a family the usual names are looked for."""
         names = (described.files if described is not None else DEFAULT_FILES)["weights"]
         wanted = Wanted(names, described.converters if described is not None else dict.fromkeys(("tensorflow", "numpy"), ""))
-        return inspect_weights(find_weights(self._store, self.target, wanted, self.need))
+        files = described.files if described is not None else DEFAULT_FILES
+        return inspect_weights(find_weights(self._store, self.target, wanted, self.need, files=files))
 
-    def side_files(self) -> dict[str, StoredFile]:
-        """Return the files that may lie beside a vocabulary."""
-        from registry.pretrained.tokenizer import TOKENIZER_FILES
+    def side_files(self, files: Mapping[str, Sequence[str]]) -> dict[str, StoredFile]:
+        """Return the files beside a vocabulary that count, by name; `files` are the family's, by role."""
+        found = ((name, self._side_file(name)) for name in side_files(self._listed, files))
+        return {name: file for name, file in found if file is not None}
 
-        found = ((name, self._store.get(self.target.place, name)) for name in TOKENIZER_FILES)
-        return {name: self._noted(file) for name, file in found if file is not None}
+    def _side_file(self, name: str) -> StoredFile | None:
+        """Return a file that may lie beside a vocabulary; one that the entry names must be there."""
+        if name in self._listed:
+            return self.need((name,), "file")
+        found = self._store.get(self.target.place, name)
+        return self._noted(found) if found is not None else None
 
     def _noted(self, file: StoredFile) -> StoredFile:
         """Note what a file of a folder is before it is read."""
@@ -196,7 +244,8 @@ class Assembly:
     def _weights(self, described: Family | None, config: PretrainedConfig, *, from_tf: bool = False) -> tuple[Checkpoint, str]:
         """Return the weights by the family's names, and the name of their first file."""
         names = (described.files if described is not None else DEFAULT_FILES)["weights"]
-        files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need)
+        roles = described.files if described is not None else DEFAULT_FILES
+        files = find_weights(self._store, self.target, Wanted.of(described, names, from_tf=from_tf), self.need, files=roles)
         if from_tf:
             require_foreign(files[0])
         self._identity = " ".join(f"{file.name} {file.sha256 or file.path.stat().st_size}" for file in files)
@@ -205,8 +254,9 @@ class Assembly:
     def _config_file(self, candidates: Sequence[str], described: Family | None) -> StoredFile | None:
         """Return the configuration; None for a numpy release, which has none: it is of the sizes that are the defaults."""
         if described is not None and "numpy" in described.converters:
-            place = self.target.place
-            if self._store.first(place, candidates) is None and self._store.get(place, SHAPES_NAME) is not None:
+            place, named = self.target.place, named_roles(self._listed, described.files, described.converters)
+            has_shapes = not named[CONFIG] and (not named[WEIGHTS] or SHAPES_NAME in named[WEIGHTS])
+            if has_shapes and self._store.first(place, candidates) is None and self._store.get(place, SHAPES_NAME) is not None:
                 return None
         return self.need(candidates, "configuration")
 
@@ -266,38 +316,27 @@ class Assembly:
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
         with self._of_one_set():
-            side_files = {name: file.path for name, file in self.side_files().items()}
-            vocabulary = self._vocabulary(files, side_files)
-            return cls.from_files(vocabulary, side_files, *inputs, **{**self.target.tokenizer, **settings})
+            sides = {name: file.path for name, file in self.side_files(files).items()}
+            vocabulary = self._vocabulary(files, sides)
+            return cls.from_files(vocabulary, sides, *inputs, **{**self.target.tokenizer, **settings})
 
-    def _vocabulary(self, files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> dict[str, Path]:
+    def _vocabulary(self, files: Mapping[str, Sequence[str]], sides: Mapping[str, Path]) -> dict[str, Path]:
         """Return constructor argument to file, of those that make a vocabulary."""
         vocabulary: dict[str, Path] = {}
         alone = self.target.file
         if alone is not None and (names_weights(alone) or alone in (*files.get("weights", ()), *files.get("config", ()))):
             alone = None  # weights: the vocabulary lies beside them
         if alone is None:
-            files = _as_written(files, side_files)
+            files = as_written(files, sides)
         for role in (role for role in files if role not in ("weights", "config")):
             if alone is None:
                 vocabulary[f"{role}_file"] = self.need(files[role], "vocabulary").path
             elif not vocabulary:  # a file given by itself is the vocabulary, whatever its name
                 vocabulary[f"{role}_file"] = self.need((alone,), "vocabulary").path
-            elif found := self._store.first(self.target.place, files[role]):
+            elif found := self._store.first(self.target.place, self._counting(files[role])):
                 vocabulary[f"{role}_file"] = self._noted(found).path
             # Without one the class knows what belongs to that file, or says so.
         return vocabulary
-
-
-def _as_written(files: Mapping[str, Sequence[str]], side_files: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
-    """Put `tokenizer.json` first where transformers 5 wrote the settings: it leaves an older save's vocabulary beside it."""
-    from registry.checkpoint.json_file import read_json
-    from registry.pretrained.tokenizer import TOKENIZER_CONFIG_NAME
-
-    settings = side_files.get(TOKENIZER_CONFIG_NAME)
-    if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before
-        return files
-    return {role: sorted(names, key=lambda name: name != "tokenizer.json") for role, names in files.items()}
 
 
 def _model_type(file: StoredFile | None, target: Target) -> str:

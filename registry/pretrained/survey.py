@@ -17,6 +17,7 @@ from registry.checkpoint.unpacked import unpacked
 from registry.errors import ConfigError, DownloadError
 from registry.families.family import Family
 from registry.families.host import PluginHost
+from registry.families.roles import CONFIG, SIDE_FILES, WEIGHTS, as_written
 from registry.pretrained.weights_files import Wanted, find_weights
 from registry.store.inquiry import Inquiry
 from registry.store.place import StoredFile
@@ -136,17 +137,17 @@ class _Asked:
 
     def weights(self, described: Family) -> None:
         """Ask for the weights, of whatever form; of shards each."""
-        find_weights(self._store, self.target, Wanted.of(described, described.files["weights"]), self.need)
+        find_weights(
+            self._store, self.target, Wanted.of(described, described.files["weights"]), self.need, files=described.files
+        )
 
     def others(self, described: Family) -> None:
-        """Ask for the vocabulary and what stands beside it."""
-        from registry.pretrained.tokenizer import TOKENIZER_FILES
-
-        for role, names in described.files.items():
-            if role not in ("config", "weights"):
+        """Ask for the vocabulary and what stands beside it: the entry names files, so that only those will be used."""
+        sides = {name: self._first((name,), whole=name == SIDE_FILES[0]) for name in SIDE_FILES}
+        settings = {name: file.path for name, file in sides.items() if file is not None}
+        for role, names in as_written(described.files, settings).items():
+            if role not in (CONFIG, WEIGHTS):
                 self._first(names)
-        for name in TOKENIZER_FILES:
-            self._first((name,))
 
     def need(self, candidates: Sequence[str], what: str) -> StoredFile:
         """Return the first of some files that is there; what only lists others is brought here to be read."""

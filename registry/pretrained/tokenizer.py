@@ -15,6 +15,7 @@ from tokenizers import AddedToken
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError
+from registry.families.roles import SIDE_FILES
 from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine
 from registry.pretrained.text_coder import NO_LIMIT, TextCoder
@@ -29,11 +30,9 @@ __all__ = [
     "is_engine_file",
 ]
 
-TOKENIZER_CONFIG_NAME = "tokenizer_config.json"
-SPECIAL_TOKENS_MAP_NAME = "special_tokens_map.json"
-ADDED_TOKENS_NAME = "added_tokens.json"
 #: What may lie beside a vocabulary; each is optional.
-TOKENIZER_FILES = (TOKENIZER_CONFIG_NAME, SPECIAL_TOKENS_MAP_NAME, ADDED_TOKENS_NAME)
+TOKENIZER_FILES = SIDE_FILES
+TOKENIZER_CONFIG_NAME, SPECIAL_TOKENS_MAP_NAME, ADDED_TOKENS_NAME = SIDE_FILES
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 

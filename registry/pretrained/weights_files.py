@@ -14,6 +14,8 @@ from registry.checkpoint.numpy_pieces import SHAPES_NAME, NumpyPieces, piece_nam
 from registry.checkpoint.reader import INDEX_SUFFIX, checkpoint_format, open_checkpoint, open_shards, shard_names
 from registry.errors import CheckpointError
 from registry.families.family import Family
+from registry.families.roles import TENSORFLOW_SUFFIX as _TENSORFLOW_SUFFIX
+from registry.families.roles import WEIGHTS, named_roles, weights_that_count
 from registry.store.place import StoredFile
 from registry.store.store import Store
 from registry.store.target import Target, newest_first
@@ -28,7 +30,6 @@ __all__ = ["Wanted", "find_weights", "inspect_weights", "names_config", "names_w
 
 #: The name that TensorFlow's Saver gives by default; a place that cannot be listed is asked for it.
 _TENSORFLOW_NAME = "model.ckpt.index"
-_TENSORFLOW_SUFFIX = ".index"
 _OWN_FORMS = ("safetensors", "torch")
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 #: What the Saver notes of its own files, as a protocol buffer's text.
@@ -78,6 +79,8 @@ def find_weights(
     wanted: Wanted,
     need: Callable[[Sequence[str], str], StoredFile],
     jobs: int | None = None,
+    *,
+    files: Mapping[str, Sequence[str]],
 ) -> list[StoredFile]:
     """Return the files that hold the weights: one, or an index and then its shards, several of them fetched at once.
 
@@ -88,8 +91,22 @@ def find_weights(
         need: returns the first of some files that the target has, or raises that there is none; its second argument says
             what they are.
         jobs: how many files to bring at once.
+        files: role to file names, as `Family.files`.
+
+    Raises:
+        CheckpointError: when the catalog's entry names weights, but none in a form that is wanted.
     """
-    first = need(_candidates(target, wanted), "weights")
+    listed = target.listed
+    named = named_roles(listed, files, wanted.converters)[WEIGHTS]
+    counting = partial(weights_that_count, listed=listed, files=files, converters=wanted.converters)
+    candidates = _candidates(target, wanted, counting)
+    if named and not candidates:
+        assert target.entry is not None
+        raise CheckpointError(
+            f"weights of {target.label!r} are expected in a form that can be used here, but its entry names only "
+            f"{', '.join(named)} ({target.entry.origins[f'files.{named[0]}']}); name another file, or leave from_tf out"
+        )
+    first = need(candidates, "weights")
     if first.name == SHAPES_NAME:
         return [first, *_pieces(first.path, need)]
     if first.name.endswith(INDEX_SUFFIX):
@@ -178,7 +195,8 @@ def _opened(files: Sequence[StoredFile], opened: Callable[[StoredFile], Checkpoi
     return form, opened(first)
 
 
-def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
+def _candidates(target: Target, wanted: Wanted, counting: Callable[[Iterable[str]], list[str]]) -> Sequence[str]:
+    """Return the names that the weights can have, best first; `counting` leaves those that the catalog's entry allows."""
     own = [] if wanted.only_foreign else [form for name in wanted.names for form in (name, name + INDEX_SUFFIX)]
     if target.file is not None and not names_config(target.file):
         if shard := _SHARD.fullmatch(target.file):
@@ -194,11 +212,11 @@ def _candidates(target: Target, wanted: Wanted) -> Sequence[str]:
     if target.folder is not None:
         if target.place.lock:  # what else lies there is of no meaning
             own = [name for name in own if name in target.place.pins]
-        own = list(newest_first(target.folder, own))
+        own = list(newest_first(target.folder, counting(own)))
         if any((target.folder / name).exists() for name in own):
             return own
     foreign = _tensorflow_names(target) if "tensorflow" in wanted.converters else []
-    return [*own, *foreign, *([SHAPES_NAME] if "numpy" in wanted.converters else [])]
+    return counting([*own, *foreign, *([SHAPES_NAME] if "numpy" in wanted.converters else [])])
 
 
 def _tensorflow_names(target: Target) -> list[str]:
@@ -207,7 +225,9 @@ def _tensorflow_names(target: Target) -> list[str]:
     Raises:
         CheckpointError: when a folder has several, and nothing says which is meant.
     """
+    shards = (shard for name in target.place.pins if (shard := _SHARD.fullmatch(name)))
     pinned = [name for name in target.place.pins if name.endswith(_TENSORFLOW_SUFFIX)]
+    pinned = pinned or list(dict.fromkeys(f"{shard[1]}{_TENSORFLOW_SUFFIX}" for shard in shards))
     if pinned or target.folder is None:
         return pinned or [_TENSORFLOW_NAME]
     found = sorted(path.name for path in target.folder.glob(f"*{_TENSORFLOW_SUFFIX}"))

@@ -31,7 +31,7 @@ from registry.errors import CacheError
 from registry.store.files import make_folder, share, sync_folder, write_atomically
 from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
-from registry.store.records import VERSION, About, Ref, about_of, read_json, ref_name, ref_of, stamp_fits, stamp_path
+from registry.store.records import OF_LOCK, VERSION, About, Ref, about_of, read_json, ref_name, ref_of, stamp_fits, stamp_path
 
 __all__ = ["Cache", "cache_error", "file_sha256"]
 
@@ -53,6 +53,8 @@ class Cache:
     def __init__(self, folders: tuple[Path, ...]) -> None:
         self.root = folders[0]
         self.folders = folders
+        #: Whether the network is off for the operation that uses this.
+        self.offline = False
         #: What this object has looked at, as it was at the first look, by path. It is made anew for every operation.
         self.seen: dict[str, Stamp] = {}
 
@@ -248,11 +250,15 @@ class Cache:
 
     # -- refs ------------------------------------------------------------------------------------------------------
 
-    def read_ref(self, url: str) -> Ref | None:
-        """Return what is known of a URL, or None; a damaged record is as if absent."""
+    def read_ref(self, url: str, *, of_lock: bool | None = None) -> Ref | None:
+        """Return what is known of a URL, or None; a damaged record is as if absent.
+
+        With `of_lock` what only a lock file says counts; by default it does while the network is off.
+        """
         for root in self.folders:
             data = self._read(root / ref_name(url))
-            if data is not None and data.get("url") == redact(url) and (ref := ref_of(url, data)):
+            ref = ref_of(url, data) if data is not None and data.get("url") == redact(url) else None
+            if ref is not None and (ref.trust != OF_LOCK or (self.offline if of_lock is None else of_lock)):
                 return ref
         return None
 

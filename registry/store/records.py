@@ -10,14 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["VERSION", "About", "Ref", "about_of", "read_json", "ref_name", "ref_of", "stamp_fits", "stamp_path"]
+__all__ = ["OF_LOCK", "VERSION", "About", "Ref", "about_of", "read_json", "ref_name", "ref_of", "stamp_fits", "stamp_path"]
 
 #: The version of every record in the cache.
 VERSION = 1
+#: The trust of what only a lock file says: it counts while the network is off, where nothing better is known.
+OF_LOCK = "lock"
 
 
 class Ref(NamedTuple):
-    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub` or `first-use`."""
+    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub`, `first-use` or `lock`."""
 
     url: str
     sha256: str = ""

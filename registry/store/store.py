@@ -23,7 +23,7 @@ from registry.store.lazy_logger import lazy_logger
 from registry.store.locked import as_locked, holds_more
 from registry.store.place import Place, StoredFile
 from registry.store.progress import ProgressBars, ProgressLines, end_progress
-from registry.store.records import About
+from registry.store.records import OF_LOCK, About, Ref
 from registry.store.revisions import Revisions, named_commit
 from registry.store.transports import FileMissing, Transport, Transports
 from registry.store.verification import Refused, Verification, Verifier
@@ -74,6 +74,7 @@ class Store:
             verifiers: who is asked whether a file may be used, beyond its hash.
         """
         self.cache = cache
+        cache.offline = offline
         #: Whether the network is off for the whole operation, so that nobody can be asked later.
         self._unplugged = offline
         self._local = threading.local()
@@ -182,6 +183,32 @@ class Store:
         return conventional_folder(
             self.cache, label, {file.name: (file.path, file.sha256 or file_sha256(file.path)) for file in files}
         )
+
+    def note_unlocked(self, place: Place, optional: Iterable[str]) -> None:
+        """Record for later uses without network and lock what the lock file says: commits, and which files are not there.
+
+        It counts only where nothing better is known, and only while the network is off: a lock file may be a stranger's.
+
+        Args:
+            place: held to a lock file.
+            optional: files that a model may have or not.
+        """
+        refs = [Ref(source, trust=OF_LOCK, commit=commit) for source, commit in place.commits.items()]
+        stale = set[str]()
+        for name in optional:
+            urls = self._known.urls(place, name, FilePin())
+            if name in place.pins:
+                stale.update(urls)
+            else:
+                refs += [Ref(url, trust=OF_LOCK, absent=True) for url in urls]
+        with contextlib.suppress(CacheError, OSError):
+            for ref in refs:
+                known = self.cache.read_ref(ref.url, of_lock=True)
+                if known is None or (known.trust == OF_LOCK and known != ref):
+                    self.cache.write_ref(ref)
+            for url in stale:
+                if (known := self.cache.read_ref(url, of_lock=True)) is not None and known.trust == OF_LOCK:
+                    self.cache.ref_path(url).unlink(missing_ok=True)
 
     def stop(self) -> None:
         """End the downloads of other threads at their next piece; what has arrived is kept."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.base.urls import is_url, redact, scheme_of
-from registry.catalog.entry import ModelEntry
+from registry.catalog.entry import FilePin, ModelEntry
 from registry.errors import CatalogError, DownloadError, warn
 from registry.store.place import Place
 from registry.store.transports.local import local_path
@@ -36,6 +36,14 @@ class Target:
     archive: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> Mapping[str, FilePin]:
+        """The files that the entry names, but for the archive that holds the others; a lock file does not change them."""
+        if self.entry is None or not self.entry.files:
+            return {}
+        archive = _split(self.entry.source, _ARCHIVE)[1]
+        return {name: pin for name, pin in self.entry.files.items() if name != archive}
 
 
 def path_target(path: Path, label: str) -> Target:

@@ -140,6 +140,7 @@ def test_info_shows_what_a_name_shadows(run: Run) -> None:
 def test_info_of_a_model_that_is_not_here_needs_no_network(run: Run) -> None:
     facts = json.loads(run("info", "bert-base-uncased", "--json").out)
     assert facts["files"]["model.safetensors"] == {
+        "role": "weights",
         "sha256": "68d45e234eb4a928074dfd868cead0219ab85354cc53d20e772753c6bb9169d3",
         "size": 440449768,
         "trust": "catalog",

@@ -1,0 +1,142 @@
+"""Which role a file of a model fills, and which files of a role count where a catalog's entry names some of them.
+
+The roles are weights, configuration and tokenizer. Once an entry names a file of a role, only the named files of that role
+are used, and the files that the role cannot do without.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from registry.catalog.entry import FilePin
+from registry.catalog.names import INDEX_SUFFIX, SHAPES_NAME
+
+__all__ = [
+    "CONFIG",
+    "ENGINE_NAME",
+    "SIDE_FILES",
+    "TENSORFLOW_SUFFIX",
+    "TOKENIZER",
+    "WEIGHTS",
+    "as_written",
+    "looked_up",
+    "named_roles",
+    "role_of",
+    "side_files",
+    "unpinned_roles",
+    "weights_that_count",
+]
+
+WEIGHTS, CONFIG, TOKENIZER = "weights", "config", "tokenizer"
+#: What may lie beside a vocabulary; each is optional.
+SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+#: A whole tokenizer in one file, which some families read instead of a vocabulary.
+ENGINE_NAME = "tokenizer.json"
+TENSORFLOW_SUFFIX = ".index"
+
+_SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}(\.\w+)")
+_TENSORFLOW_SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
+_PIECE = re.compile(r"params_\d+\.npy")
+
+
+def role_of(name: str, files: Mapping[str, Sequence[str]], converters: Container[str] = ()) -> str:
+    """Return the role of a file; empty for one that has none, such as a README.
+
+    Args:
+        name: of the file.
+        files: role to file names, as `Family.files`.
+        converters: the forms of other programs that the family reads, as `Family.converters`.
+    """
+    if name in SIDE_FILES or name == ENGINE_NAME:
+        return TOKENIZER
+    for role, names in files.items():
+        if name in names:
+            return role if role in (WEIGHTS, CONFIG) else TOKENIZER
+    if "tensorflow" in converters and (name.endswith(TENSORFLOW_SUFFIX) or _TENSORFLOW_SHARD.fullmatch(name)):
+        return WEIGHTS
+    if "numpy" in converters and (name == SHAPES_NAME or _PIECE.fullmatch(name)):
+        return WEIGHTS
+    whole = (_index_of(name) or name).removesuffix(INDEX_SUFFIX)
+    return WEIGHTS if whole in files.get(WEIGHTS, ()) else ""
+
+
+def named_roles(
+    listed: Iterable[str], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
+) -> dict[str, list[str]]:
+    """Return each role with those listed files that have it; those without a role are under the empty one."""
+    found: dict[str, list[str]] = {WEIGHTS: [], CONFIG: [], TOKENIZER: [], "": []}
+    for name in listed:
+        found[role_of(name, files, converters)].append(name)
+    return found
+
+
+def looked_up(
+    listed: Iterable[str], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
+) -> dict[str, list[str]]:
+    """Return the names that are looked for, by role: where no file of it is listed, or one that it cannot do without is not."""
+    named = named_roles(listed, files, converters)
+    found: dict[str, list[str]] = {}
+    for part, names in files.items():
+        role = part if part in (WEIGHTS, CONFIG) else TOKENIZER
+        if not named[role] or (role == TOKENIZER and not any(name in named[role] for name in names)):
+            wanted = found.setdefault(role, [])
+            wanted += [name for name in names if name not in wanted]
+    if TOKENIZER in found and not named[TOKENIZER]:
+        found[TOKENIZER] += SIDE_FILES
+    return found
+
+
+def unpinned_roles(
+    pins: Mapping[str, FilePin], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
+) -> list[str]:
+    """Return the roles of which a file may be used that no sha256 stands for."""
+    named = named_roles(pins, files, converters)
+    found = dict.fromkeys(looked_up(pins, files, converters))
+    for role, names in named.items():
+        indexes = [name for name in names if name.endswith((INDEX_SUFFIX, TENSORFLOW_SUFFIX)) or name == SHAPES_NAME]
+        shards = [_index_of(name) for name in names]
+        if role and (any(pins[name].sha256 is None for name in names) or any(name not in shards for name in indexes)):
+            found[role] = None
+    return [role for role in (WEIGHTS, CONFIG, TOKENIZER) if role in found]
+
+
+def side_files(listed: Iterable[str], files: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Return the files beside a vocabulary that count: the listed ones where a file of the tokenizer is listed, else all."""
+    named = named_roles(listed, files)[TOKENIZER]
+    return tuple(name for name in SIDE_FILES if name in named) if named else SIDE_FILES
+
+
+def weights_that_count(
+    candidates: Iterable[str], listed: Iterable[str], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
+) -> list[str]:
+    """Return those candidates for the weights that count: where weights are listed, these, and the index of listed shards."""
+    if not (named := named_roles(listed, files, converters)[WEIGHTS]):
+        return list(candidates)
+    counting = {*named, *(_index_of(name) for name in named)}
+    return [name for name in candidates if name in counting]
+
+
+def as_written(files: Mapping[str, Sequence[str]], sides: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
+    """Put `tokenizer.json` first where transformers 5 wrote the settings: it leaves an older save's vocabulary beside it.
+
+    Args:
+        files: role to file names, as `Family.files`.
+        sides: the files beside the vocabulary that there are, by name.
+    """
+    from registry.checkpoint.json_file import read_json
+
+    settings = sides.get(SIDE_FILES[0])
+    if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before
+        return files
+    return {role: sorted(names, key=lambda name: name != ENGINE_NAME) for role, names in files.items()}
+
+
+def _index_of(name: str) -> str:
+    """Return the name of the index of a shard; empty for a file that has not the name of one."""
+    if found := _SHARD.fullmatch(name):
+        return f"{found[1]}{found[2]}{INDEX_SUFFIX}"
+    if found := _TENSORFLOW_SHARD.fullmatch(name):
+        return f"{found[1]}{TENSORFLOW_SUFFIX}"
+    return SHAPES_NAME if _PIECE.fullmatch(name) else ""
