@@ -20,7 +20,7 @@ from registry.catalog.remembered import ENDING
 from registry.store.cache import Cache
 from registry.store.owner import OWNED, OwnerState, owner_state
 from registry.store.partial import JOURNAL
-from registry.store.records import VERSION, read_json, stamp_path
+from registry.store.records import VERSION, read_json, ref_of, stamp_path
 
 __all__ = ["Blob", "Folder", "Inventory", "Private", "Seen", "is_broken", "take_inventory", "tree"]
 
@@ -152,7 +152,8 @@ class Inventory:
         for folder in _entries(self.root / "refs"):
             for entry in _entries(folder.path):
                 if entry.name.endswith(".json") and not OWNED.search(entry.name):
-                    yield Path(entry.path), read_json(Path(entry.path))
+                    data = read_json(path := Path(entry.path))
+                    yield path, data if data is not None and ref_of("", data) else None
 
     def labels(self) -> dict[str, set[str]]:
         """Return the digests of each model, by what people call it; one blob may be of several."""
@@ -214,7 +215,9 @@ def take_inventory(cache: Cache) -> Inventory:
         if OWNED.search(entry.name) and _is_private(entry):
             inventory.private.append(_private(Path(entry.path)))
     inventory.locks = [Path(entry.path) for entry in _entries(cache.root / "locks") if entry.name.endswith(".lock")]
-    inventory.broken += [path for path, data in inventory.refs() if data is None and is_broken(path)]
+    # A record of this version that can be read, and of which a value cannot be right, is broken too.
+    unusable = (path for path, data in inventory.refs() if data is None)
+    inventory.broken += [path for path in unusable if is_broken(path) or read_json(path) is not None]
     return inventory
 
 

@@ -430,6 +430,17 @@ def test_broken_records_go_and_what_they_are_of_works_on(record: bytes, cache: P
     assert Cache((cache,)).lookup(sha256(BODY)) and (folder / "vocab.txt").exists()
 
 
+@pytest.mark.parametrize("value", [[], {}, 1, None, "../x"])
+def test_the_record_of_a_url_that_cannot_be_right_goes(value: object, cache: Path) -> None:
+    store = Cache((cache,))
+    put(cache, BODY)
+    store.write_ref(Ref(URL, sha256(BODY), len(BODY), "hub"))
+    (ref,) = (cache / "refs").rglob("*.json")
+    ref.write_text(json.dumps({**json.loads(ref.read_text()), "sha256": value}))
+    assert kinds(prune(store)) == ["record"]
+    assert not ref.exists() and store.lookup(sha256(BODY))
+
+
 def test_what_a_newer_version_wrote_stays(cache: Path) -> None:
     newer = b'{"version": 2, "secret": "of the future"}'
     folder = aged(build(cache, "bert", {"vocab.txt": BODY}), 9)
