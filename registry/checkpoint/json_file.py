@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from registry.errors import ConfigError
 
-__all__ = ["read_json"]
+__all__ = ["naming", "read_json"]
 
 _MAX_BYTES = 64 << 20  # a vocabulary of a million words fits
 #: Lists and objects; an empty one takes two bytes in the file, and fifty in memory. The merges of a tokenizer are lists.
@@ -69,3 +71,15 @@ def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
     if not isinstance(data, dict):
         fail(f"is a {type(data).__name__}")
     return data
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the name of a file before the text of a ConfigError that its content causes in the block."""
+    try:
+        yield
+    except ConfigError as error:
+        if (name := repr(str(path))) not in error.message:
+            error.message = f"file {name}: {error.message}"
+            error.args = (error.message,)
+        raise

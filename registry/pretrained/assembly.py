@@ -13,7 +13,7 @@ from registry.checkpoint.name_table import Renamed
 from registry.checkpoint.numpy_pieces import SHAPES_NAME
 from registry.checkpoint.reader import StateDict
 from registry.checkpoint.writer import refuse_unfinished
-from registry.errors import CheckpointError, ConfigError, DownloadError
+from registry.errors import CheckpointError, ConfigError, DownloadError, UnknownFamily
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.families.roles import CONFIG, TOKENIZER, WEIGHTS, as_written, named_roles, role_of, side_files
@@ -218,12 +218,25 @@ class Assembly:
             message = f"{error.message}; if its family is known otherwise, give family="
             raise DownloadError(message, url=error.url, status=404) from None
         if cls is None:
-            described = described or self._families.get(_model_type(file, self.target))
+            described = described or self._family_of(file)
             cls = described.load_class(described.config)
         assert cls is not None
         loaded = cls() if file is None else cls.from_json_file(file.path)
         changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
+
+    def _family_of(self, file: StoredFile | None) -> Family:
+        """Return the family that a configuration names."""
+        from registry.checkpoint.json_file import read_json
+
+        name = read_json(file.path).get("model_type") if file is not None else None
+        where = f"{file.name if file is not None else 'configuration'} of {self.target.label!r}"
+        if not isinstance(name, str):
+            raise ConfigError(f"{where} is expected to name its model_type, but does not; give family=")
+        try:
+            return self._families.get(name)
+        except UnknownFamily as error:
+            raise UnknownFamily(f"model_type in {where}: {error.message}", family=error.family, known=error.known) from None
 
     def _config_names(self, described: Family | None) -> tuple[str, ...]:
         """Return the names that a configuration can have; one that begins with the family's name is its configuration."""
@@ -337,15 +350,6 @@ class Assembly:
                 vocabulary[f"{role}_file"] = self._noted(found).path
             # Without one the class knows what belongs to that file, or says so.
         return vocabulary
-
-
-def _model_type(file: StoredFile | None, target: Target) -> str:
-    from registry.checkpoint.json_file import read_json
-
-    name = read_json(file.path).get("model_type") if file is not None else None
-    if not isinstance(name, str):
-        raise ConfigError(f"configuration of {target.label!r} is expected to name its model_type, but does not; give family=")
-    return name
 
 
 def _shards(ranks: Ranks, checkpoint: Checkpoint, identity: str, broadcast: bool) -> ModelShards:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
-from registry.checkpoint.json_file import read_json
+from registry.checkpoint.json_file import naming, read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError, warn
 from registry.pretrained.field_types import wrong_fields
@@ -40,7 +40,8 @@ class _ConfigMeta(type):
         if len(given) > 1:
             raise TypeError(f"{cls.__name__} takes one positional argument at most, but {len(given)} were given")
         if given and isinstance(given[0], str | os.PathLike):
-            return cls.from_dict({**read_json(Path(given[0]), max_bytes=_MAX_BYTES), **kwargs})
+            with naming(path := Path(given[0])):
+                return cls.from_dict({**read_json(path, max_bytes=_MAX_BYTES), **kwargs})
         if given:
             kwargs["vocab_size"] = given[0]
         cls.check_names(kwargs)
@@ -197,7 +198,8 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         Raises:
             ConfigError: when the file is no JSON object or holds impossible values.
         """
-        return cls.from_dict(read_json(Path(json_file), max_bytes=_MAX_BYTES))
+        with naming(path := Path(json_file)):
+            return cls.from_dict(read_json(path, max_bytes=_MAX_BYTES))
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from registry import ConfigError, PretrainedConfig, RegistryWarning
+import registry
+from registry import ConfigError, PretrainedConfig, RegistryError, RegistryWarning, UnknownFamily
 
 
 @dataclass(kw_only=True)
@@ -149,6 +151,26 @@ def test_values_of_wrong_types_are_named(data: dict[str, Any], what: str) -> Non
         AcmeConfig.from_dict(data)
     with pytest.raises(ConfigError, match=what):
         AcmeConfig().replace(**data)
+
+
+@pytest.mark.parametrize("content", ['{"hidden_size": []}', '{"num_labels": 0}', '{"id2label": {"a": "b"}}', "[]", "{"])
+def test_the_error_for_a_file_names_the_file_once(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    for read in (AcmeConfig.from_json_file, AcmeConfig, AcmeConfig.from_pretrained):
+        with pytest.raises(ConfigError) as caught:
+            read(path)
+        assert str(caught.value).count(repr(str(path))) == 1
+        assert caught.value.message in str(caught.value) and caught.value.args == (caught.value.message,)
+
+
+@pytest.mark.parametrize(("model_type", "error"), [("nobodys", UnknownFamily), (7, ConfigError), (None, ConfigError)])
+def test_a_model_type_that_tells_no_family_names_the_file(
+    model_type: object, error: type[RegistryError], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    with pytest.raises(error, match=r"config\.json of .*" + re.escape(str(tmp_path))):
+        registry.load_config(tmp_path)
 
 
 def test_a_file_of_another_family_is_warned_of() -> None:
