@@ -941,13 +941,60 @@ def test_a_proxy_of_the_environment_is_used_and_its_failure_is_said_to_be_its(
 ) -> None:
     monkeypatch.setenv("http_proxy", dead.replace("//", "//me:hunter2@"))
     monkeypatch.delenv("NO_PROXY")
-    with file_server({f"/{NAME}": BODY}) as server:
-        with pytest.raises(DownloadError, match=r"the proxy for .* is expected to answer, but does not") as caught:
-            get(cache, server.url, NAME)
-        assert "hunter2" not in everything_shown(caught.value)
-        assert server.requests == []
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        assert fetch(cache, server.url, NAME).path.read_bytes() == BODY
+    with pytest.raises(DownloadError, match=r"the proxy for .* is expected to answer, but does not") as caught:
+        get(cache, "http://models.acme.internal/bert", NAME)
+    assert "hunter2" not in everything_shown(caught.value)
+
+
+PROXIES = ["http_proxy", "all_proxy", "HTTP_PROXY", "an argument", "an argument for all"]
+
+
+@contextlib.contextmanager
+def proxied(how: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, dict[str, str]]]:
+    """Run a proxy that is set in one way; yield it with what is to be given as argument."""
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with replying(body=BODY) as proxy:
+        if "argument" not in how:
+            monkeypatch.setenv(how, proxy.url)
+        yield proxy, {"all" if how.endswith("all") else "http": proxy.url} if "argument" in how else {}
+
+
+@pytest.mark.parametrize("how", PROXIES)
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_this_machine_is_asked_without_a_proxy_and_with_its_token(
+    name: str, how: str, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with file_server({"/a": BODY}) as server, proxied(how, monkeypatch) as (proxy, proxies):
+        url = server.url.replace("127.0.0.1", name) + "/a"
+        transport = HttpTransport(host(url.split("/")[2], "ACME_TOKEN"), proxies)
+        with transport.open(transport.describe(url)) as body:
+            assert b"".join(body.pieces) == BODY
+        transport.close()
+        assert proxy.requests == [] and authorizations(server) == [f"Bearer {token}"]
+
+
+@pytest.mark.parametrize("how", PROXIES)
+@pytest.mark.parametrize("user", ["", "me:hunter2@"], ids=["a token", "a password in the address"])
+def test_no_secret_goes_through_a_proxy_in_the_clear(user: str, how: str, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with proxied(how, monkeypatch) as (proxy, proxies):
+        transport = HttpTransport(host("models.acme.internal", "ACME_TOKEN"), proxies)
+        with transport.open(transport.describe(f"http://{user}models.acme.internal/a")) as body:
+            assert b"".join(body.pieces) == BODY
+        transport.close()
+        (request,) = proxy.requests
+        assert "authorization" not in request.headers and request.path == "http://models.acme.internal/a"
+
+
+def test_a_redirect_of_this_machine_to_another_goes_through_the_proxy_without_the_token(
+    token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redirect = {"Location": "http://models.acme.internal/a"}
+    with proxied("http_proxy", monkeypatch) as (proxy, _), replying(status=302, headers=redirect) as server:
+        transport = HttpTransport(host(server.url.split("/")[2], "ACME_TOKEN") | host("models.acme.internal", "ACME_TOKEN"))
+        with transport.open(transport.describe(server.url)) as body:
+            assert b"".join(body.pieces) == BODY
+        transport.close()
+        assert authorizations(server) == [f"Bearer {token}"] and authorizations(proxy) == [None]
 
 
 def test_a_request_goes_through_the_proxy_that_is_set(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,6 +318,23 @@ def test_requests_are_signed_with_the_key_of_the_environment(monkeypatch: pytest
     assert {request.headers["x-amz-security-token"] for request in server.requests} == {SESSION}
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_what_is_sent_to_this_machine_goes_through_no_proxy(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with (
+        serving(lambda handler, request: handler.reply(request, 200, b"")) as proxy,
+        serving(lambda handler, request: handler.reply(request, 404, b"")) as server,
+    ):
+        for variable in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(variable, proxy.url)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url.replace("127.0.0.1", host))
+        with pytest.raises(DownloadError):
+            ObjectStoreTransport().describe("s3://bucket/a")
+        assert proxy.requests == [] and server.requests
+
+
 def test_requests_without_credentials_go_unsigned_and_ask_no_metadata_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
         monkeypatch.delenv(f"AWS_{name}")

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
-from registry.base.urls import origin_of, redact, scheme_of, unfit_authority
+from registry.base.urls import is_loopback, origin_of, redact, scheme_of, unfit_authority
 from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
 from registry.store.transports.credentials import Credentials
@@ -166,6 +166,7 @@ class HttpTransport:
 
     def _send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
         import requests
+        from requests.utils import select_proxy
 
         from registry.store.transports.discretion import discreet
 
@@ -180,10 +181,14 @@ class HttpTransport:
                 )
                 # From here on all that depends on the host goes by the URL that the connection is made from.
                 address = request.url or ""
-                self.credentials.sign(request)
                 settings = session.merge_environment_settings(
                     address, dict(self._proxies), True, self.credentials.ca_file(address), None
                 )
+                scheme, host, _ = origin_of(address)
+                if is_loopback(host):  # another machine's proxy would look for it there, and read what is sent in the clear
+                    settings["proxies"] = {}
+                if scheme == "https" or not select_proxy(address, settings["proxies"]):
+                    self.credentials.sign(request)
                 return session.send(request, timeout=self._timeout, allow_redirects=False, **settings)
         except ConfigError:
             raise

@@ -196,6 +196,8 @@ def _bucket(scheme: str, name: str, url: str) -> _Bucket:
         "timeout": _WHOLE,
         "user_agent": "pretrained-registry",
     }
+    if options["allow_http"]:  # of this machine: no proxy may read what is sent in the clear
+        options |= {"proxy_url": "http://127.0.0.1:9", "proxy_excludes": "localhost,127.0.0.0/8,::1"}
     if (authorities := authorities_of(scheme, shown)) is not None:
         options["root_certificate"] = authorities
     anonymous = not has_credentials(scheme)
