@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.catalog.names import MAX_BYTES, user_path
+from registry.catalog.names import MAX_BYTES, maybe_user_path, user_path
 from registry.errors import warn
 
 __all__ = [
@@ -118,8 +118,8 @@ def places() -> list[tuple[LayerKind, Path]]:
         (LayerKind.SYSTEM, Path(folder) / _FOLDER / FILE_NAME) for folder in reversed(folders) if Path(folder).is_absolute()
     ]
     own = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    home = own if own.is_absolute() else user_path("~/.config")
-    return [*found, (LayerKind.USER, home / _FOLDER / FILE_NAME)] if home.is_absolute() else found
+    home = own if own.is_absolute() else maybe_user_path("~/.config")
+    return [*found, (LayerKind.USER, home / _FOLDER / FILE_NAME)] if home is not None and home.is_absolute() else found
 
 
 def _optional(kind: LayerKind, path: Path) -> CatalogSource | None:

@@ -7,7 +7,17 @@ import re
 import unicodedata
 from pathlib import Path
 
-__all__ = ["INDEX_SUFFIX", "MAX_BYTES", "MODEL_NAME", "SHAPES_NAME", "home_folder", "twin_key", "unsafe_file_name", "user_path"]
+__all__ = [
+    "INDEX_SUFFIX",
+    "MAX_BYTES",
+    "MODEL_NAME",
+    "SHAPES_NAME",
+    "home_folder",
+    "maybe_user_path",
+    "twin_key",
+    "unsafe_file_name",
+    "user_path",
+]
 
 #: A catalog larger than this is not one.
 MAX_BYTES = 64 << 20
@@ -61,11 +71,27 @@ def twin_key(name: str) -> str:
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
-    """Return a path with `~` expanded; that of a user whom the system does not know stays as it is."""
+    """Return a path with `~` expanded; that of another user whom the system does not know stays as it is.
+
+    Raises:
+        ConfigError: when this user's own home folder is not known.
+    """
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        return Path(path)
+        if Path(path).parts[0] != "~":
+            return Path(path)
+    from registry.errors import ConfigError
+
+    raise ConfigError(
+        f"home folder of this user is expected to be known, because {str(path)!r} is in it, but HOME is not set and the system "
+        "does not know the user; set HOME, or write the path in full"
+    )
+
+
+def maybe_user_path(path: str | os.PathLike[str]) -> Path | None:
+    """Return a path with `~` expanded, or None when it is in a home folder that is not known."""
+    return Path(path).expanduser() if not str(path).startswith("~") or home_folder(Path(path).parts[0]) else None
 
 
 def home_folder(tilde: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from registry.catalog.names import user_path
 from registry.cli.layout import CACHE, JSON, OFFLINE, key_values, size_text, table
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def add(
     _check_family(registry, family, head, settings)
     pins: Mapping[str, FilePin] = {}
     if not no_fetch:
-        here = source if "://" in _existing(source) else str(Path(source).expanduser().absolute())
+        here = source if "://" in _existing(source) else str(user_path(source).absolute())
         found = registry.survey(here, family=family, pin=pin, cache_dir=cache_dir, offline=offline)
         source = source if here != source and found.source == here else found.source
         if family is None:
@@ -180,7 +181,7 @@ def _existing(source: str) -> str:
     from registry.errors import ConfigError
     from registry.store.target import names_archive
 
-    path = Path(source).expanduser()
+    path = user_path(source)
     if "://" in source or path.is_dir() or (path.is_file() and names_archive(path.name)):
         return source
     raise ConfigError(

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
 
+from registry.catalog.names import user_path
 from registry.checkpoint.json_file import naming, read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError, warn
@@ -252,7 +253,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Write `config.json` into a folder, which is made when it does not exist."""
-        with staged_folder(Path(save_directory)) as stage:
+        with staged_folder(user_path(save_directory)) as stage:
             (stage / CONFIG_NAME).write_text(self.to_json_string(), encoding="utf-8")
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from registry.catalog.names import user_path
 from registry.checkpoint.report import LoadReport
 from registry.checkpoint.writer import parse_size, staged_folder, write_weights
 from registry.errors import ConfigError
@@ -300,7 +300,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
             CheckpointError: when the folder cannot take the files, or weights have no values; what was there stays.
             DistributedError: when another rank failed, was killed, or did not come; what was there stays.
         """
-        folder = Path(save_directory)
+        folder = user_path(save_directory)
         limit = None if max_shard_size is None else parse_size(max_shard_size)
         config = self.config.replace()
         config.architectures = [self.own_class.__name__]

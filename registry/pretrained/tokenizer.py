@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 
+from registry.catalog.names import user_path
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError
@@ -173,7 +174,7 @@ class PreTrainedTokenizer(TextCoder):
         Raises:
             CheckpointError: when the folder cannot take the files; what was there stays.
         """
-        folder = Path(save_directory)
+        folder = user_path(save_directory)
         with staged_folder(folder, replaces_tokenizer=True) as stage:
             names = [Path(path).name for path in self.save_vocabulary(stage)]
             for name, data in self._side_files().items():

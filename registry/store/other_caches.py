@@ -23,7 +23,7 @@ import stat as mode
 from collections.abc import Iterator
 from pathlib import Path
 
-from registry.catalog.names import user_path
+from registry.catalog.names import maybe_user_path
 
 __all__ = [
     "TWO_FACED",
@@ -31,6 +31,7 @@ __all__ = [
     "UrlCaches",
     "blob_name",
     "hub_folders",
+    "hub_token",
     "old_address",
     "regular",
     "url_folders",
@@ -56,23 +57,35 @@ _SMALL = 1 << 16
 
 def url_folders() -> tuple[Path, ...]:
     """Return the folders in which the old libraries name files by their URL, as the environment is now."""
-    cache = user_path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    torch_home = user_path(os.environ.get("TORCH_HOME") or cache / "torch")
+    torch_home = os.environ.get("TORCH_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/torch"
     named = ("PYTORCH_TRANSFORMERS_CACHE", "PYTORCH_PRETRAINED_BERT_CACHE", "TRANSFORMERS_CACHE")
-    folders = [
-        *(user_path(value) for name in named if (value := os.environ.get(name))),
-        *(torch_home / leaf for leaf in ("pytorch_transformers", "transformers", "pytorch_pretrained_bert")),
-        user_path("~/.pytorch_pretrained_bert"),
-    ]
-    return tuple(dict.fromkeys(folder.absolute() for folder in folders))
+    return _known(
+        *(os.environ.get(name) for name in named),
+        *(f"{torch_home}/{leaf}" for leaf in ("pytorch_transformers", "transformers", "pytorch_pretrained_bert")),
+        "~/.pytorch_pretrained_bert",
+    )
 
 
 def hub_folders() -> tuple[Path, ...]:
     """Return the folders that the hub's library uses, as the environment is now; `TRANSFORMERS_CACHE` was one for a time."""
-    home = os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    named = (own, os.environ.get("TRANSFORMERS_CACHE"))
-    return tuple(dict.fromkeys(user_path(os.path.expandvars(name)).absolute() for name in named if name))
+    own = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or f"{_hub_home()}/hub"
+    return _known(*(os.path.expandvars(name) for name in (own, os.environ.get("TRANSFORMERS_CACHE")) if name))
+
+
+def hub_token() -> str:
+    """Return the token that the hub's own login stored on this machine; empty where there is none."""
+    path = os.environ.get("HF_TOKEN_PATH") or f"{_hub_home()}/token"
+    return next((text.strip() for place in _known(os.path.expandvars(path)) if (text := _text(place))), "")
+
+
+def _hub_home() -> str:
+    return os.environ.get("HF_HOME") or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+
+
+def _known(*paths: str | None) -> tuple[Path, ...]:
+    """Return each folder or file once, without those in a home folder that is not known."""
+    found = (maybe_user_path(path) for path in paths if path)
+    return tuple(dict.fromkeys(path.absolute() for path in found if path is not None))
 
 
 def old_address(repo: str, path: str) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
-from registry.catalog.names import user_path
+from registry.catalog.names import maybe_user_path, user_path
+from registry.errors import CacheError, warn
 
 __all__ = ["cache_folders"]
 
@@ -17,6 +19,7 @@ def cache_folders(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path
 
     The environment is read at each call. The first that is set decides: `cache_dir`, `REGISTRY_CACHE` (a path list),
     `PYTORCH_PRETRAINED_BERT_CACHE`, `TORCH_HOME`, `XDG_CACHE_HOME`, else `~/.cache/torch/pytorch_pretrained_bert`.
+    Without a home folder that is a private folder below the temporary one, with a warning.
     """
     if cache_dir:
         return (_full(cache_dir),)
@@ -26,7 +29,44 @@ def cache_folders(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path
         return (_full(own),)
     if torch_home := os.environ.get("TORCH_HOME"):
         return (_full(torch_home) / _LEAF,)
-    return (_full(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch" / _LEAF,)
+    if cache_home := os.environ.get("XDG_CACHE_HOME"):
+        return (_full(cache_home) / "torch" / _LEAF,)
+    home = maybe_user_path("~/.cache")
+    return ((home.absolute() / "torch" if home is not None else _private_folder()) / _LEAF,)
+
+
+def _private_folder() -> Path:
+    """Return a folder below the temporary one that belongs to this user alone, for one without a home folder.
+
+    Raises:
+        CacheError: when it cannot be made, or somebody else has made it or may write to it.
+    """
+    import stat
+    import tempfile
+
+    user = os.geteuid() if hasattr(os, "geteuid") else "user"
+    path, reason = Path(f"registry-{user}"), ""
+    try:
+        path = Path(tempfile.gettempdir()).absolute() / path
+        path.mkdir(mode=0o700, exist_ok=True)
+        status = path.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != user or stat.S_IMODE(status.st_mode) & 0o077:
+            reason = "it is another user's, or others may use it"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise CacheError(
+            f"cache folder {path} is expected to be this user's alone, but is not ({reason}); it stands in for a home folder, "
+            "which is not known. Set REGISTRY_CACHE to a folder, or HOME",
+            path=str(path),
+        )
+    _tell(path)
+    return path
+
+
+@functools.cache
+def _tell(path: Path) -> None:
+    warn(f"the home folder of this user is not known, so files are kept in {path}; set REGISTRY_CACHE to a folder that stays")
 
 
 def _full(path: str | os.PathLike[str]) -> Path:

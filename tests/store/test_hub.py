@@ -16,7 +16,7 @@ from registry.store.place import Place
 from registry.store.store import Store
 from registry.store.transports.hub import HubTransport, split_hub_url
 from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server, serving
-from tests.store.helpers import evict, fetch, get, listing, sha256, visible
+from tests.store.helpers import evict, fetch, get, host, listing, sha256, visible
 
 REPO = "acme/support-bert"
 SOURCE = f"hf://{REPO}"
@@ -673,3 +673,90 @@ def test_that_a_file_is_missing_at_one_commit_says_nothing_of_another(hub: HubFi
             patch.setattr(store._revisions, "hold", overtaken)
             assert (file := store.get(place, "config.json")) is not None and file.path.read_bytes() == SMALL
         assert [path.split("/")[4] for path in answered] == ["main", NEXT, NEXT]
+
+
+# -- the token of the hub's own login ----------------------------------------------------------------------------------
+
+
+def authorizations(server: Server) -> set[str | None]:
+    return {request.headers.get("authorization") for request in server.requests}
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Path:
+    """Store a token where the hub's login does."""
+    path = Path.home() / ".cache" / "huggingface" / "token"
+    path.parent.mkdir(parents=True)
+    path.write_text("hf_stored\n")
+    return path
+
+
+@pytest.mark.parametrize("where", ["by default", "HF_HOME", "HF_TOKEN_PATH", "XDG_CACHE_HOME"])
+def test_the_token_of_a_login_goes_to_the_hub(
+    where: str, server: Server, login: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if where != "by default":
+        path = {"HF_TOKEN_PATH": "token", "XDG_CACHE_HOME": "huggingface/token"}.get(where, "token")
+        (tmp_path / "set" / path).parent.mkdir(parents=True)
+        (tmp_path / "set" / path).write_text("  hf_set \n")
+        monkeypatch.setenv(where, str(tmp_path / "set" / ("token" if where == "HF_TOKEN_PATH" else "")))
+    fetch(cache, SOURCE, "config.json")
+    assert authorizations(server) == {"Bearer hf_stored" if where == "by default" else "Bearer hf_set"}
+
+
+def test_a_token_of_the_environment_and_one_of_the_catalog_go_first(
+    server: Server, login: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_TOKEN", "acme")
+    fetch(cache, SOURCE, "config.json", hosts=host(server.url.split("/")[2], "ACME_TOKEN"))
+    assert authorizations(server) == {"Bearer acme"}
+    server.requests.clear()
+    monkeypatch.setenv("HF_TOKEN", "hf_own")
+    fetch(cache, SOURCE, "config.json", refresh=True)
+    assert authorizations(server) == {"Bearer hf_own"}
+
+
+def test_a_password_in_the_address_of_the_hub_goes_first(
+    server: Server, login: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url.replace("//", "//me:hunter2@"))
+    fetch(cache, SOURCE, "config.json")
+    assert authorizations(server) == {"Basic bWU6aHVudGVyMg=="}
+
+
+@pytest.mark.parametrize("value", ["1", "TRUE", "yes", "ON"])
+def test_the_token_of_a_login_is_not_sent_where_it_is_switched_off(
+    value: str, server: Server, login: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", value)
+    fetch(cache, SOURCE, "config.json")
+    assert authorizations(server) == {None}
+
+
+def test_the_token_of_a_login_reaches_the_hubs_origin_only(
+    hub: HubFiles, server: Server, login: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = sha256(LARGE)
+    with file_server({f"/cdn/{digest}": LARGE, "/plain/config.json": SMALL}) as other:
+        hub.cdn = other.url
+        fetch(cache, SOURCE, "model.safetensors")
+        fetch(cache, f"{other.url}/plain", "config.json")
+        assert authorizations(other) == {None} and authorizations(server) == {"Bearer hf_stored"}
+    credentials = HubTransport({})._http.credentials
+    assert credentials.token(f"{server.url}/a") == ("Authorization", "Bearer hf_stored")
+    monkeypatch.setenv("HF_ENDPOINT", "http://hub.acme.internal")
+    assert HubTransport({})._http.credentials.token("http://hub.acme.internal/a") is None
+
+
+@pytest.mark.parametrize("text", ["", "\n", "a b", "ü", "a\nb"])
+def test_a_stored_token_that_no_header_carries_is_an_error_that_does_not_show_it(
+    text: str, server: Server, login: Path, cache: Path
+) -> None:
+    login.write_text(text)
+    if not text.strip():
+        fetch(cache, SOURCE, "config.json")
+        assert authorizations(server) == {None}
+        return
+    with pytest.raises(ConfigError, match="hub's login") as caught:
+        fetch(cache, SOURCE, "config.json")
+    assert text not in str(caught.value) and server.requests == []

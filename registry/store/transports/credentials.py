@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from registry.base.urls import is_secure, origin_of
+from registry.catalog.names import maybe_user_path
 from registry.catalog.raw import Host
 from registry.errors import ConfigError
 
@@ -15,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["Credentials", "token_of"]
+__all__ = ["Credentials", "checked_token", "token_of"]
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -42,7 +43,7 @@ class Credentials:
         parts = urlsplit(url)
         if parts.username is not None:
             HTTPBasicAuth(unquote(parts.username), unquote(parts.password or ""))(request)
-        elif is_secure(url):
+        elif is_secure(url) and maybe_user_path(os.environ.get("NETRC", "~")):  # else requests takes `~` for a folder's name
             from requests.utils import get_netrc_auth
 
             if found := get_netrc_auth(url):
@@ -101,7 +102,15 @@ def token_of(variable: str) -> str:
     Raises:
         ConfigError: when no header can carry it.
     """
-    token = os.environ.get(variable, "").strip()
+    return checked_token(os.environ.get(variable, "").strip(), variable)
+
+
+def checked_token(token: str, where: str) -> str:
+    """Return a token, of which only `where` is shown.
+
+    Raises:
+        ConfigError: when no header can carry it.
+    """
     if not re.fullmatch(r"[\x21-\x7e]*", token):
-        raise ConfigError(f"{variable} is expected to hold a token of plain characters, but has others in it")
+        raise ConfigError(f"{where} is expected to hold a token of plain characters, but has others in it")
     return token

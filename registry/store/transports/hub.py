@@ -12,12 +12,15 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from urllib.parse import quote, unquote
+from functools import cached_property
+from urllib.parse import quote, unquote, urlsplit
 
 from registry.base.urls import is_secure, origin_of, redact
 from registry.catalog.raw import Host
 from registry.errors import ConfigError, DownloadError
-from registry.store.transports.credentials import Credentials, token_of
+from registry.store.other_caches import hub_token
+from registry.store.place import is_set
+from registry.store.transports.credentials import Credentials, checked_token, token_of
 from registry.store.transports.http import HttpTransport, content_length
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span, other_commit
 from registry.store.transports.slots import host_slot
@@ -194,9 +197,20 @@ class _HubCredentials(Credentials):
         self._origin = origin_of(endpoint)
 
     def token(self, url: str) -> tuple[str, str] | None:
-        if origin_of(url) == self._origin and is_secure(url) and (token := token_of("HF_TOKEN")):
+        if origin_of(url) != self._origin or not is_secure(url):
+            return super().token(url)
+        if token := token_of("HF_TOKEN"):
             return "Authorization", f"Bearer {token}"
-        return super().token(url)
+        if (named := super().token(url)) or urlsplit(url).username is not None:
+            return named
+        return ("Authorization", f"Bearer {self._stored}") if self._stored else None
+
+    @cached_property
+    def _stored(self) -> str:
+        """The token of the hub's own login."""
+        if is_set("HF_HUB_DISABLE_IMPLICIT_TOKEN"):
+            return ""
+        return checked_token(hub_token(), "the token that the hub's login stored")
 
 
 def _endpoint() -> str:

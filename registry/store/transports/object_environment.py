@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from registry.base.urls import is_secure, origin_of
+from registry.catalog.names import maybe_user_path
 from registry.errors import DownloadError
 
 __all__ = ["ADVICE", "authorities_of", "has_credentials", "is_plain", "setting"]
@@ -71,7 +72,8 @@ def has_credentials(scheme: str) -> bool:
     if any(map(setting, _CREDENTIALS[scheme])):
         return True
     # Written by `gcloud auth application-default login`.
-    return scheme == "gs" and Path("~/.config/gcloud/application_default_credentials.json").expanduser().is_file()
+    own = maybe_user_path("~/.config/gcloud/application_default_credentials.json") if scheme == "gs" else None
+    return own is not None and own.is_file()
 
 
 def is_plain(scheme: str, shown: str) -> bool:
