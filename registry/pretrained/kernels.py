@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 __all__ = ["linear"]
 
@@ -29,7 +30,8 @@ _PLAIN = (Tensor, nn.Parameter)
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Return what `torch.nn.functional.linear` does, up to rounding, by the fastest road that torch has here.
 
-    Only float32 on a CPU, with no gradient to record and outside of autocast and compilation, takes another road.
+    Only float32 on a CPU, with no gradient to record and outside of autocast, compilation and the transforms of `torch.func`,
+    takes another road.
 
     Args:
         x: (..., K).
@@ -51,6 +53,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
         or not torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
+        or _is_transformed()
     ):
         return F.linear(x, weight, bias)
     product = _parted(x.reshape(-1, x.shape[-1]), weight)
@@ -59,6 +62,15 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if bias is not None:
         product += bias
     return product.view(*x.shape[:-1], -1)
+
+
+def _is_transformed() -> bool:
+    """Whether a transform of `torch.func`, such as `vmap`, or forward-mode differentiation is at work.
+
+    Both work without gradient mode; neither can write into a part of a tensor as `_parted` does. What they wrap has the type
+    of a plain tensor.
+    """
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def _parted(x: Tensor, weight: Tensor) -> Tensor | None:

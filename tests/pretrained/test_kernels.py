@@ -101,3 +101,21 @@ def test_layers_are_of_torchs_own_kind_with_all_its_attributes(ours: nn.Module, 
         (name, value.shape) for name, value in theirs.named_parameters()
     ]
     theirs.load_state_dict(ours.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # of torch's own jvp
+@pytest.mark.parametrize("outputs", [30522, 1024, 40])
+def test_transforms_of_torch_have_torchs_own_product(outputs: int) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(3, 2, 64), torch.randn(outputs, 64), torch.randn(outputs)
+    with torch.no_grad():
+        expected = nn.functional.linear(x, weight, bias)
+        torch.testing.assert_close(torch.func.vmap(lambda row: linear(row, weight, bias))(x), expected)
+        torch.testing.assert_close(torch.func.vmap(lambda w: linear(x[0], w, bias))(weight[None])[0], expected[0])
+        torch.testing.assert_close(torch.func.vmap(lambda b: linear(x[0], weight, b))(bias[None])[0], expected[0])
+        _, moved = torch.func.jvp(lambda row: linear(row, weight, bias), (x,), (torch.ones_like(x),))
+        torch.testing.assert_close(moved, nn.functional.linear(torch.ones_like(x), weight))
+        with torch.autograd.forward_ad.dual_level():
+            dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+            moved = torch.autograd.forward_ad.unpack_dual(linear(dual, weight, bias)).tangent
+        torch.testing.assert_close(moved, nn.functional.linear(torch.ones_like(x), weight))
