@@ -67,7 +67,7 @@ class BertModel(BertPreTrainedModel):
         """Cut heads out of a layer.
 
         Raises:
-            ValueError: when the layer or a head does not exist, or none would be left.
+            ConfigError: when the layer or a head does not exist, or none would be left.
         """
         attentions: list[BertAttention] = [each.get_submodule("attention") for each in self.encoder.layer]  # type: ignore[misc]
         check_pruning(layer, heads, [attention.heads for attention in attentions])
@@ -295,14 +295,15 @@ class BertForMultipleChoice(_WithClassifier):
             labels: (B,), the right choice.
             inputs: the other inputs of `BertModel.forward`; what they return has B * K rows.
         """
-        first = input_ids if input_ids is not None else inputs.get("inputs_embeds")
-        if not isinstance(first, Tensor) or first.dim() < 3:
+        first, least = (input_ids, 3) if input_ids is not None else (inputs.get("inputs_embeds"), 4)
+        if not isinstance(first, Tensor) or first.dim() < least:
             raise ValueError("inputs are expected to have a dimension of choices: (batch, choices, seq)")
-        flat = {
-            # What has the batch's and the choices' dimensions; not a head mask, nor positions that are the same for all.
-            name: value.flatten(0, 1) if isinstance(value, Tensor) and value.shape[:2] == first.shape[:2] else value
-            for name, value in inputs.items()
-        }
+        flat = dict(inputs)
+        for name, value in inputs.items():
+            # What has the dimensions of batch and choices; positions that are the same for all have not. A head mask of
+            # (layers, heads) can have any shape, so it is told by its name.
+            if name != "head_mask" and isinstance(value, Tensor) and value.dim() > 2 and value.shape[:2] == first.shape[:2]:
+                flat[name] = value.flatten(0, 1)
         encoded = self.bert(None if input_ids is None else input_ids.flatten(0, 1), **flat)
         logits = self.classifier(self.dropout(encoded.pooler_output)).view(first.shape[:2])
         loss = None if labels is None else class_loss(logits, labels)

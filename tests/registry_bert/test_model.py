@@ -145,7 +145,17 @@ def test_pruning_agrees_with_2019() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heads", "what"), [({2: [0]}, "layer is expected"), ({0: [4]}, "heads of layer 0"), ({0: [0, 1, 2, 3]}, "at least one")]
+    ("heads", "what"),
+    [
+        ({2: [0]}, "name layers from -2 to 1, but names 2"),
+        ({-3: [0]}, "name layers from -2 to 1, but names -3"),
+        ({0: [4]}, "name heads from 0 to 3 in layer 0, but names 4"),
+        ({0: [-1]}, "name heads from 0 to 3 in layer 0, but names -1"),
+        ({0: [0, 1, 2, 3]}, "at least one"),
+        ({1: [0], 0: [0, 1, 2, 3]}, "at least one"),
+        ({0: 1}, "map layers to lists of heads"),
+        ([0], "map layers to lists of heads"),
+    ],
 )
 def test_pruning_what_is_not_there(heads: dict[int, list[int]], what: str) -> None:
     with pytest.raises(ValueError, match=what):
@@ -262,6 +272,39 @@ def test_embeddings_in_place_of_ids() -> None:
         model(given["input_ids"][:, 0])
 
 
+@pytest.mark.parametrize("heads", [1, 2, 4])
+@pytest.mark.parametrize("choices", [1, 2])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_head_mask_is_never_taken_for_choices(batch: int, choices: int, heads: int) -> None:
+    """A mask of (layers, heads) has the shape (batch, choices) by chance, above all where there is one of each."""
+    layers = 2 if batch == 2 else 1
+    model = build("BertForMultipleChoice", num_attention_heads=heads, num_hidden_layers=layers)
+    ids = torch.randint(1, 30, (batch, choices, 5), generator=torch.Generator().manual_seed(batch))
+    for shape in ((heads,), (layers, heads)):
+        mask = torch.full(shape, 0.5)
+        alone = [[model(ids[row : row + 1, k : k + 1], head_mask=mask).logits for k in range(choices)] for row in range(batch)]
+        together = model(ids, head_mask=mask).logits
+        assert_close(together, torch.cat([torch.cat(row, 1) for row in alone]))
+        assert not torch.allclose(together, model(ids).logits)
+
+
+@pytest.mark.parametrize(("batch", "choices", "length"), [(1, 1, 1), (2, 1, 1), (2, 2, 2), (1, 3, 3), (3, 3, 3)])
+def test_inputs_of_choices_keep_their_meaning_whatever_the_sizes(batch: int, choices: int, length: int) -> None:
+    model = build("BertForMultipleChoice")
+    ids = torch.randint(1, 30, (batch, choices, length), generator=torch.Generator().manual_seed(batch))
+    types, mask = ids % 2, torch.ones_like(ids)
+    mask[..., 1:] = 0
+    positions = torch.arange(length)
+    given = {"token_type_ids": types, "attention_mask": mask}
+    expected = model(ids, **given).logits
+    flat = model.bert(ids.flatten(0, 1), token_type_ids=types.flatten(0, 1), attention_mask=mask.flatten(0, 1)).pooler_output
+    assert_close(expected, model.classifier(flat).view(batch, choices))
+    for same in (positions, positions.expand(batch, choices, length), positions.expand(batch * choices, length)):
+        assert_close(model(ids, **given, position_ids=same).logits, expected)
+    with pytest.raises(ValueError, match="choices"):
+        model(inputs_embeds=model.get_input_embeddings()(ids[:, 0]))
+
+
 def test_too_long_a_sequence_says_how_long_it_may_be() -> None:
     with pytest.raises(ValueError, match="at most 24 tokens, but has 25"):
         build("BertModel")(torch.ones(1, 25, dtype=torch.int64))
@@ -292,7 +335,7 @@ def test_2019_constructors_take_their_counts() -> None:
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"is_decoder": True}, "is_decoder"),
         ({"vocab_size": 0}, "vocab_size .* positive"),
-        ({"num_labels": 0}, "num_labels .* at least 1"),
+        ({"num_labels": 0}, "num_labels .* between 1 and"),
         ({"hiden_size": 4}, "did you mean 'hidden_size'"),
     ],
 )
