@@ -109,7 +109,7 @@ def test_the_family_is_asked_for_where_nothing_tells_it(tmp_path: Path) -> None:
 
 def test_a_configuration_of_endless_layers_is_refused(tmp_path: Path) -> None:
     config_of_2019(tmp_path / "m", num_hidden_layers=10**12)
-    with pytest.raises(ConfigError, match="num_hidden_layers of BertConfig is expected to be at most 10000"):
+    with pytest.raises(ConfigError, match="num_hidden_layers of BertConfig is expected to be from .* but is 1000000000000"):
         registry.load_config(tmp_path / "m")
 
 

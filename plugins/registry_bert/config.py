@@ -43,13 +43,24 @@ class BertConfig(PretrainedConfig):
         """Refuse what this implementation would compute wrongly or not at all."""
         from registry.pretrained.layers import ACTIVATIONS
 
-        for name in ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings"):
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+            "type_vocab_size",
+        ):
             self.require(getattr(self, name) > 0, name, "positive")
         self.require(
             self.hidden_size % self.num_attention_heads == 0,
             "hidden_size",
             f"a multiple of num_attention_heads, {self.num_attention_heads}",
         )
+        padding = self.pad_token_id
+        # A negative one counts from the end of the vocabulary, as in torch.
+        exists = padding is None or -self.vocab_size <= padding < self.vocab_size
+        self.require(exists, "pad_token_id", f"None or a token of the vocabulary, below vocab_size, {self.vocab_size}")
         self.require(self.hidden_act in ACTIVATIONS, "hidden_act", f"one of {', '.join(ACTIVATIONS)}")
         self.require(self.position_embedding_type == "absolute", "position_embedding_type", "'absolute'")
         self.require(not self.is_decoder, "is_decoder", "False, because BERT is an encoder here")

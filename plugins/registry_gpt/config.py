@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+from registry.errors import ConfigError
 from registry.pretrained.causal_config import CausalConfig
+from registry.pretrained.field_types import shown
 
 __all__ = ["ACTIVATION_NAMES", "OpenAIGPTConfig"]
 
@@ -35,5 +37,9 @@ class OpenAIGPTConfig(CausalConfig):
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Build from the content of a config.json; release 0.6 counted tokens that a user added apart, in `n_special`."""
         if special := data.get("n_special"):
-            data = {**data, "vocab_size": data.get("vocab_size", cls.vocab_size) + special, "n_special": 0}
+            size = data.get("vocab_size", cls.vocab_size)
+            if type(special) is not int or special < 0:
+                raise ConfigError(f"n_special of {cls.__name__} is expected to be 0 or more, but is {shown(special)}")
+            if type(size) is int:  # else it is named as wrong below
+                data = {**data, "vocab_size": size + special, "n_special": 0}
         return super().from_dict(data)

@@ -42,6 +42,7 @@ class GPT2Config(CausalConfig):
         from registry.pretrained.layers import ACTIVATIONS
 
         super().validate()
+        self.require(self.n_inner is None or self.n_inner > 0, "n_inner", "None or positive")
         self.require(self.activation_function in ACTIVATIONS, "activation_function", f"one of {', '.join(ACTIVATIONS)}")
         self.require(self.scale_attn_weights, "scale_attn_weights", "True")
         self.require(not self.scale_attn_by_inverse_layer_idx, "scale_attn_by_inverse_layer_idx", "False")

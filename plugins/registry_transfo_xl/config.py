@@ -11,6 +11,11 @@ from registry.pretrained import PretrainedConfig
 
 __all__ = ["TransfoXLConfig"]
 
+#: Buckets after the first, each of which is several modules; the published model has 3.
+_MAX_CUTOFFS = 100
+_MAX_WIDTH = 1_000_000
+_MAX_LENGTH = 1_000_000
+
 
 @dataclass(kw_only=True)
 class TransfoXLConfig(PretrainedConfig):
@@ -68,26 +73,35 @@ class TransfoXLConfig(PretrainedConfig):
     layer_norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        shared = [False] + [True] * len(self.cutoffs)
-        if self.tie_projs is None:
-            self.tie_projs = shared if self.proj_share_all_but_first else [False] * len(shared)
-        self.proj_share_all_but_first = self.tie_projs == shared
+        if isinstance(self.cutoffs, list) and isinstance(self.proj_share_all_but_first, bool):  # else the checks name them
+            shared = [False] + [True] * min(len(self.cutoffs), _MAX_CUTOFFS + 1)
+            if self.tie_projs is None:
+                self.tie_projs = shared if self.proj_share_all_but_first else [False] * len(shared)
+            self.proj_share_all_but_first = self.tie_projs == shared
         super().__post_init__()
 
     def validate(self) -> None:
         """Refuse what this implementation would compute wrongly or not at all."""
         for name in ("n_token", "d_model", "d_embed", "n_head", "d_head", "d_inner", "div_val", "n_layer"):
             self.require(getattr(self, name) > 0, name, "positive")
-        for name in ("ext_len", "mem_len"):
-            self.require(getattr(self, name) >= 0, name, "0 or more")
+        for name in ("ext_len", "mem_len"):  # room for as many hidden states is made at the first token
+            self.require(0 <= getattr(self, name) <= _MAX_LENGTH, name, f"0 or more and at most {_MAX_LENGTH:,}")
+        for name in ("d_embed", "d_head"):
+            self.require(getattr(self, name) <= _MAX_WIDTH, name, f"at most {_MAX_WIDTH:,}")
+        self.require(self.tgt_len > 0, "tgt_len", "positive")
+        self.require(not self.pruned_heads, "pruned_heads", "empty, because this family has no pruning")
+        self.require(len(self.cutoffs) <= _MAX_CUTOFFS, "cutoffs", f"at most {_MAX_CUTOFFS} ids")
         self.require(self.d_model % 2 == 0, "d_model", "even, half for sines and half for cosines")
         ends = [0, *self.cutoffs, self.n_token]
         ascending = all(first < second for first, second in pairwise(ends))
         self.require(ascending, "cutoffs", f"ascending between 0 and n_token, {self.n_token}")
         narrowest = self.d_embed // self.div_val ** len(self.cutoffs)
         self.require(narrowest > 0, "div_val", f"small enough for {len(self.cutoffs) + 1} buckets of d_embed {self.d_embed}")
-        assert self.tie_projs is not None
-        self.require(len(self.tie_projs) == len(ends) - 1, "tie_projs", f"one value for each of {len(ends) - 1} buckets")
+        fits = self.tie_projs is not None and len(self.tie_projs) == len(ends) - 1
+        self.require(fits, "tie_projs", f"one value for each of {len(ends) - 1} buckets")
+        is_shared = self.tie_projs == [False] + [True] * len(self.cutoffs)
+        as_tied = f"{is_shared}, as tie_projs says; set tie_projs instead"
+        self.require(self.proj_share_all_but_first == is_shared, "proj_share_all_but_first", as_tied)
         self.require(self.init in ("normal", "uniform"), "init", "'normal' or 'uniform'")
         self.require(self.attn_type == 0, "attn_type", "0, the relative attention of the paper and of the published model")
         self.require(self.sample_softmax <= 0, "sample_softmax", "-1, because sampled softmax is not implemented")

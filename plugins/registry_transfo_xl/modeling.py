@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from registry.errors import ConfigError
 from registry.pretrained import PreTrainedModel
 from registry.pretrained.generation import GenerationMixin
 from registry.pretrained.layers import LayerNorm, Linear, head_masks
@@ -141,19 +142,19 @@ class TransfoXLPreTrainedModel(PreTrainedModel):
         """Change the size of the vocabulary, in the last bucket and in the head; return the embedding.
 
         Raises:
-            ValueError: when nothing of the last bucket would be left.
+            ConfigError: when nothing of the last bucket would be left.
         """
-        if new_num_tokens is None:
-            return self.get_input_embeddings()
         least = max([0, *self.config.cutoffs]) + 1
-        if new_num_tokens < least:
-            raise ValueError(
+        if type(new_num_tokens) is int and new_num_tokens < least:
+            raise ConfigError(
                 f"the number of tokens is expected to be at least {least}, which leaves one in the last bucket, "
                 f"but is {new_num_tokens}"
             )
-        super().resize_token_embeddings(new_num_tokens - self._transformer.word_emb.begins[-1])
-        self.config.n_token = new_num_tokens
-        return self.get_input_embeddings()
+        return super().resize_token_embeddings(new_num_tokens)
+
+    def rows_before(self) -> int:
+        """Return how many tokens the buckets before the last hold."""
+        return self._transformer.word_emb.begins[-1]
 
     def reset_length(self, tgt_len: int, ext_len: int, mem_len: int) -> None:
         """Set the lengths of segment, extended context and memory, in tokens; the configuration stays."""

@@ -17,6 +17,8 @@ __all__ = ["naming", "read_json"]
 _MAX_BYTES = 64 << 20  # a vocabulary of a million words fits
 #: Lists and objects; an empty one takes two bytes in the file, and fifty in memory. The merges of a tokenizer are lists.
 _MAX_CONTAINERS = 1_000_000
+#: Lists and objects inside each other; what goes through a file's content level by level, such as a copy, has a limit, too.
+_MAX_DEPTH = 100
 
 
 def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
         data = dict(pairs)
         if len(data) != len(pairs):
             (double, _), *_ = Counter(key for key, _ in pairs).most_common(1)
-            fail(f"has the key {double!r} twice")
+            fail(f"has the key {double!r:.80} twice")
         return data
 
     def finite(text: str) -> float:
@@ -50,7 +52,7 @@ def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
         if size > max_bytes:
             fail(f"has {size:,} bytes, more than {max_bytes:,}")
         content = path.read_bytes()
-        if content.count(b"[") + content.count(b"{") > _MAX_CONTAINERS:
+        if (containers := content.count(b"[") + content.count(b"{")) > _MAX_CONTAINERS:
             fail(f"has more than {_MAX_CONTAINERS:,} lists and objects")
         data = json.loads(
             content.decode("utf-8"),
@@ -70,6 +72,8 @@ def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
         fail(f"holds what cannot be read ({error})")
     if not isinstance(data, dict):
         fail(f"is a {type(data).__name__}")
+    if containers > _MAX_DEPTH and _depth(data) > _MAX_DEPTH:
+        fail("nests too deep")
     return data
 
 
@@ -83,3 +87,13 @@ def naming(path: Path) -> Iterator[None]:
             error.message = f"file {name}: {error.message}"
             error.args = (error.message,)
         raise
+
+
+def _depth(data: object) -> int:
+    """Return how many lists and objects lie inside each other, counted to one more than the limit."""
+    level, depth = [data], 0
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        held = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for items in held for item in items if isinstance(item, dict | list)]  # type: ignore[attr-defined]
+    return depth

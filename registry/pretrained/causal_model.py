@@ -81,7 +81,7 @@ class CausalModel(CausalPreTrainedModel):
         """Cut heads out of a layer.
 
         Raises:
-            ValueError: when the layer or a head does not exist, or none would be left.
+            ConfigError: when the layer or a head does not exist, or none would be left.
         """
         attentions: list[CausalAttention] = [block.get_submodule("attn") for block in self.h]  # type: ignore[misc]
         check_pruning(layer, heads, [attention.heads for attention in attentions])

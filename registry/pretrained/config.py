@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import cache
@@ -15,14 +15,22 @@ from typing import Any, ClassVar, Self, TypeVar
 from registry.catalog.names import user_path
 from registry.checkpoint.json_file import naming, read_json
 from registry.checkpoint.writer import staged_folder
-from registry.errors import ConfigError, warn
-from registry.pretrained.field_types import wrong_fields
+from registry.errors import ConfigError, RegistryError, warn
+from registry.pretrained.field_types import MAX_INT, float_fields, shown, wrong_fields
 from registry.store.files import write_atomically
 
 __all__ = ["CODE_KEYS", "CONFIG_NAME", "PretrainedConfig", "warn_of_code"]
 
 CONFIG_NAME = "config.json"
-_MAX_LAYERS = 10_000
+
+_MAX_LABELS = 1_000_000
+#: The largest sizes that every family has, by the names that `aliases` may map: a model is built before its weights are
+#: looked at, and so before they show what the sizes really are.
+_MOST = {"num_hidden_layers": 1_000, "num_attention_heads": 10_000, "hidden_size": 1_000_000}
+#: Deviations and bounds of new weights.
+_DEVIATIONS = ("initializer_range", "init_std", "init_range", "proj_init_std")
+_MAX_DEVIATION = 1_000_000
+_LABEL_MAPS = ("id2label", "label2id")
 
 #: Bytes of a config file: it may name thousands of labels.
 _MAX_BYTES = 8 << 20
@@ -64,8 +72,9 @@ class PretrainedConfig(metaclass=_ConfigMeta):
     aliases: ClassVar[Mapping[str, str]] = {}
 
     num_labels: int = 2
-    id2label: dict[int, str] | None = None
-    label2id: dict[str, int] | None = None
+    # Plain maps are made on first access, in `__getattr__`: until then neither instance nor class has the attribute.
+    id2label: dict[int, str] | None = field(default_factory=lambda: None)
+    label2id: dict[str, int] | None = field(default_factory=lambda: None)
     output_hidden_states: bool = False
     output_attentions: bool = False
     #: Layer to the heads that were cut from it, by their original numbers.
@@ -79,29 +88,97 @@ class PretrainedConfig(metaclass=_ConfigMeta):
     _extra: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        cls = type(self)
-        if self.torch_dtype is not None:
+        if type(self.torch_dtype).__module__ == "torch":
             self.torch_dtype = str(self.torch_dtype).removeprefix("torch.")
+        values = vars(self)
+        given, names = values.pop("label2id"), values.pop("id2label")
+        if names is not None:
+            names = self._labels(names)
+            values["id2label"] = names
+            if type(self.num_labels) is int and self.num_labels == type(self)._default("num_labels"):  # not given
+                values["num_labels"] = len(names)
+        if given is not None:
+            self._check_numbers_of_labels(given)
+            # Maps that contradict each other are in many files; the other is derived from the names.
+            if len(given) == self.num_labels and set(given.values()) == set(names or range(self.num_labels)):
+                values["label2id"] = given
+        self.check()
+
+    def check(self) -> None:
+        """Check every field; a model does so when it is built, because fields may have been changed since.
+
+        Raises:
+            ConfigError: naming the first field whose value is wrong, and the value.
+        """
         for name, expected, value in wrong_fields(self):
-            raise ConfigError(f"{name} of {cls.__name__} is expected to be {expected}, but is {value!r}")
-        self.pruned_heads = {int(layer): sorted(set(heads)) for layer, heads in self.pruned_heads.items()}
-        self.require(self.num_labels >= 1, "num_labels", "at least 1")
-        given = self.label2id
-        if self.id2label is None:
-            self.id2label = _plain_labels(self.num_labels)
-        elif len(self.id2label) in (self.num_labels, 0) or self.num_labels == cls._default("num_labels"):
-            self.id2label = dict(self.id2label)
-        else:
-            raise ConfigError(
-                f"num_labels of {cls.__name__} is expected to be the size of id2label, {len(self.id2label)}, "
-                f"but is {self.num_labels}; give one of them"
-            )
-        if given is not None and set(given.values()) == set(self.id2label):
-            self.label2id = given
+            raise self._wrong(name, expected, value)
+        self._require_between("num_labels", 1, _MAX_LABELS)
+        values = vars(self)
+        if (names := values.get("id2label")) is not None:
+            size = len(self._labels(names))
+            self.require(self.num_labels == size, "num_labels", f"the size of id2label, {size}")
+        if (numbers := values.get("label2id")) is not None:
+            self._check_numbers_of_labels(numbers)
+        for name, most in _MOST.items():
+            if type(getattr(self, name, None)) is int:
+                self._require_between(self.aliases.get(name, name), 0, most)
+        for name in float_fields(type(self)):
+            if values.get(name) is None:
+                continue
+            if "drop" in name:
+                self._require_between(name, 0, 1)
+            elif name in _DEVIATIONS:
+                self._require_between(name, 0, _MAX_DEVIATION)
+            elif name.endswith(("_eps", "_epsilon")):
+                self.require(values[name] >= 0, name, "0 or more")
+        self.pruned_heads = self.known_heads(self.pruned_heads, f"pruned_heads of {type(self).__name__}")
         self.validate()
-        layers = getattr(self, "num_hidden_layers", None)
-        if isinstance(layers, int) and layers > _MAX_LAYERS:  # a model is built before its weights are looked at
-            raise ConfigError(f"num_hidden_layers of {cls.__name__} is expected to be at most {_MAX_LAYERS}, but is {layers}")
+
+    def known_heads(self, heads: Mapping[Any, Iterable[Any]], what: str) -> dict[int, list[int]]:
+        """Return layer to attention heads, sorted; a negative layer counts from the end.
+
+        Args:
+            heads: layer, as a number or as the text of one, to the numbers of heads.
+            what: names the argument or field in a message.
+
+        Raises:
+            ConfigError: for a layer or head that does not exist, where the configuration tells how many there are.
+        """
+        if not isinstance(heads, Mapping):
+            raise ConfigError(f"{what} is expected to map layers to lists of heads, but is {shown(heads)}")
+        layers, count = (getattr(self, name, None) for name in ("num_hidden_layers", "num_attention_heads"))
+        known: dict[int, list[int]] = {}
+        for key, numbers in heads.items():
+            layer = _whole(key)
+            if layer is None or not isinstance(numbers, list | tuple | set | frozenset | range):
+                raise ConfigError(f"{what} is expected to map layers to lists of heads, but has {shown({key: numbers})}")
+            if type(layers) is int:
+                if not -layers <= layer < layers:
+                    raise ConfigError(
+                        f"{what} is expected to name layers from {-layers} to {layers - 1}, but names {shown(layer)}"
+                    )
+                layer %= layers
+            for head in numbers:
+                if type(head) is not int or head < 0 or (type(count) is int and head >= count):
+                    existing = "0 or more" if type(count) is not int else f"from 0 to {count - 1}"
+                    raise ConfigError(f"{what} is expected to name heads {existing} in layer {layer}, but names {shown(head)}")
+            known[layer] = sorted({*known.get(layer, ()), *numbers})
+        return known
+
+    def _labels(self, names: Mapping[Any, Any]) -> dict[int, str]:
+        """Return number to label, as `id2label` is kept."""
+        if not isinstance(names, Mapping):
+            raise self._wrong("id2label", "a dict or None", names)
+        labels = {_whole(number): str(label) for number, label in names.items() if _is_label(label)}
+        if not labels or len(labels) != len(names) or len(names) > _MAX_LABELS or set(labels) != set(range(len(labels))):
+            raise self._wrong("id2label", "names of the labels 0, 1, …", names)
+        return labels  # type: ignore[return-value]  # the keys are those of a range
+
+    def _check_numbers_of_labels(self, numbers: Mapping[Any, Any]) -> None:
+        if not isinstance(numbers, Mapping):
+            raise self._wrong("label2id", "a dict or None", numbers)
+        if not all(isinstance(number, int | str) for number in numbers.values()):
+            raise self._wrong("label2id", "numbers of labels", numbers)
 
     def validate(self) -> None:
         """Check values that no type can hold. A family overrides this; `require` makes the error."""
@@ -109,10 +186,24 @@ class PretrainedConfig(metaclass=_ConfigMeta):
     def require(self, condition: bool, name: str, expected: str) -> None:
         """Raise a ConfigError that names a field, unless `condition` holds."""
         if not condition:
-            raise ConfigError(f"{name} of {type(self).__name__} is expected to be {expected}, but is {getattr(self, name)!r}")
+            raise self._wrong(name, expected, getattr(self, name))
+
+    def _require_between(self, name: str, least: int, most: int) -> None:
+        value = getattr(self, name)
+        self.require(isinstance(value, int | float) and least <= value <= most, name, f"between {least} and {most:,}")
+
+    def _wrong(self, name: str, expected: str, value: object) -> ConfigError:
+        return ConfigError(f"{name} of {type(self).__name__} is expected to be {expected}, but is {shown(value)}")
 
     def __getattr__(self, name: str) -> Any:
-        # Only reached when ordinary lookup fails: keys of the file that no field declares, and other libraries' names.
+        # Only reached when ordinary lookup fails: keys of the file that no field declares, other libraries' names, and the
+        # label maps, which are made here because a file of a few bytes can ask for a million labels.
+        if name in _LABEL_MAPS and "num_labels" in self.__dict__:
+            self._require_between("num_labels", 1, _MAX_LABELS)
+            names = self.__dict__.get("id2label") or {number: _plain(number) for number in range(self.num_labels)}
+            made: Any = names if name == "id2label" else {label: number for number, label in names.items()}
+            self.__dict__[name] = made
+            return made
         aliases = type(self).aliases
         if name in aliases:
             return getattr(self, aliases[name])
@@ -126,19 +217,24 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         name = cls.aliases.get(name, name)
         if "_extra" not in self.__dict__:
             object.__setattr__(self, name, value)
-        elif name == "num_labels" and self.id2label is not None and value != len(self.id2label):
-            self.id2label = _plain_labels(value)  # names go with their number
-        elif name == "id2label" and value is not None:
-            labels = {int(number): str(label) for number, label in value.items()}
-            if sorted(labels) != list(range(len(labels))) or not labels:
-                raise ConfigError(f"id2label of {cls.__name__} is expected to name the labels 0, 1, …, but is {value!r}")
-            object.__setattr__(self, "id2label", labels)
-            object.__setattr__(self, "num_labels", len(labels))
-            object.__setattr__(self, "label2id", {label: number for number, label in labels.items()})
+        elif name == "num_labels":
+            if value != self.num_labels:  # names go with their number
+                self._forget_labels()
+            object.__setattr__(self, name, value)
+        elif name in _LABEL_MAPS and value is None:
+            self.__dict__.pop(name, None)
+        elif name == "id2label":
+            labels = self._labels(value)
+            self._forget_labels()
+            self.__dict__.update(id2label=labels, num_labels=len(labels))
         elif name.startswith("_") or name in cls.field_names() or hasattr(cls, name):
             object.__setattr__(self, name, value)
         else:
             self._extra[name] = value  # saved with the rest
+
+    def _forget_labels(self) -> None:
+        for name in _LABEL_MAPS:
+            self.__dict__.pop(name, None)
 
     # -- names of fields -----------------------------------------------------------------------------------------------
 
@@ -175,7 +271,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         warn_of_code(data, "configuration")
         said = data.get("model_type")
         if isinstance(said, str) and cls.model_type and said != cls.model_type:
-            warn(f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {said!r}")
+            warn(f"model_type of {cls.__name__} is expected to be {cls.model_type!r}, but the file says {shown(said)}")
         for key, value in data.items():
             if key in known:
                 declared[cls.aliases.get(key, key)] = value
@@ -185,9 +281,9 @@ class PretrainedConfig(metaclass=_ConfigMeta):
             declared.setdefault("torch_dtype", dtype)
         try:
             config: Self = type.__call__(cls, **declared)
-        except (TypeError, ValueError, AttributeError) as error:
-            if isinstance(error, ConfigError):
-                raise
+        except RegistryError:
+            raise
+        except (TypeError, ValueError, AttributeError, ArithmeticError, LookupError, RecursionError) as error:
             raise ConfigError(f"configuration of {cls.__name__} is expected to hold valid values, but: {error}") from error
         config._extra = extra
         return config
@@ -223,7 +319,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
         """
         type(self).check_names(changes)
         changes = {self.aliases.get(key, key): value for key, value in changes.items()}
-        values = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self) if item.init}
+        values = self._values()
         if changes.get("num_labels", self.num_labels) != self.num_labels or "id2label" in changes:
             # Labels go with their number.
             values |= {"id2label": None, "label2id": None, "num_labels": type(self)._default("num_labels")}
@@ -233,19 +329,34 @@ class PretrainedConfig(metaclass=_ConfigMeta):
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is saved: every field, the keys that were kept, and `model_type`."""
-        data = {item.name: copy.deepcopy(getattr(self, item.name)) for item in fields(self) if item.init}
+        data = self._values()
+        names, numbers = data.pop("id2label"), data.pop("label2id")
+        if names is not None and any(label != _plain(number) for number, label in names.items()):
+            data["id2label"], data["label2id"] = names, dict(self.label2id or {})
+        elif numbers is not None and any(label != _plain(number) for label, number in numbers.items()):
+            data["label2id"] = numbers
         data |= copy.deepcopy(self._extra)
-        if self.id2label == _plain_labels(self.num_labels):
-            del data["id2label"], data["label2id"]
         for optional in ("architectures", "torch_dtype", "finetuning_task"):
             if data[optional] is None:
                 del data[optional]
         data["model_type"] = self.model_type
         return data
 
+    def _values(self) -> dict[str, Any]:
+        """Return a copy of every field's value; a label map that nothing has asked for is None."""
+        held = ((item.name, item.name in _LABEL_MAPS and item.name not in self.__dict__) for item in fields(self) if item.init)
+        return {name: None if is_unmade else copy.deepcopy(getattr(self, name)) for name, is_unmade in held}
+
     def to_json_string(self) -> str:
-        """Return the configuration as JSON text, keys sorted."""
-        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+        """Return the configuration as JSON text, keys sorted.
+
+        Raises:
+            ConfigError: when an attribute that was added holds what JSON has no form for.
+        """
+        try:
+            return json.dumps(self.to_dict(), indent=2, sort_keys=True, allow_nan=False) + "\n"
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigError(f"values of {type(self).__name__} are expected to be what JSON can hold, but: {error}") from error
 
     def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
         """Write the configuration to a file, replacing it in one step."""
@@ -262,8 +373,20 @@ def _field_names(cls: type[PretrainedConfig]) -> frozenset[str]:
     return frozenset((*(item.name for item in fields(cls) if item.init), *cls.aliases))
 
 
-def _plain_labels(count: int) -> dict[int, str]:
-    return {number: f"LABEL_{number}" for number in range(count)}
+def _plain(number: int) -> str:
+    return f"LABEL_{number}"
+
+
+def _is_label(value: object) -> bool:
+    """Whether a value is a label or can be written as one; Python refuses to write numbers of thousands of digits."""
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) <= MAX_INT)
+
+
+def _whole(key: object) -> int | None:
+    """Return the whole number that the key of a map is, or, as in JSON, the text of; None when it is none."""
+    if isinstance(key, str) and len(key) < 12 and key.isascii() and key.removeprefix("-").isdecimal():
+        return int(key)
+    return key if type(key) is int else None
 
 
 def warn_of_code(data: Mapping[str, Any], what: str) -> None:
@@ -276,7 +399,7 @@ def warn_of_code(data: Mapping[str, Any], what: str) -> None:
     named = {key: data[key] for key in CODE_KEYS if key in data}
     named |= {key: data[key] for key in ("architectures", "tokenizer_class") if _is_class_path(data.get(key))}
     for key, value in named.items():
-        warn(f"key {key!r} of the {what} names code ({value!r}), which is never run; it is ignored")
+        warn(f"key {key!r} of the {what} names code ({shown(value)}), which is never run; it is ignored")
 
 
 def _is_class_path(value: object) -> bool:

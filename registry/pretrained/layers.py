@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from registry.errors import ConfigError
 from registry.pretrained.kernels import linear
 
 __all__ = [
@@ -105,16 +106,25 @@ def _gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
+class _Activations(dict[str, Callable[[Tensor], Tensor]]):
+    """A table that names what it has, where a family did not check the name before."""
+
+    def __missing__(self, name: str) -> Callable[[Tensor], Tensor]:
+        raise ConfigError(f"an activation is expected to be one of {', '.join(self)}, but is {name!r:.100}")
+
+
 #: By the names that configurations use. `gelu` is the exact form, `gelu_new` the tanh form (arXiv:1606.08415).
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": F.gelu,
-    "gelu_new": _gelu_tanh,
-    "gelu_pytorch_tanh": _gelu_tanh,
-    "relu": F.relu,
-    "silu": F.silu,
-    "swish": F.silu,
-    "tanh": torch.tanh,
-}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = _Activations(
+    {
+        "gelu": F.gelu,
+        "gelu_new": _gelu_tanh,
+        "gelu_pytorch_tanh": _gelu_tanh,
+        "relu": F.relu,
+        "silu": F.silu,
+        "swish": F.silu,
+        "tanh": torch.tanh,
+    }
+)
 
 
 def keep_mask(attention_mask: Tensor | None) -> Tensor | None:
@@ -205,14 +215,14 @@ def check_pruning(layer: int, gone: Sequence[int], heads: Sequence[Sequence[int]
         heads: for each layer, the original numbers of those that it has.
 
     Raises:
-        ValueError: when the layer or a head does not exist, or none would be left.
+        ConfigError: when the layer or a head does not exist, or none would be left.
     """
     if not 0 <= layer < len(heads):
-        raise ValueError(f"layer is expected to be in 0..{len(heads) - 1}, but is {layer}")
+        raise ConfigError(f"layer is expected to be in 0..{len(heads) - 1}, but is {layer}")
     if unknown := sorted(set(gone) - set(heads[layer])):
-        raise ValueError(f"heads of layer {layer} are expected to be among {heads[layer]}, but are {unknown}")
+        raise ConfigError(f"heads of layer {layer} are expected to be among {heads[layer]}, but are {unknown}")
     if len(gone) == len(heads[layer]):
-        raise ValueError(f"layer {layer} is expected to keep at least one head")
+        raise ConfigError(f"layer {layer} is expected to keep at least one head")
 
 
 def remaining_heads(num_heads: int, pruned: Sequence[int]) -> list[int]:

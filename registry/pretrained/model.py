@@ -14,6 +14,7 @@ from registry.checkpoint.report import LoadReport
 from registry.checkpoint.writer import parse_size, staged_folder, write_weights
 from registry.errors import ConfigError
 from registry.pretrained.config import CONFIG_NAME, PretrainedConfig
+from registry.pretrained.field_types import shown
 from registry.pretrained.initialization import (
     composite_members,
     initialize,
@@ -36,15 +37,31 @@ class _ModelMeta(type):
         device = torch.get_default_device()
         if device.type == "meta":  # loading, or the inner model of one that is being built
             with outlining():
-                return super().__call__(*args, **kwargs)
+                return _built(super().__call__(*args, **kwargs))
         with torch.device("meta"), outlining():
-            model = super().__call__(*args, **kwargs)
+            model = _built(super().__call__(*args, **kwargs))
         tied = model.tied_weights()
         initialize(model, (name for name, _ in model.named_parameters() if name not in tied), device=device)
         model.tie_weights()
         model.reset_buffers()
         require_values(model)
         return model
+
+
+def _built(model: Any) -> Any:
+    """Check what only shows once a constructor is through; note which inner model shares its vocabulary with a head.
+
+    Raises:
+        ConfigError: when the configuration names pruned heads and the family prunes none.
+    """
+    inner = getattr(model, model.base_model_prefix, model)
+    if not isinstance(inner, PreTrainedModel):
+        return model
+    if model.config.pruned_heads and type(inner).prune_layer is PreTrainedModel.prune_layer:
+        model.config.require(False, "pruned_heads", "empty, because this family has no pruning")
+    if inner is not model and len(model.vocabulary_weights()) > 1:
+        inner.resized_by = type(model).__name__
+    return model
 
 
 class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
@@ -71,12 +88,15 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
                 f"config of {type(self).__name__} is expected to be a {self.config_class.__name__}, but is a "
                 f"{type(config).__name__}; to load by name use {type(self).__name__}.from_pretrained"
             )
+        config.check()  # fields may have been changed since it was made
         self.config = config
         #: The class that this model is, where torch's `fully_shard` puts one of its own before it.
         self.own_class = type(self)
         #: What happened to each tensor when this model was loaded; None for one that was not.
         self.load_report: LoadReport | None = None
         self.gradient_checkpointing = False
+        #: The class with a head whose weights have as many rows as this inner model's vocabulary; None for any other.
+        self.resized_by: str | None = None
 
     # -- what a family says ------------------------------------------------------------------------------------------
 
@@ -111,6 +131,10 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
     def vocabulary_weights(self) -> tuple[str, ...]:
         """Return the names of the weights whose first dimension is the vocabulary, the input embedding first."""
         return ()
+
+    def rows_before(self) -> int:
+        """Return how many tokens of the vocabulary come before the first row of `vocabulary_weights`."""
+        return 0
 
     def blocks(self) -> list[nn.Module]:
         """Return the modules that are sharded each by itself, because its weights are needed only while it computes.
@@ -173,23 +197,38 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         """Change the size of the vocabulary, in the embedding and in every head; return the input embedding.
 
         Rows that stay keep their values; new ones are initialised as in a new model. None changes nothing.
+
+        Raises:
+            ConfigError: when the configuration would not be one any more, because its padding token is gone, say; or for
+                the inner model of one whose head has a row for each token, too.
         """
-        names = self.vocabulary_weights()
-        if new_num_tokens is None or new_num_tokens == self.get_parameter(names[0]).shape[0]:
+        if new_num_tokens is None:
+            return self.get_input_embeddings()
+        if type(new_num_tokens) is not int or new_num_tokens < 1:
+            raise ConfigError(f"the number of tokens is expected to be at least 1, but is {shown(new_num_tokens)}")
+        names, rows = self.vocabulary_weights(), new_num_tokens - self.rows_before()
+        if rows == self.get_parameter(names[0]).shape[0]:
             return self.get_input_embeddings()
         self._require_whole("resized")
-        if new_num_tokens < 1:
-            raise ValueError(f"the number of tokens is expected to be at least 1, but is {new_num_tokens}")
+        if self.resized_by is not None:
+            raise ConfigError(
+                f"the vocabulary of a {self.resized_by} is expected to be resized as a whole, because its head has a row for "
+                f"each token, too, but its {type(self).__name__} alone was asked; use resize_token_embeddings of the whole"
+            )
+        if "vocab_size" in self.config.field_names():
+            self.config.replace(vocab_size=new_num_tokens)  # raises for what could not be loaded again
         tied = self.tied_weights()
         for name in names:
             path, attribute = split_name(name)
             module = self.get_submodule(path)
             if name not in tied:
-                self._resize(module, attribute, new_num_tokens)
+                self._resize(module, attribute, rows)
             if isinstance(module, nn.Embedding):
-                module.num_embeddings = new_num_tokens
+                module.num_embeddings = rows
+                if module.padding_idx is not None and module.padding_idx >= rows:  # the configuration has another by now
+                    module.padding_idx = None
             elif isinstance(module, nn.Linear):
-                module.out_features = new_num_tokens
+                module.out_features = rows
         self.tie_weights()
         self.config.vocab_size = new_num_tokens
         return self.get_input_embeddings()
@@ -214,16 +253,26 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
         """Cut attention heads out of layers, by their original numbers; the configuration remembers it.
 
         Args:
-            heads_to_prune: layer to heads; heads that are gone already are passed over.
+            heads_to_prune: layer to heads; a negative layer counts from the end. Heads that are gone already are passed over.
+
+        Raises:
+            ConfigError: for a layer or head that does not exist, or a layer that would have no head left; nothing is cut.
         """
         self._require_whole("pruned")
-        before = self.config.pruned_heads
-        for layer, heads in heads_to_prune.items():
-            new = sorted(set(heads) - set(before.get(layer, ())))
-            if new:
-                self.base_model.prune_layer(layer, new)
-                gone = {*before.get(layer, ()), *new}
-                self.config.pruned_heads = {**self.config.pruned_heads, layer: sorted(gone)}
+        count = getattr(self.config, "num_attention_heads", None)
+        gone = self.config.known_heads(self.config.pruned_heads, "pruned_heads of the configuration")
+        asked = self.config.known_heads(heads_to_prune, "heads_to_prune")
+        asked = {layer: sorted(set(heads) - set(gone.get(layer, ()))) for layer, heads in asked.items()}
+        for layer, heads in asked.items():
+            if heads and len(gone.get(layer, ())) + len(heads) == count:
+                raise ConfigError(
+                    f"heads_to_prune is expected to keep at least one head in layer {layer}, but names all that it has"
+                )
+        for layer, heads in asked.items():
+            if heads:
+                self.base_model.prune_layer(layer, heads)
+                gone[layer] = sorted({*gone.get(layer, ()), *heads})
+                self.config.pruned_heads = dict(gone)
 
     def _require_whole(self, done: str) -> None:
         if any(map(_is_distributed, self.parameters())):

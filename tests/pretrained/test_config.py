@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -111,7 +113,7 @@ def test_dtype_is_read_by_either_name() -> None:
 
 
 def test_values_of_impossible_types_are_an_error_of_ours() -> None:
-    with pytest.raises(ConfigError, match="valid values"):
+    with pytest.raises(ConfigError, match="pruned_heads of AcmeConfig is expected to map layers to lists of heads"):
         AcmeConfig.from_dict({"pruned_heads": {"x": [1]}})
 
 
@@ -123,7 +125,7 @@ def test_labels_follow_when_one_is_set_later(tmp_path: Path) -> None:
     assert config.num_labels == 3 and config.label2id == {"a": 0, "b": 1, "c": 2}
     config.to_json_file(tmp_path / "c.json")
     assert AcmeConfig.from_json_file(tmp_path / "c.json") == config
-    with pytest.raises(ConfigError, match="name the labels 0, 1"):
+    with pytest.raises(ConfigError, match="names of the labels 0, 1"):
         config.id2label = {3: "x", 7: "y"}
 
 
@@ -141,7 +143,7 @@ def test_an_attribute_that_a_user_sets_is_saved(tmp_path: Path) -> None:
         ({"hidden_size": "8"}, "hidden_size of AcmeConfig is expected to be int, but is '8'"),
         ({"hidden_size": True}, "hidden_size .* int, but is True"),
         ({"num_labels": None}, "num_labels .* int, but is None"),
-        ({"architectures": 5}, "architectures .* list or None, but is 5"),
+        ({"architectures": 5}, "architectures .* list of str or None, but is 5"),
         ({"output_attentions": "no"}, "output_attentions .* bool"),
         ({"id2label": ["a"]}, "id2label .* dict or None"),
     ],
@@ -190,3 +192,143 @@ def test_threads_write_one_file_without_collisions(tmp_path: Path) -> None:
             done.result()
     assert AcmeConfig.from_json_file(tmp_path / "c.json") in configs
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["c.json"]
+
+
+@pytest.mark.parametrize("count", [0, -1, 1_000_001, 10**9, 10**18, pytest.param(10**5000, id="long")])
+def test_an_impossible_number_of_labels_is_refused_before_names_are_made(count: int) -> None:
+    with pytest.raises(ConfigError, match="num_labels of AcmeConfig"):
+        AcmeConfig(num_labels=count)
+    config = AcmeConfig()
+    config.num_labels = count
+    with pytest.raises(ConfigError, match="num_labels of AcmeConfig"):
+        _ = config.id2label
+
+
+def test_label_maps_are_made_when_they_are_asked_for() -> None:
+    config = AcmeConfig(num_labels=1_000_000)
+    for each in (config, config.replace(hidden_size=9), AcmeConfig.from_dict(config.to_dict()), copy.deepcopy(config)):
+        assert "id2label" not in vars(each) and "label2id" not in vars(each) and each.num_labels == 1_000_000
+    assert "id2label" not in config.to_dict()
+    small = AcmeConfig(num_labels=2)
+    assert small.id2label is not None and small.label2id == {"LABEL_0": 0, "LABEL_1": 1}
+    small.id2label[0] = "no"
+    assert small.id2label[0] == "no" and AcmeConfig.from_dict(small.to_dict()).id2label == {0: "no", 1: "LABEL_1"}
+    small.id2label = None
+    assert small.id2label == {0: "LABEL_0", 1: "LABEL_1"}
+
+
+def test_numbers_that_were_given_to_labels_are_saved() -> None:
+    config = AcmeConfig(label2id={"no": 0, "yes": 1})
+    assert AcmeConfig.from_dict(json.loads(config.to_json_string())).label2id == {"no": 0, "yes": 1}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [{}, {0: "a", 2: "b"}, {"x": "a"}, {0: ["a"]}, {0: None}, {"0": "a", "00": "b"}, {0.0: "a"}, {-1: "a"}, {True: "a"}, 5],
+)
+def test_damaged_names_of_labels_are_named(names: Any) -> None:
+    with pytest.raises(ConfigError, match="id2label of AcmeConfig"):
+        AcmeConfig(id2label=names)
+    with pytest.raises(ConfigError, match="id2label of AcmeConfig"):
+        AcmeConfig().id2label = names
+
+
+def test_a_map_of_labels_that_was_changed_in_place_is_checked() -> None:
+    config = AcmeConfig(id2label={0: "a", 1: "b"})
+    assert config.id2label is not None
+    config.id2label[2] = "c"
+    with pytest.raises(ConfigError, match="num_labels of AcmeConfig is expected to be the size of id2label, 3, but is 2"):
+        config.check()
+
+
+@dataclass(kw_only=True)
+class DeepConfig(PretrainedConfig):
+    """A third party's, that checks nothing itself."""
+
+    model_type: ClassVar[str] = "deep"
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 2
+    hidden_size: int = 4
+    some_dropout: float = 0.1
+    layer_norm_eps: float | None = 1e-5
+    initializer_range: float = 0.02
+    ends: int | list[int] | None = None
+    anything: Any = None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("num_hidden_layers", 1_001, "between 0 and 1,000"),
+        ("num_hidden_layers", -1, "between 0 and 1,000"),
+        ("hidden_size", 2**40, "from -2,147,483,647 to 2,147,483,647"),
+        pytest.param("hidden_size", 10**5000, "is an integer of 16,610 bits", id="long"),
+        ("hidden_size", 1_000_001, "between 0 and 1,000,000"),
+        ("num_attention_heads", 10_001, "between 0 and 10,000"),
+        ("some_dropout", 2.0, "between 0 and 1, but is 2.0"),
+        ("some_dropout", -0.1, "between 0 and 1"),
+        ("some_dropout", math.nan, "finite, but is nan"),
+        ("some_dropout", 10**400, "from -2,147,483,647"),
+        ("some_dropout", True, "float, but is True"),
+        ("layer_norm_eps", -1e-5, "0 or more"),
+        ("layer_norm_eps", math.inf, "finite"),
+        ("initializer_range", -1.0, "between 0 and 1,000,000"),
+        ("ends", [1, 2.5], "int or list of int or None"),
+        ("ends", [True], "int or list of int or None"),
+        ("ends", [2**40], "from -2,147,483,647"),
+        ("ends", ["a" * 10_000] * 10_000, "list of int"),
+        ("architectures", [None], "list of str"),
+        ("torch_dtype", {"a": 1}, "str or None"),
+        ("label2id", {"a": [0]}, "numbers of labels"),
+        ("pruned_heads", {9: [0]}, "name layers from -2 to 1, but names 9"),
+        ("pruned_heads", {"-3": [0]}, "name layers from -2 to 1, but names -3"),
+        ("pruned_heads", {0: [2]}, "name heads from 0 to 1 in layer 0, but names 2"),
+        ("pruned_heads", {0: [-1]}, "name heads from 0 to 1 in layer 0, but names -1"),
+        ("pruned_heads", {0: [True]}, "but names True"),
+        ("pruned_heads", {0: 1}, "map layers to lists of heads"),
+        ("pruned_heads", {0.5: [1]}, "map layers to lists of heads"),
+        ("pruned_heads", [[0]], "dict, but is"),
+    ],
+)
+def test_impossible_values_are_named_whenever_they_come(name: str, value: Any, expected: str) -> None:
+    later = DeepConfig()
+    setattr(later, name, value)
+    for call in (
+        lambda: DeepConfig(**{name: value}),
+        lambda: DeepConfig.from_dict({name: value}),
+        lambda: DeepConfig().replace(**{name: value}),
+        later.check,
+    ):
+        with pytest.raises(ConfigError, match=f"(?s){name} of DeepConfig is expected.*{re.escape(expected)}") as caught:
+            call()
+        assert len(str(caught.value)) < 1_500
+
+
+def test_a_field_of_any_type_takes_any_value() -> None:
+    assert DeepConfig(anything=True).anything is True and DeepConfig(anything=[1, "a"]).anything == [1, "a"]
+
+
+def test_negative_layers_count_from_the_end_as_in_1_2_0() -> None:
+    config = DeepConfig(pruned_heads={"-1": [1], "1": [1]})
+    assert config.pruned_heads == {1: [1]} and DeepConfig.from_dict(config.to_dict()) == config
+    config.pruned_heads = {-2: {0}}
+    config.check()
+    assert config.pruned_heads == {0: [0]}
+
+
+@pytest.mark.parametrize("depth", [101, 300, 600, 5_000])
+def test_a_file_that_nests_deep_is_refused_and_not_half_read(tmp_path: Path, depth: int) -> None:
+    (tmp_path / "c.json").write_text('{"note": ' + '{"a": [' * (depth // 2) + "]}" * (depth // 2) + "}")
+    with pytest.raises(ConfigError, match="nests too deep"):
+        AcmeConfig.from_json_file(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"note": ' + '{"a": [' * 45 + "]}" * 45 + "}")
+    AcmeConfig.from_json_file(tmp_path / "c.json").replace(hidden_size=3)
+
+
+@pytest.mark.parametrize("value", [math.nan, {1, 2}])
+def test_what_json_cannot_hold_is_not_written(tmp_path: Path, value: Any) -> None:
+    config = AcmeConfig()
+    config.my_note = value
+    with pytest.raises(ConfigError, match="what JSON can hold"):
+        config.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
