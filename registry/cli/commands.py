@@ -14,6 +14,7 @@ import click
 
 from registry.base.urls import redact
 from registry.catalog.entry import FilePin
+from registry.catalog.unknown import close_names
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
 from registry.errors import RegistryError, warn
 from registry.families.roles import looked_up, role_of
@@ -73,18 +74,24 @@ def cli() -> None:
 @click.argument("pattern", default="*")
 @JSON
 def list_command(pattern: str, as_json: bool) -> None:
-    """List the names that match PATTERN (a shell pattern, by default all)."""
+    """List the names that match PATTERN (a shell pattern, by default all); the exit code is 1 when none does."""
     registry = default_registry()
     entries = [(name, registry.resolve(name)) for name in registry.list_models(pattern)]
+    if not entries and not as_json:
+        close = close_names(pattern, registry.list_models(), 1)
+        what = f"did you mean {close[0]!r}?" if close else "`registry list` shows all"
+        click.echo(printable(f"error: no name matches {pattern!r}; {what}"), err=True)
     if as_json:
         rows = [
             {"name": name, "model": entry.name, "family": entry.family, "head": entry.head, "description": entry.description}
             for name, entry in entries
         ]
         click.echo(json.dumps(rows, indent=2))
-        return
-    for line in table((name, entry.family, entry.description) for name, entry in entries):
-        click.echo(line)
+    else:
+        for line in table((name, entry.family, entry.description) for name, entry in entries):
+            click.echo(line)
+    if not entries:
+        click.get_current_context().exit(1)
 
 
 @cli.command(epilog="\b\nExamples:\n  registry info bert-base-uncased\n  registry info minilm --json")

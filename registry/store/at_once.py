@@ -26,15 +26,17 @@ def at_once(store: Store, tasks: Sequence[Callable[[], Any]], jobs: int | None =
     except OfflineError:
         if store.offline:
             raise
-    with ThreadPoolExecutor(jobs or _JOBS, thread_name_prefix="registry-file") as pool:
+    pool = ThreadPoolExecutor(jobs or _JOBS, thread_name_prefix="registry-file")
+    try:
         futures = [pool.submit(task) for task in tasks]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            return [future.result() for future in futures]
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            store.stop()
-            raise
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+        results = [future.result() for future in futures]
+    except BaseException as error:
+        store.stop()
+        # A user who interrupts does not wait for a silent server: each thread ends with the next byte, or its own limit.
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()
+    return results

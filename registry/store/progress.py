@@ -84,6 +84,10 @@ class ProgressBars:
 
     def progressed(self, file: FileEvent) -> None:
         """Move the bar, which stays the same one when a file is asked for again or elsewhere."""
+        with _terminal:
+            self._draw(file)
+
+    def _draw(self, file: FileEvent) -> None:
         bar = self._bars.get(_key(file))
         if self._blind:
             return
@@ -97,6 +101,7 @@ class ProgressBars:
                     unit_scale=True,
                     miniters=1,
                     leave=False,
+                    dynamic_ncols=True,
                     file=sys.stderr,
                 )
             else:
@@ -117,13 +122,20 @@ class ProgressBars:
 
     def close(self) -> None:
         """Close the bars of files that did not arrive, so that what is printed next begins a line."""
-        for key in list(self._bars):
-            self._close(key)
+        with _terminal:
+            for key in list(self._bars):
+                self._close(key)
+            self._blind = True  # a thread that was interrupted may still tell of its file
 
     def _close(self, key: tuple[str, str]) -> None:
-        if (bar := self._bars.pop(key, None)) is not None:
+        with _terminal:
+            if (bar := self._bars.pop(key, None)) is None:
+                return
             with contextlib.suppress(OSError, ValueError):
                 bar.close()
+                if not self._bars:  # tqdm leaves the cursor behind what it has wiped out, unless it was the first line
+                    bar.fp.write("\r")
+                    bar.fp.flush()
 
 
 #: Held by whoever writes to the terminal: bars of several files move at once.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -18,7 +20,7 @@ from registry.cli import layout
 from registry.cli.commands import cli
 from tests.cli.conftest import Run
 from tests.processes import environment, run_python
-from tests.servers import file_server
+from tests.servers import Handler, Request, file_server, serving
 from tests.snapshot import assert_snapshot
 
 MAIN = "from registry.cli import main; main()"
@@ -66,9 +68,15 @@ def test_list_without_a_pattern_shows_all_in_aligned_columns(run: Run) -> None:
     assert len({line.index(" bert ") for line in lines if " bert " in line}) == 1
 
 
-def test_list_of_no_match_is_empty(run: Run) -> None:
-    assert (run("list", "zzz*").code, run("list", "zzz*").out) == (0, "")
-    assert json.loads(run("list", "zzz*", "--json").out) == []
+def test_list_of_no_match_says_so_and_ends_with_1(run: Run) -> None:
+    done = run("list", "zzz*")
+    assert (done.code, done.out) == (1, "")
+    assert done.err == "error: no name matches 'zzz*'; `registry list` shows all\n"
+    done = run("list", "zzz*", "--json")
+    assert (done.code, json.loads(done.out)) == (1, []) and done.err == ""
+    assert run("list", "bert-base-uncasedd").err == (
+        "error: no name matches 'bert-base-uncasedd'; did you mean 'bert-base-uncased'?\n"
+    )
 
 
 @pytest.mark.usefixtures("demo")
@@ -390,3 +398,71 @@ def test_what_a_stranger_writes_moves_no_cursor(field: str, run: Run) -> None:
 def test_controls_in_a_table_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     assert layout.table([("a\x1b[2J\u202eb", "c\nd")])[0].endswith("a\\x1b[2J\\u202eb  c\\nd")
+
+
+# -- the process ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_package_is_the_command(run: Run) -> None:
+    done = run_python("-m", "registry", "list", "bert-base-*")
+    assert done.stdout == run("list", "bert-base-*").out
+    assert run_python("-m", "registry", "fetch", "--help").stdout.startswith("Usage: python -m registry fetch [OPTIONS]")
+    done = run_python("-m", "registry", "info", "no-such-model", check=False)
+    assert (done.returncode, done.stdout) == (1, "") and "R101" in done.stderr
+
+
+KEPT = "interrupted; what has arrived is kept, and the same command goes on from there"
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+@pytest.mark.parametrize("silent", ["model.safetensors", "config.json"])
+def test_an_interrupted_fetch_ends_at_once_with_130_and_goes_on_later(
+    silent: str, presses: int, cache: Path, tmp_path: Path
+) -> None:
+    files = {"config.json": b'{"model_type": "bert"}', "vocab.txt": b"a\n" * 100_000, "model.safetensors": bytes(300_000)}
+    waits, goes_on = threading.Event(), threading.Event()
+
+    def answer(handler: Handler, request: Request) -> None:
+        name = request.path.removeprefix("/")
+
+        def pace(_: int) -> None:
+            if name == silent and request.sent:
+                waits.set()
+                goes_on.wait(60)
+
+        if name == silent == "config.json" and not goes_on.is_set():
+            waits.set()
+            goes_on.wait(60)
+        handler.reply(request, 200 if name in files else 404, files.get(name, b""), pace=pace)
+
+    with serving(answer) as server:
+        command = [sys.executable, "-m", "registry", "fetch", server.url]
+        process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert waits.wait(60)
+        for _ in range(presses):
+            process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)  # the server itself would be given up later
+        assert (process.returncode, out) == (130, "") and err.splitlines()[-1] == KEPT
+        assert "Traceback" not in err and err.count("interrupted") == 1
+        goes_on.set()
+        done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert {path.name: path.read_bytes() for path in Path(done.stdout.strip()).iterdir()} == files
+
+
+def test_an_interruption_before_anything_is_fetched_promises_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "registry.store.download", raising=False)
+    monkeypatch.setattr(registry.ModelRegistry, "list_models", interrupted)
+    done = run("list")
+    assert done.code == 130 and done.err.splitlines()[-1] == "interrupted"
+
+
+def test_a_signal_that_is_ignored_stays_ignored(cache: Path) -> None:
+    code = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_IGN); from registry.cli import main\n"
+        "import registry; registry.ModelRegistry.list_models = lambda *_: os.kill(os.getpid(), signal.SIGINT) or ['gpt2']\n"
+        "sys.argv = ['registry', 'list']; main()"
+    )
+    assert run_python("-c", code).stdout.startswith("gpt2")

@@ -82,6 +82,24 @@ def test_a_file_that_is_asked_for_again_keeps_its_bar(monkeypatch: pytest.Monkey
     assert "\n" not in terminal.getvalue()  # a second bar would have a second line
 
 
+@pytest.mark.parametrize("columns", [1, 20, 80, 300])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_what_follows_bars_begins_in_the_first_column(
+    order: tuple[int, ...], columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda _: (columns, 24))
+    bars = ProgressBars()
+    for number in range(3):
+        bars.started(event(name=f"model-{number}.safetensors"))
+    for number in order:
+        bars.verified(event(name=f"model-{number}.safetensors"))
+    assert terminal.getvalue().endswith("\r")
+    bars.close()
+    bars.progressed(event(50))  # of a thread that has not noticed
+    assert terminal.getvalue().endswith("\r")
+
+
 def test_bars_need_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     before = threading.active_count()
