@@ -27,7 +27,7 @@ __all__ = ["VERSION", "open_stored"]
 logger = lazy_logger(__name__)
 
 #: Part of the key of what is converted: raised when a later version would convert anything differently.
-VERSION = 1
+VERSION = 2
 #: The key of the file's metadata under which names that share a tensor stand: other name to the one in the file.
 _SHARED = "shared"
 
@@ -64,6 +64,9 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
             checkpoint = open_checkpoint(file.path)
             if not file.sha256:  # nobody vouches for these bytes but the sums in the file itself
                 check_sums(file.path)
+            if unknown := _without_form(checkpoint):
+                logger.info("%s stays as it is, because safetensors has no form for %s", file.name, unknown)
+                return checkpoint
             path = _convert(checkpoint, store.cache, digest, url, About(label, file.name))
     except Vanished:
         raise
@@ -74,6 +77,14 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
         _forget(store.cache, _url(before))
     logger.info("%s is converted to safetensors once, in %s", file.name, path)
     return _open(path)
+
+
+def _without_form(checkpoint: Checkpoint) -> str | None:
+    """Return a dtype of a checkpoint that safetensors has no form for."""
+    from registry.checkpoint.safetensors_header import DTYPES
+
+    known = {name for name, _ in DTYPES.values()}
+    return next((dtype for name in checkpoint.names() if (dtype := checkpoint.info(name).dtype) not in known), None)
 
 
 def _url(digest: str) -> str:

@@ -16,9 +16,23 @@ MAX_PICKLE = 32 << 20
 #: Bits of a number. torch's magic number has 77; what Python writes of any size, it also prints at any cost.
 _MAX_BITS = 2048
 
-_STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_STORAGES = (
+    "Float",
+    "Double",
+    "Half",
+    "BFloat16",
+    "Long",
+    "Int",
+    "Short",
+    "Char",
+    "Byte",
+    "Bool",
+    "ComplexFloat",
+    "ComplexDouble",
+)
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
-_NEW_DTYPES = ("uint16", "uint32", "uint64", "float8_e4m3fn", "float8_e5m2")
+_NEW_DTYPES = ("uint16", "uint32", "uint64", "complex32", "complex64", "complex128")
+_SMALL_DTYPES = ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2")
 
 #: What a state dict of tensors needs, and all that it may name.
 SAFE_GLOBALS = frozenset(
@@ -37,7 +51,7 @@ SAFE_GLOBALS = frozenset(
         "torch.storage.UntypedStorage",
         *(f"torch.{name}Storage" for name in _STORAGES),
         *(f"torch.cuda.{name}Storage" for name in _STORAGES),
-        *(f"torch.{name}" for name in (*_DTYPES, *_NEW_DTYPES)),
+        *(f"torch.{name}" for name in (*_DTYPES, *_NEW_DTYPES, *_SMALL_DTYPES)),
     }
 )
 

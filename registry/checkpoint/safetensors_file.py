@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from registry.checkpoint.reader import TensorInfo
-from registry.checkpoint.safetensors_header import read_header
+from registry.checkpoint.safetensors_header import PAIRS, read_header
 from registry.errors import CheckpointError
 
-__all__ = ["SafetensorsFile"]
+__all__ = ["SafetensorsFile", "bytes_of"]
 
 _PIECE = 16 << 20
 
@@ -61,43 +61,52 @@ class SafetensorsFile:
         """Return a tensor over the mapped file, or of its own.
 
         Raises:
-            CheckpointError: when the file was cut after it was opened, and is not mapped.
+            CheckpointError: when torch has no such dtype, or the file was cut after it was opened, and is not mapped.
         """
-        entry = self._header.tensors[name]
+        entry, dtype = self._header.tensors[name], self._dtype(name)
         if self._mapping is not None and entry.end > entry.begin:
-            dtype, begin = getattr(torch, entry.dtype), self._header.begin + entry.begin
+            begin = self._header.begin + entry.begin
             count = (entry.end - entry.begin) // dtype.itemsize
             # Each has a storage of its own, which keeps the mapping: one that is saved does not take the others along.
             return torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=begin).view(entry.shape)
         if entry.end == entry.begin:
-            return torch.empty(entry.shape, dtype=getattr(torch, entry.dtype))
+            return torch.empty(entry.shape, dtype=dtype)
         values = torch.empty(entry.end - entry.begin, dtype=torch.uint8)
         self._pieces.read(values.numpy().data, self._header.begin + entry.begin)
-        return values.view(getattr(torch, entry.dtype)).reshape(entry.shape)
+        return values.view(dtype).reshape(entry.shape)
 
     def read_rows(self, name: str, begin: int, into: torch.Tensor) -> None:
         """Read the bytes of these rows, straight into `into` where it is on the CPU and of the file's dtype.
 
         Raises:
-            CheckpointError: when the file cannot be read, or was cut after it was opened.
+            CheckpointError: when torch has no such dtype, the file cannot be read, or was cut after it was opened.
         """
-        entry, count = self._header.tensors[name], len(into)
-        dtype = getattr(torch, entry.dtype)
+        entry, count, dtype = self._header.tensors[name], len(into), self._dtype(name)
         width = dtype.itemsize * math.prod(entry.shape[1:])
         offset = self._header.begin + entry.begin + begin * width
         if into.dtype == dtype and into.device.type == "cpu" and into.is_contiguous():
-            self._pieces.read(_memory(into), offset)
+            self._pieces.read(bytes_of(into), offset)
             return
         step = max(1, _PIECE // max(1, width))
         for first in range(0, count, step):
             part = into[first : first + step]
             values = torch.empty(part.shape, dtype=dtype, device="cpu")
-            self._pieces.read(_memory(values), offset + first * width)
+            self._pieces.read(bytes_of(values), offset + first * width)
             part.copy_(values)
 
     def stored_name(self, name: str) -> str:
         """Return the name: each has bytes of its own."""
         return name
+
+    def _dtype(self, name: str) -> torch.dtype:
+        dtype = getattr(torch, code := self._header.tensors[name].dtype, None)
+        if dtype is None:
+            raise CheckpointError(
+                f"dtype of tensor {name!r} in {str(self.path)!r} is expected to be one that torch {torch.__version__} has, but "
+                f"is {code}; convert it with the program that wrote it",
+                path=str(self.path),
+            )
+        return dtype  # type: ignore[no-any-return]
 
     @cached_property
     def _pieces(self) -> _Pieces:
@@ -106,7 +115,11 @@ class SafetensorsFile:
     def parameters(self) -> int:
         """Return the number of floating point scalars in the file, from the header alone: integers are no weights."""
         entries = self._header.tensors.values()
-        return sum(math.prod(entry.shape) for entry in entries if "float" in entry.dtype)
+        return sum(
+            math.prod(entry.shape) * (2 if entry.dtype == PAIRS else 1)
+            for entry in entries
+            if "float" in entry.dtype or entry.dtype.startswith("F")
+        )
 
 
 def _mapping(path: Path, size: int) -> mmap.mmap:
@@ -128,9 +141,9 @@ def _mapping(path: Path, size: int) -> mmap.mmap:
     return mapping
 
 
-def _memory(tensor: torch.Tensor) -> memoryview:
-    """Return the bytes of a contiguous tensor on the CPU."""
-    flat = tensor.as_strided((tensor.numel(),), (1,))  # a single value may have any stride
+def bytes_of(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a contiguous tensor on the CPU, in its own memory."""
+    flat = tensor.as_strided((tensor.numel(),), (1,))  # a contiguous tensor has any stride where a dimension is 1
     return flat.view(torch.uint8).numpy().data
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
 
-__all__ = ["DTYPES", "Entry", "Header", "read_header"]
+__all__ = ["DTYPES", "PAIRS", "Entry", "Header", "read_header"]
 
 #: Bytes; the library's own limit is four times that, and reading it takes gigabytes of memory.
 MAX_HEADER = 25_000_000
@@ -24,31 +24,40 @@ _MAX_DIMENSIONS = 64
 #: Brackets, and commas, that a header of that many tensors has, with room for metadata. Counting them costs little.
 _MOST = {b"{": MAX_TENSORS + 100, b"[": 2 * MAX_TENSORS + 1000, b",": 10 * MAX_TENSORS}
 
-#: The format's names of dtypes, and torch's with their bytes.
+#: torch's dtype for two values of `F4` in one byte: the last dimension of a tensor has half as many as the format counts.
+PAIRS = "float4_e2m1fn_x2"
+#: The format's names of dtypes, and torch's with the bits of a value.
 DTYPES = {
-    "F64": ("float64", 8),
-    "F32": ("float32", 4),
-    "F16": ("float16", 2),
-    "BF16": ("bfloat16", 2),
-    "F8_E4M3": ("float8_e4m3fn", 1),
-    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 1),
-    "F8_E5M2": ("float8_e5m2", 1),
-    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 1),
-    "I64": ("int64", 8),
-    "I32": ("int32", 4),
-    "I16": ("int16", 2),
-    "I8": ("int8", 1),
-    "U64": ("uint64", 8),
-    "U32": ("uint32", 4),
-    "U16": ("uint16", 2),
-    "U8": ("uint8", 1),
-    "BOOL": ("bool", 1),
-    "C64": ("complex64", 8),
+    "F64": ("float64", 64),
+    "F32": ("float32", 32),
+    "F16": ("float16", 16),
+    "BF16": ("bfloat16", 16),
+    "F8_E4M3": ("float8_e4m3fn", 8),
+    "F8_E4M3FNUZ": ("float8_e4m3fnuz", 8),
+    "F8_E5M2": ("float8_e5m2", 8),
+    "F8_E5M2FNUZ": ("float8_e5m2fnuz", 8),
+    "F8_E8M0": ("float8_e8m0fnu", 8),
+    "F4": (PAIRS, 4),
+    "I64": ("int64", 64),
+    "I32": ("int32", 32),
+    "I16": ("int16", 16),
+    "I8": ("int8", 8),
+    "U64": ("uint64", 64),
+    "U32": ("uint32", 32),
+    "U16": ("uint16", 16),
+    "U8": ("uint8", 8),
+    "BOOL": ("bool", 8),
+    "C64": ("complex64", 64),
 }
+#: Those that torch has none for.
+_FOREIGN_DTYPES = {"F6_E2M3": 6, "F6_E3M2": 6}
 
 
 class Entry(NamedTuple):
-    """A tensor in a header. `dtype` is torch's name; `begin` and `end` are bytes from where the values begin."""
+    """A tensor in a header. `begin` and `end` are bytes from where the values begin.
+
+    `dtype` and `shape` are torch's, or the format's own where torch has no such dtype.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -125,14 +134,22 @@ def _entry(name: str, fields: Any) -> Entry:
         raise _Bad(f"the name {name!a:.80} {reason}")
     try:
         dtype, shape, (begin, end) = fields["dtype"], fields["shape"], fields["data_offsets"]
-        known, width = DTYPES[dtype]
+        known, bits = DTYPES[dtype] if dtype in DTYPES else (dtype, _FOREIGN_DTYPES[dtype])
     except (KeyError, TypeError, ValueError):
+        what = fields.get("dtype") if isinstance(fields, dict) else None
+        if isinstance(what, str) and what not in DTYPES:
+            raise _Bad(f"tensor {name!a:.80} is of dtype {what!a:.40}, which is no dtype that is known") from None
         raise _Bad(f"tensor {name!a:.80} has no dtype that is known, no shape, or no offsets") from None
     if len(fields) != 3 or type(shape) is not list or len(shape) > _MAX_DIMENSIONS or not _are_sizes((*shape, begin, end)):
         raise _Bad(f"tensor {name!a:.80} has a shape or offsets that are no sizes, or more than these")
     count = math.prod(shape)
-    if count * width != end - begin or (not count and math.prod(filter(None, shape)) >= 1 << 63):
+    if count * bits != 8 * (end - begin) or (not count and math.prod(filter(None, shape)) >= 1 << 63):
         raise _Bad(f"tensor {name!a:.80} of {known} and shape {shape!s:.80} does not fill bytes {begin} to {end}")
+    if known == PAIRS:
+        if shape and shape[-1] % 2 == 0:
+            shape = [*shape[:-1], shape[-1] // 2]
+        else:
+            known = dtype
     return Entry(known, tuple(shape), begin, end)
 
 

@@ -12,20 +12,30 @@ from pathlib import Path
 
 import torch
 
-from registry.checkpoint.safetensors_header import DTYPES
+from registry.checkpoint.safetensors_file import bytes_of
+from registry.checkpoint.safetensors_header import DTYPES, PAIRS
 from registry.errors import CheckpointError
 
 __all__ = ["stored_order", "write_safetensors"]
 
 #: torch's dtypes, and the format's names of them.
 _CODES = {getattr(torch, name): code for code, (name, _) in DTYPES.items()}
-#: The header's length is a multiple of this, so that the first, widest tensors are aligned in a mapped file.
-_ALIGNMENT = 8
+#: Values begin at a multiple of this in a mapped file: a processor computes with what lies otherwise in another way, and
+#: a model would give other last bits than before it was saved.
+_ALIGNMENT = 64
 
 
 def stored_order(tensors: Mapping[str, torch.Tensor]) -> list[str]:
-    """Return the names in the order in which a file has them: the widest values first, so that all are aligned."""
-    return sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    """Return the names in the order in which a file has them, without gaps.
+
+    Those come first whose size is a multiple of 64 bytes, then of 32, and so on: each begins at a multiple of as much.
+    """
+
+    def begins_at(name: str) -> int:
+        size = tensors[name].numel() * tensors[name].element_size() or _ALIGNMENT
+        return min(size & -size, _ALIGNMENT)
+
+    return sorted(tensors, key=lambda name: (-begins_at(name), name))
 
 
 def write_safetensors(
@@ -57,11 +67,15 @@ def write_safetensors(
                 "convert it, or save with safe_serialization=False"
             )
         begin, end = end, end + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": _CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+        shape = list(tensor.shape)
+        if tensor.dtype == getattr(torch, PAIRS):
+            if not shape:
+                raise CheckpointError(f"weight {name!r} of {tensor.dtype} is expected to have a dimension, but has none")
+            shape[-1] *= 2
+        header[name] = {"dtype": _CODES[tensor.dtype], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNMENT)
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in names:
-            plain = whole(tensors[name]).detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
-            file.write(plain.view(torch.uint8).numpy().data)
+            file.write(bytes_of(whole(tensors[name]).detach().cpu().resolve_conj().resolve_neg().contiguous()))

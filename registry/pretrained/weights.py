@@ -95,7 +95,7 @@ def fill(
         if tensor.shape != expected[name].shape:
             mismatched.append(Mismatch(name, tuple(tensor.shape), tuple(expected[name].shape)))
             continue
-        loaded[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+        loaded[name] = _cast(tensor, dtype, name, source) if dtype is not None and tensor.is_floating_point() else tensor
     sources = {name: matched[name] for name in loaded}
     differing = _settle_ties(loaded, tied)
     _refuse_differing(differing, tied, source, strict)
@@ -116,7 +116,8 @@ def fill(
     )
     _judge(model, report, strict, ignore_mismatched_sizes)
     _assign(model, loaded)
-    present = (tensor.dtype for tensor in loaded.values() if tensor.is_floating_point())
+    # New weights cannot be drawn in a dtype of 8 bits or fewer.
+    present = (tensor.dtype for tensor in loaded.values() if tensor.is_floating_point() and tensor.element_size() > 1)
     new_dtype = dtype or next(present, None)
     if shards is None:
         initialize(model, missing, dtype=new_dtype)
@@ -140,7 +141,20 @@ def fill(
 def outlined(checkpoint: Checkpoint, name: str) -> Tensor:
     """Return a tensor's shape and dtype as a tensor without values."""
     info = checkpoint.info(name)
+    if not hasattr(torch, info.dtype):
+        return checkpoint.tensor(name)  # which says why there is none
     return torch.empty(info.shape, dtype=getattr(torch, info.dtype), device="meta")
+
+
+def _cast(tensor: Tensor, dtype: torch.dtype, name: str, source: str) -> Tensor:
+    try:
+        return tensor.to(dtype)
+    except NotImplementedError as error:
+        raise CheckpointError(
+            f"weight {name!r} of {source} is expected to be of a dtype that torch converts to {dtype}, but is {tensor.dtype}; "
+            "leave dtype= out",
+            path=source,
+        ) from error
 
 
 def _refuse_differing(differing: Sequence[str], tied: Mapping[str, str], source: str, strict: bool | None) -> None:

@@ -13,6 +13,10 @@ import torch
 import registry
 from registry import BertConfig, BertModel, CheckpointError, ModelRegistry, UnsafeCheckpoint
 from registry.checkpoint import torch_file
+from registry.checkpoint.converted import open_stored
+from registry.store.cache import Cache
+from registry.store.place import StoredFile
+from registry.store.store import Store
 from tests.servers import Server, file_server
 
 CONFIG = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20)
@@ -44,6 +48,27 @@ def forbid_pickles(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a pickle was opened")
 
     monkeypatch.setattr(torch_file.TorchFile, "__init__", refuse)
+
+
+def test_saved_and_converted_weights_begin_at_multiples_of_64(server: Server, model: BertModel, tmp_path: Path) -> None:
+    ids = torch.arange(1, 9)[None]
+    registry.load(server.url).save_pretrained(tmp_path / "saved")
+    expected = model.eval()(ids).last_hidden_state
+    for source in (server.url, tmp_path / "saved"):
+        loaded = registry.load(str(source))
+        for name, value in loaded.state_dict().items():
+            assert value.nbytes % 64 or value.data_ptr() % 64 == 0, name
+        assert torch.equal(loaded(ids).last_hidden_state, expected)
+
+
+def test_a_dtype_that_safetensors_lacks_is_read_from_the_pickle(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(3, dtype=torch.complex128), "b": torch.ones(2)}
+    torch.save(tensors, tmp_path / "x.bin")
+    with Store(Cache((tmp_path / "cache",)), offline=True) as store:
+        for _ in range(2):
+            found = open_stored(StoredFile("x.bin", tmp_path / "x.bin"), store, "x")
+            assert all(torch.equal(found.tensor(name), tensor) for name, tensor in tensors.items())
+    assert not blobs(tmp_path / "cache")
 
 
 def test_the_second_load_opens_no_pickle(

@@ -78,6 +78,34 @@ def test_every_kind_of_tensor(tmp_path: Path, zipped: bool, mapped: bool) -> Non
     assert_equal(open_checkpoint(path), torch.load(path, weights_only=True))
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("name", [
+    "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu", "float4_e2m1fn_x2",
+    "complex32", "complex64", "complex128",
+])  # fmt: skip
+def test_every_dtype_that_torch_saves_is_named(tmp_path: Path, name: str) -> None:
+    dtype = getattr(torch, name)
+    values = torch.arange(6 * dtype.itemsize, dtype=torch.uint8).view(dtype).reshape(2, 3)
+    for zipped in (True, False) if name in ("complex64", "complex128") else (True,):  # torch has no older form of others
+        for mapped in (True, False):
+            found = open_checkpoint(saved(tmp_path / "x", {"a": values.t()}, zipped), mapped=mapped)
+            assert found.info("a") == TensorInfo(name, (3, 2), 6 * dtype.itemsize)
+            assert found.tensor("a").dtype == dtype
+            assert found.tensor("a").t().view(torch.uint8).equal(values.view(torch.uint8))
+
+
+@FORMS
+def test_strides_that_are_of_no_meaning_may_be_of_any_size(tmp_path: Path, zipped: bool) -> None:
+    far = 1 << 62
+    tensors = {"one": ((1,), (far,)), "row": ((1, 4), (far, 1)), "none": ((0, 3), (far, far)), "some": ((1, 2, 1), (5, 2, 0))}
+    body = dictionary({key: tensor(storage("0", 4), *where) for key, where in tensors.items()})
+    values = VALUES.numpy().tobytes()
+    form = zip_file(pickled(body), {"data/0": values}) if zipped else legacy_file(pickled(for_legacy(body)), {"0": (4, values)})
+    (tmp_path / "x").write_bytes(form)
+    expected = {"one": VALUES[:1], "row": VALUES[None], "none": torch.zeros(0, 3), "some": VALUES[::2].reshape(1, 2, 1)}
+    assert_equal(open_checkpoint(tmp_path / "x"), expected)
+
+
 @FORMS
 def test_tensors_that_shared_memory_share_it(tmp_path: Path, zipped: bool) -> None:
     found = open_checkpoint(saved(tmp_path / "x", every_kind(zipped), zipped))
