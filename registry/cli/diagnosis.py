@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,14 @@ from typing import Any
 from registry.base.urls import is_url, redact
 from registry.catalog.layers import CatalogSource, LayerKind, places
 from registry.catalog.text import read_source
-from registry.errors import RegistryError, RegistryWarning
+from registry.errors import ConfigError, RegistryError, RegistryWarning
 from registry.model_registry import ModelRegistry
+from registry.model_registry.locking import lock_mode
+from registry.store.download import parallelism
+from registry.store.locks import lock_timeout
 from registry.store.paths import cache_folders
+from registry.store.patience import tries
+from registry.store.place import is_set
 
 __all__ = ["Problem", "Section", "cache", "catalogs", "environment", "imports", "plugins", "settings"]
 
@@ -49,6 +55,10 @@ _OTHERS = (
     *("XDG_CONFIG_DIRS", "PYTORCH_PRETRAINED_BERT_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "TRANSFORMERS_CACHE"),
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"),
+)
+_ANSWERS = (
+    *("REGISTRY_ADOPT", "REGISTRY_CONVERT", "REGISTRY_MMAP", "REGISTRY_OFFLINE", "REGISTRY_QUIET", "REGISTRY_REQUIRE_PINS"),
+    *("HF_HUB_OFFLINE", "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
 )
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 #: What importing a light plugin module may take, in seconds, before it is worth a word.
@@ -165,8 +175,12 @@ def catalogs(registry: ModelRegistry) -> Section:
                 if str(error) not in told:
                     section.wrong(str(error), "mend that place")
             section.facts["usable names"] = len(merged.names())
+            section.facts["hosts"] = [
+                {"host": host.name, "token_env": host.token_env, "set": _is_there(host.token_env), "place": str(host.origin)}
+                for host in merged.hosts.values()
+            ]
             for host in merged.hosts.values():
-                if host.token_env and not os.environ.get(host.token_env):
+                if host.token_env and not _is_there(host.token_env):
                     section.remarks.append(f"{host.token_env}, the token of {host.name}, is not set ({host.origin})")
         except RegistryError as error:
             section.wrong(str(error), "mend that place")
@@ -233,7 +247,22 @@ def settings() -> Section:
             and (close := get_close_matches(name, SETTINGS, n=1, cutoff=0.85))
         ):
             section.wrong(f"{name} is no setting", f"did you mean {close[0]}?")
+    for check in _checks():
+        try:
+            check()
+        except ConfigError as error:
+            section.wrong(error.message, "until then, what needs it fails")
     return section
+
+
+def _checks() -> Iterator[Callable[[], object]]:
+    """Yield what raises a ConfigError where a variable of an answer or a number says something else."""
+    yield from (partial(is_set, name) for name in _ANSWERS)
+    yield from (partial(lock_mode, None), lock_timeout, tries, partial(parallelism, None))
+    if "REGISTRY_RANK_TIMEOUT" in os.environ:
+        from registry.pretrained.ranks import rank_timeout  # with torch
+
+        yield rank_timeout
 
 
 # ------------------------------------------------------------------------------------------------------------------------
@@ -276,6 +305,10 @@ def _numbers(version: str) -> list[int]:
     while parts and parts[-1] == 0:
         parts.pop()
     return parts
+
+
+def _is_there(variable: str | None) -> bool:
+    return bool(os.environ.get(variable or "", "").strip())
 
 
 def _place(kind: LayerKind, path: str) -> dict[str, Any]:
@@ -346,9 +379,9 @@ def _import_time(module: str) -> tuple[float | None, bool, str]:
     """Return the seconds that an import takes, whether it brings torch, and what ended the process where that happened."""
     before = "" if module == "registry" else "import registry.families.hookspecs\n"
     code = (
-        f"{before}import time, importlib, os\nbegan = time.perf_counter()\n"
+        f"{before}import time, importlib, os\nout = os.dup(1)\nbegan = time.perf_counter()\n"
         f"try:\n    importlib.import_module({module!r})\nexcept BaseException:\n    pass\n"
-        "print('\\n', time.perf_counter() - began, 'torch' in sys.modules, flush=True)\n"
+        "os.write(out, f'\\n{time.perf_counter() - began} {\"torch\" in sys.modules}\\n'.encode())\n"
         "os._exit(0)"  # what it prints at its end is not of interest
     )
     if (done := _run(code)) is None:

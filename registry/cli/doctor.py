@@ -70,6 +70,10 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
             for place in value:
                 found = f"{place['names']} names" if place["found"] else "none"
                 yield f"  {place['layer']}", f"{place['path']}: {found}"
+        elif name == "hosts":
+            for host in value:
+                token = f"{host['token_env']}, {'set' if host['set'] else 'not set'}" if host["token_env"] else "no token_env"
+                yield f"  {host['host']}", f"{token} ({host['place']})"
         elif isinstance(value, dict):
             said = [
                 size_text(item) + " free"

@@ -37,9 +37,13 @@ def lock_mode(locked: bool | str | None) -> Literal["off", "on", "exact"]:
     if isinstance(locked, bool):
         return "on" if locked else "off"
     text = os.environ.get("REGISTRY_LOCKED", "") if locked is None else locked
-    if not isinstance(text, str) or (mode := _MODES.get(text.lower())) is None:
-        what = "REGISTRY_LOCKED" if locked is None else "locked"
-        raise ConfigError(f"{what} is expected to be true, false or 'exact', but is {text!r}")
+    if not isinstance(text, str) or (mode := _MODES.get(text.strip().lower())) is None:
+        if locked is not None:
+            raise ConfigError(f"locked is expected to be true, false or 'exact', but is {text!r}")
+        raise ConfigError(
+            f"REGISTRY_LOCKED is expected to be 1, true, yes or on, or 0, false, no or off, or exact, but is {text!r}; "
+            "correct or unset it"
+        )
     return mode
 
 

@@ -270,5 +270,7 @@ def rank_timeout() -> float:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise ConfigError(f"{TIMEOUT_VARIABLE} is expected to be a number of seconds above 0, but is {written!r}")
+        raise ConfigError(
+            f"{TIMEOUT_VARIABLE} is expected to be a number of seconds above 0, but is {written!r}; correct or unset it"
+        )
     return seconds

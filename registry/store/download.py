@@ -93,7 +93,7 @@ class Download:
         self._hash = GrowingHash(partial.path)
         self._lock = threading.Lock()
         self._reported = 0.0
-        self._parallel, self._forced = _parallelism(transport.parallelism(resource))
+        self._parallel, self._forced = parallelism(transport.parallelism(resource))
         #: Whether the place says that it sends parts; what is gone on with came from one that does.
         self._ranges = partial.have > 0
         #: True once the place has sent something else than the part it was asked for.
@@ -309,13 +309,15 @@ class Download:
             notify(self._observers, moment, replace(self._event, size=size, done=self._partial.have))
 
 
-def _parallelism(of_place: int | None) -> tuple[int, bool]:
+def parallelism(of_place: int | None) -> tuple[int, bool]:
     """Return how many parts to ask for at once, and whether somebody said so."""
-    written = os.environ.get("REGISTRY_PARALLEL", "")
+    written = os.environ.get("REGISTRY_PARALLEL", "").strip()
     if not written:
         return (_PARALLEL, False) if of_place is None else (of_place, False)
-    if not (written.isascii() and written.isdecimal() and 1 <= int(written) <= 64):
-        raise ConfigError(f"REGISTRY_PARALLEL is expected to be a number from 1 to 64 (1: off), but is {written!r}")
+    if not re.fullmatch("[0-9]{1,9}", written) or not 1 <= int(written) <= 64:
+        raise ConfigError(
+            f"REGISTRY_PARALLEL is expected to be a number from 1 to 64 (1: off), but is {written!r}; correct or unset it"
+        )
     return min(int(written), of_place or 64), True
 
 

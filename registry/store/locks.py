@@ -48,7 +48,7 @@ def file_lock(path: Path, stopped: threading.Event | None = None, done: Callable
     """
     from filelock import FileLock
 
-    limit = _timeout()
+    limit = lock_timeout()
     lock = None
     needed = True
     try:
@@ -78,7 +78,7 @@ def file_lock(path: Path, stopped: threading.Event | None = None, done: Callable
             lock.release()
 
 
-def _timeout() -> float:
+def lock_timeout() -> float:
     """Return how many seconds to wait for a lock."""
     written = os.environ.get("REGISTRY_LOCK_TIMEOUT") or str(_DEFAULT_TIMEOUT)
     try:
@@ -86,7 +86,9 @@ def _timeout() -> float:
     except ValueError:
         seconds = math.nan
     if not seconds >= 0:
-        raise ConfigError(f"REGISTRY_LOCK_TIMEOUT is expected to be a number of seconds, but is {written!r}")
+        raise ConfigError(
+            f"REGISTRY_LOCK_TIMEOUT is expected to be a number of seconds, but is {written!r}; correct or unset it"
+        )
     return seconds
 
 

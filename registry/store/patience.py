@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class Patience:
     def __init__(self, stopped: threading.Event, *, more_sources: bool = False) -> None:
         """Begin. With `more_sources` another place can be asked, and this one gets two tries only; `stopped` ends a pause."""
         self._stopped = stopped
-        self._limit = min(_tries(), 2) if more_sources else _tries()
+        self._limit = min(tries(), 2) if more_sources else tries()
         self.progressed()
 
     def progressed(self) -> None:
@@ -75,10 +76,13 @@ class Patience:
                 self.pause(error)
 
 
-def _tries() -> int:
-    written = os.environ.get("REGISTRY_RETRIES", "")
+def tries() -> int:
+    """Return how often something is tried that may pass."""
+    written = os.environ.get("REGISTRY_RETRIES", "").strip()
     if not written:
         return _TRIES
-    if not written.isdecimal() or not written.isascii():
-        raise ConfigError(f"REGISTRY_RETRIES is expected to be a number of retries, but is {written!r}")
+    if not re.fullmatch("[0-9]{1,9}", written):
+        raise ConfigError(
+            f"REGISTRY_RETRIES is expected to be a number such as 0 or 5, but is {written!r}; correct or unset it"
+        )
     return int(written) + 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry.catalog.entry import FilePin
-from registry.errors import CheckpointError
+from registry.errors import CheckpointError, ConfigError
 
 __all__ = ["Place", "Replaced", "StoredFile", "is_off", "is_offline", "is_set"]
 
@@ -18,13 +18,30 @@ _FALSE = {"0", "false", "no", "off"}
 
 
 def is_set(variable: str) -> bool:
-    """Whether an environment variable says yes."""
-    return os.environ.get(variable, "").lower() in _TRUE
+    """Whether an environment variable says yes.
+
+    Raises:
+        ConfigError: when it says neither yes nor no.
+    """
+    return _answer(variable) is True
 
 
 def is_off(variable: str) -> bool:
-    """Whether an environment variable says no."""
-    return os.environ.get(variable, "").lower() in _FALSE
+    """Whether an environment variable says no; raises as `is_set`."""
+    return _answer(variable) is False
+
+
+def _answer(variable: str) -> bool | None:
+    written = os.environ.get(variable, "")
+    if (text := written.strip().lower()) in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    if text:
+        raise ConfigError(
+            f"{variable} is expected to be 1, true, yes or on, or 0, false, no or off, but is {written!r}; correct or unset it"
+        )
+    return None
 
 
 def is_offline(offline: bool | None = None) -> bool:

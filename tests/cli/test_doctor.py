@@ -14,7 +14,9 @@ import pytest
 import registry
 from registry.cli import diagnosis
 from registry.cli.diagnosis import SETTINGS, _numbers, _satisfies
+from registry.errors import ConfigError
 from registry.model_registry import ModelRegistry
+from registry.store.place import is_offline
 from tests.cli.conftest import Run
 from tests.families.conftest import Install, family_files
 from tests.processes import ROOT
@@ -94,6 +96,11 @@ def test_a_hosts_token_that_is_not_set_is_a_remark(tmp_path: Path, monkeypatch: 
     section = diagnosis.catalogs(ModelRegistry())
     assert any("ACME_TOKEN, the token of models.acme.example, is not set" in remark for remark in section.remarks)
     assert section.problems == []
+    assert section.facts["hosts"] == [
+        {"host": "models.acme.example", "token_env": "ACME_TOKEN", "set": False, "place": f"{other}:4"}
+    ]
+    monkeypatch.setenv("ACME_TOKEN", "t0k3n")
+    assert diagnosis.catalogs(ModelRegistry()).facts["hosts"][0]["set"] is True
 
 
 # -- cache ---------------------------------------------------------------------------------------------------------------
@@ -215,6 +222,47 @@ def test_settings_in_force_are_shown_without_secrets(monkeypatch: pytest.MonkeyP
     assert section.facts["http_proxy"] == "proxy.example:8080"
     assert section.facts["HF_TOKEN"] == "(set, not shown)"
     assert section.problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "accepts"),
+    [
+        *((name, "maybe", "1, true, yes or on, or 0, false, no or off") for name in diagnosis._ANSWERS),
+        ("REGISTRY_LOCKED", "maybe", "or 0, false, no or off, or exact"),
+        ("REGISTRY_LOCK_TIMEOUT", "soon", "a number of seconds"),
+        ("REGISTRY_RANK_TIMEOUT", "soon", "a number of seconds above 0"),
+        ("REGISTRY_RETRIES", "9" * 5000, "a number such as 0 or 5"),
+        ("REGISTRY_RETRIES", "-1", "a number such as 0 or 5"),
+        ("REGISTRY_PARALLEL", "65", "a number from 1 to 64"),
+        ("REGISTRY_PARALLEL", "9" * 5000, "a number from 1 to 64"),
+    ],
+)
+def test_a_setting_that_is_no_answer_or_number_is_wrong(
+    name: str, value: str, accepts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert diagnosis.settings().problems == []
+    monkeypatch.setenv(name, value)
+    (problem,) = diagnosis.settings().problems
+    assert problem.what.startswith(f"{name} is expected to be ") and accepts in problem.what and value in problem.what
+
+
+@pytest.mark.parametrize("value", ["1", " true ", "YES", "on", "0", "False", "no", "OFF", ""])
+def test_answers_are_taken_in_any_case(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*diagnosis._ANSWERS, "REGISTRY_LOCKED"):
+        monkeypatch.setenv(name, value)
+    assert diagnosis.settings().problems == []
+    assert is_offline() is (value.strip().lower() in ("1", "true", "yes", "on"))
+
+
+@pytest.mark.parametrize("name", ["REGISTRY_OFFLINE", "HF_HUB_OFFLINE", "REGISTRY_QUIET", "REGISTRY_MMAP"])
+def test_a_model_is_not_loaded_under_a_setting_that_says_neither(
+    name: str, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "maybe")
+    with pytest.raises(
+        ConfigError, match=f"{name} is expected to be 1, true, yes or on, or 0, false, no or off, but is 'maybe'"
+    ):
+        registry.load(tiny_bert)
 
 
 def test_every_setting_that_the_package_reads_is_known() -> None:

@@ -122,8 +122,8 @@ FAILURES: dict[str, tuple[dict[str, object], dict[str, FilePin], type[RegistryEr
     "a part that nobody asked for": ({"status": 206, "body": BODY[:100]}, {}, DownloadError, "answers 206"),
     "no content": ({"status": 204, "body": b""}, {}, DownloadError, "answers 204"),
     "not modified": ({"status": 304, "body": b""}, {}, DownloadError, "answers 304"),
-    "no token": ({"status": 401}, {}, DownloadError, "answers 401; check its token"),
-    "a token that is not enough": ({"status": 403}, HASHED, DownloadError, "answers 403; check its token"),
+    "no token": ({"status": 401}, {}, DownloadError, "answers 401; no `hosts:` entry names 127.0.0.1:"),
+    "a token that is not enough": ({"status": 403}, HASHED, DownloadError, "answers 403; no `hosts:` entry names 127.0.0.1:"),
     "too many requests": ({"status": 429}, {}, DownloadError, "answers 429; try again later"),
     "a broken server": ({"status": 500}, SIZED, DownloadError, "answers 500; try again later, or add a mirror"),
     "a busy server": ({"status": 503}, {}, DownloadError, "answers 503"),
@@ -893,6 +893,51 @@ def test_a_mirror_of_a_host_gets_no_token_but_its_own(cache: Path, token: str) -
 def test_a_mirror_of_a_host_is_held_to_the_pin(cache: Path) -> None:
     with replying(status=503) as down, file_server({f"/{NAME}": OTHER}) as mirror, pytest.raises(DownloadError, match="503"):
         get(cache, down.url, NAME, HASHED, hosts=private(down, mirrors=(mirror.url,)))
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("fields", "value", "says"),
+    [
+        (
+            {"token_env": "ACME_TOKEN"},
+            None,
+            "ACME_TOKEN, which is to hold the token of {0} (models.yaml:1), is not set; set it",
+        ),
+        ({"token_env": "ACME_TOKEN"}, " ", "ACME_TOKEN, which is to hold the token of {0} (models.yaml:1), is not set; set it"),
+        ({"token_env": "ACME_TOKEN"}, "t0k3n", "check the token in ACME_TOKEN (models.yaml:1)"),
+        ({"token_env": "ACME_TOKEN", "header": "X-Token"}, "t0k3n", "check the token in ACME_TOKEN (models.yaml:1)"),
+        (
+            {},
+            None,
+            "the entry of {0} (models.yaml:1) names no token_env, so no token was sent: write `hosts: {{'{0}': {{token_env",
+        ),
+    ],
+)
+def test_a_refusal_says_which_token_is_missing_or_wrong(
+    status: int, fields: dict[str, object], value: str | None, says: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is not None:
+        monkeypatch.setenv("ACME_TOKEN", value)
+    with replying(status=status) as server, pytest.raises(DownloadError) as caught:
+        get(cache, server.url, NAME, hosts=private(server, **fields))
+    assert f"answers {status}; {says.format(origin(server))}" in str(caught.value)
+    assert "t0k3n" not in str(caught.value)
+
+
+def test_a_refusal_at_the_end_of_a_redirect_is_about_the_host_there(cache: Path, token: str) -> None:
+    with (
+        replying(status=401) as other,
+        replying(status=302, headers={"Location": f"{other.url}/x"}) as first,
+        pytest.raises(DownloadError, match=f"no `hosts:` entry names {origin(other)}, so no token was sent"),
+    ):
+        get(cache, first.url, NAME, hosts=private(first, token_env="ACME_TOKEN"))
+
+
+def test_a_refused_password_of_an_address_is_named_without_it(cache: Path) -> None:
+    with replying(status=401) as server, pytest.raises(DownloadError, match="check the user and password for") as caught:
+        get(cache, server.url.replace("//", "//me:hunter2@"), NAME)
+    assert "hunter2" not in str(caught.value)
 
 
 # -- addresses that two programs read differently ----------------------------------------------------------------------

@@ -302,10 +302,27 @@ def test_a_private_and_a_missing_repository_look_alike_and_say_so(
     source: str, hub: HubFiles, server: Server, cache: Path
 ) -> None:
     hub.token = "hf_s3cr3t"
-    with pytest.raises(DownloadError, match=r"is private or does not exist \(401\); check the name, or set HF_TOKEN") as caught:
+    with pytest.raises(
+        DownloadError, match=r"is private or does not exist \(401\); check the name; set HF_TOKEN, which is not set"
+    ) as caught:
         get(cache, source, "config.json")
     assert caught.value.status == 401
     assert not isinstance(caught.value, UnknownModel | LookupError)
+
+
+def test_a_refused_hub_token_is_named(hub: HubFiles, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.token = "hf_s3cr3t"
+    monkeypatch.setenv("HF_TOKEN", "hf_0ther")
+    with pytest.raises(DownloadError, match="check the token in HF_TOKEN") as caught:
+        get(cache, SOURCE, "config.json")
+    assert "hf_0ther" not in str(caught.value)
+
+
+def test_a_hub_whose_hosts_entry_names_a_variable_that_is_not_set_says_so(hub: HubFiles, server: Server, cache: Path) -> None:
+    hub.token = "hf_s3cr3t"
+    name = server.url.removeprefix("http://")
+    with pytest.raises(DownloadError, match="check the name; ACME_HUB, which is to hold the token of"):
+        get(cache, SOURCE, "config.json", hosts=host(name, "ACME_HUB"))
 
 
 def test_a_missing_revision_is_named(server: Server, cache: Path) -> None:

@@ -58,6 +58,29 @@ class Credentials:
             return None
         return host.header, f"Bearer {token}" if host.header.lower() == "authorization" else token
 
+    def advice(self, request: requests.PreparedRequest) -> str:
+        """Return what to do when the server of a request refuses whoever it takes us for."""
+        url = request.url or ""
+        host = self._host(url)
+        _, name, port = origin_of(url)
+        shown = f"[{name}]" if ":" in name else name
+        shown = shown if port in _PORTS.values() else f"{shown}:{port}"
+        if host is None or host.token_env is None:
+            if "Authorization" in request.headers:
+                return f"check the user and password for {shown} in the address or .netrc"
+            where = (
+                f"the entry of {host.name} ({host.origin}) names no token_env" if host else f"no `hosts:` entry names {shown}"
+            )
+            return (
+                f"{where}, so no token was sent: write `hosts: {{{shown!r}: {{token_env: VARIABLE}}}}` into your own "
+                "models.yaml and set that variable"
+            )
+        if not token_of(host.token_env):
+            return f"{host.token_env}, which is to hold the token of {host.name} ({host.origin}), is not set; set it"
+        if host.header not in request.headers:
+            return f"the token in {host.token_env} ({host.origin}) is sent over https only, without a proxy that reads it"
+        return f"check the token in {host.token_env} ({host.origin})"
+
     def ca_file(self, url: str) -> str | None:
         """Return the file of certificates to trust for this URL; None for what requests uses by itself.
 

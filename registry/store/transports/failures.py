@@ -19,8 +19,8 @@ __all__ = ["failed_request", "failed_status", "stalled", "torn"]
 _PASSING = {408, 425, 429, 500, 502, 503, 504, *range(520, 531)}
 
 
-def failed_status(status: int, headers: Mapping[str, str], url: str) -> DownloadError:
-    """Return what a status of 400 or more means."""
+def failed_status(status: int, headers: Mapping[str, str], url: str, advice: str = "check its token") -> DownloadError:
+    """Return what a status of 400 or more means; `advice` is what to do about one that asks for another user."""
     shown = redact(url)
     if status in (404, 410):
         return FileMissing(
@@ -28,7 +28,7 @@ def failed_status(status: int, headers: Mapping[str, str], url: str) -> Download
         )
     if status == 407:
         return _proxy_refuses(url)
-    hint = "check its token" if status in (401, 403) else "try again later, or add a mirror"
+    hint = advice if status in (401, 403) else "try again later, or add a mirror"
     message = f"{shown} is expected to be readable, but the server answers {status}; {hint}"
     if status in _PASSING:
         return Transient(message, url=shown, status=status, retry_after=_retry_after(headers))

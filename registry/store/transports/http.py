@@ -156,13 +156,13 @@ class HttpTransport:
             target = target.replace("//", f"//{secret}@", 1)
         return target
 
-    @staticmethod
-    def check(response: requests.Response, url: str) -> None:
+    def check(self, response: requests.Response, url: str) -> None:
         """Raise what a failed status means."""
         if response.status_code >= 400:
             from registry.store.transports.failures import failed_status  # not needed while all goes well
 
-            raise failed_status(response.status_code, response.headers, url)
+            advice = self.credentials.advice(response.request) if response.status_code in (401, 403) else ""
+            raise failed_status(response.status_code, response.headers, url, advice)
 
     def _send(self, method: str, url: str, headers: Mapping[str, str]) -> requests.Response:
         import requests

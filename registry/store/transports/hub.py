@@ -174,15 +174,15 @@ class HubTransport:
             )
         if code == "GatedRepo":
             raise DownloadError(
-                f"repository {repo} is expected to be open, but is gated; ask for access at {redact(self.endpoint)}/{repo} "
-                "and set HF_TOKEN",
+                f"repository {repo} is expected to be open, but is gated; ask for access at {redact(self.endpoint)}/{repo}; "
+                f"{self._http.credentials.advice(response.request)}",
                 url=url,
                 status=status,
             )
         if code == "RepoNotFound" or status in (401, 403):
             raise DownloadError(
                 f"repository {repo} is expected to be readable, but is private or does not exist ({status}); "
-                "check the name, or set HF_TOKEN",
+                f"check the name; {self._http.credentials.advice(response.request)}",
                 url=url,
                 status=status,
             )
@@ -204,6 +204,16 @@ class _HubCredentials(Credentials):
         if (named := super().token(url)) or urlsplit(url).username is not None:
             return named
         return ("Authorization", f"Bearer {self._stored}") if self._stored else None
+
+    def advice(self, request: requests.PreparedRequest) -> str:
+        url = request.url or ""
+        if origin_of(url) != self._origin:
+            return super().advice(request)
+        if token_of("HF_TOKEN"):
+            return "check the token in HF_TOKEN" if is_secure(url) else "the token in HF_TOKEN is sent over https only"
+        if (host := self._host(url)) is not None and host.token_env is not None:
+            return super().advice(request)
+        return "check the token that the hub's login stored" if self._stored else "set HF_TOKEN, which is not set"
 
     @cached_property
     def _stored(self) -> str:
