@@ -15,6 +15,8 @@ MAX_OPERATIONS = 2_000_000
 MAX_PICKLE = 32 << 20
 #: Bits of a number. torch's magic number has 77; what Python writes of any size, it also prints at any cost.
 _MAX_BITS = 2048
+#: Characters of what is named by two texts.
+_MAX_NAME = 1000
 
 _STORAGES = (
     "Float",
@@ -189,7 +191,8 @@ def pickle_globals(stream: PickleStream) -> Iterator[str]:
             yield str(argument).replace(" ", ".", 1)
             below, top = top, None
         elif name == "STACK_GLOBAL":
-            yield f"{below}.{top}" if below and top else "?"
+            # A short file can name a long text again and again; each time it would be copied.
+            yield f"{below}.{top}" if below and top and len(below) + len(top) <= _MAX_NAME else "?"
             below, top = top, None
         elif name in ("EXT1", "EXT2", "EXT4"):
             yield "?"

@@ -99,7 +99,7 @@ def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 
             return found
     except Unsafe as error:
         raise UnsafeCheckpoint(
-            f"file {str(path)!r} is expected to hold only plain containers, but would call {error}; nothing was run",
+            f"file {str(path)!r} is expected to hold only plain containers, but would call {error!s:.300}; nothing was run",
             path=str(path),
             globals=[str(error)],
         ) from None
@@ -110,7 +110,7 @@ def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 
     except Exception as error:  # pickletools and zipfile meet damage with whatever they stumble over
         reason = str(error).strip() or type(error).__name__
         raise CheckpointError(
-            f"file {str(path)!r} is expected to be a pickle of plain containers, but is not ({reason}); fetch it again",
+            f"file {str(path)!r} is expected to be a pickle of plain containers, but is not ({reason:.300}); fetch it again",
             path=str(path),
         ) from error
 
@@ -189,6 +189,8 @@ class PlainMachine:
     def name_from_stack(self) -> None:
         """Push what two texts on the stack name."""
         module, attribute = self.pop(2)
+        if type(module) is not str or type(attribute) is not str:
+            raise ValueError(f"it names what is no text, but of type {type(module).__name__} and {type(attribute).__name__}")
         self.name(f"{module}.{attribute}")
 
     def old_text(self, text: str) -> None:
@@ -265,8 +267,10 @@ class PlainMachine:
             _, shape, kind, by_column, data = state
             if type(kind) is not _Dtype:
                 raise Unsafe("numpy.ndarray of objects")
-            raw = data.encode("utf-8") if isinstance(data, str) else data
-            values = numpy.frombuffer(raw, dtype=numpy.dtype(kind.order + kind.code))
+            if isinstance(data, str):
+                self.charge(len(data) // 16)  # all of the largest file may be such text, once
+                data = data.encode("utf-8")
+            values = numpy.frombuffer(data, dtype=numpy.dtype(kind.order + kind.code))
             target.values = values.reshape(shape, order="F" if by_column else "C")
         else:
             raise Unsafe(f"the state of a {type(target).__name__}")

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from registry.catalog.names import INDEX_SUFFIX, twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.keys import unsafe_tensor_name
-from registry.errors import CheckpointError
+from registry.errors import CheckpointError, ConfigError
 from registry.store.lazy_logger import lazy_logger
 from registry.store.place import is_off
 
@@ -235,7 +235,10 @@ def shard_names(index: Path) -> dict[str, str]:
     Raises:
         CheckpointError: when it has no such map, a shard's name is not a plain file name, or a tensor's could be a path.
     """
-    weight_map = read_json(index).get("weight_map")
+    try:
+        weight_map = read_json(index).get("weight_map")
+    except ConfigError as error:
+        raise CheckpointError(error.message, path=str(index)) from error
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError(
             f"weight_map of {str(index)!r} is expected to map tensor names to files, but does not", path=str(index)
@@ -248,11 +251,13 @@ def shard_names(index: Path) -> dict[str, str]:
     held: dict[str, str] = {}
     for name in sorted(set(weight_map.values())):
         reason = unsafe_file_name(name) or ("lies in a subfolder" if "/" in name else None)
+        if reason is None and name.lower().endswith((".json", ".index")):
+            reason = "is an index itself, or no weights"
         if reason is None and (twin := held.setdefault(twin_key(name), name)) != name:
             reason = f"is {twin!a} on some file systems"
         if reason:
             raise CheckpointError(
-                f"a shard of {str(index)!r} is expected to be a plain file name, but {name!r} {reason}", path=str(index)
+                f"a shard of {str(index)!r} is expected to be a plain file name, but {name!r:.300} {reason}", path=str(index)
             )
     return weight_map
 

@@ -47,8 +47,9 @@ class TorchFile(WholeTensors):
         #: What the scan of its pickles found.
         self.report = scan_torch_file(path)
         if self.report.refused:
+            called = ", ".join(self.report.refused)
             raise UnsafeCheckpoint(
-                f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {', '.join(self.report.refused)}; "
+                f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {called:.1000}; "
                 "nothing was run. If you trust it, load it where it was made and save its state_dict()",
                 path=str(path),
                 globals=self.report.refused,

@@ -129,7 +129,7 @@ def explained(path: Path) -> Iterator[None]:
         ) from error
     except Unsafe as error:
         raise UnsafeCheckpoint(
-            f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {error.name}; nothing was run",
+            f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {error.name:.300}; nothing was run",
             path=str(path),
             globals=[error.name],
         ) from None
@@ -247,12 +247,14 @@ def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: Torch
         is_legacy = False
     if not is_legacy:
         raise ValueError("it is a bare pickle, and no file of torch.save; save the state dict with that")
-    if (protocol := PlainMachine(frozenset()).run(stream)) != _PROTOCOL:
-        raise ValueError(f"its protocol is {protocol!a:.40} and not {_PROTOCOL}")
+    protocol = PlainMachine(frozenset()).run(stream)
+    if type(protocol) is not int or protocol != _PROTOCOL:
+        raise ValueError(f"its protocol is {amount(protocol)} and not {_PROTOCOL}")
     PlainMachine(frozenset()).run(stream)  # of the system; values are little-endian whatever it says
     value = machine.run(stream)
     keys = PlainMachine(frozenset()).run(stream)
-    if type(keys) is not list or len(keys) != len(machine.storages) or set(keys) != set(machine.storages):
+    are_keys = type(keys) is list and len(keys) == len(machine.storages) and all(type(key) is str for key in keys)
+    if not are_keys or set(keys) != set(machine.storages):
         raise ValueError("the list of its storages is another than those that its tensors have")
     end = _check_storages(file, stream.position, size, [machine.storages[key] for key in keys])
     if end != size:

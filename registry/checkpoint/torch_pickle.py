@@ -21,6 +21,10 @@ __all__ = ["MAX_TENSORS", "Storage", "TensorPart", "TorchMachine", "amount"]
 MAX_TENSORS = 100_000
 _MAX_DIMENSIONS = 64
 _MAX_OFFSET = 1 << 48
+#: Characters of the key of a storage. torch writes numbers; each mention of a long text would copy it.
+_MAX_KEY = 255
+#: Arguments of a call that makes a part of a tensor.
+_MAX_ARGUMENTS = 8
 
 _WIDTHS = {
     **dict.fromkeys(("bool", "uint8", "int8", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"), 1),
@@ -112,6 +116,8 @@ class TorchMachine(PlainMachine):
         if type(function) is not Global or type(arguments) is not tuple:
             raise Unsafe("what is no name")
         name = function.name
+        if len(arguments) > _MAX_ARGUMENTS:
+            raise Unsafe(f"{name} with {len(arguments)} arguments")
         if name in ("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"):
             made: Any = self._tensor(name, *arguments[:4])
             _check_hooks(name, *arguments[4:7])
@@ -161,11 +167,13 @@ class TorchMachine(PlainMachine):
     def _storage(self, identity: Any) -> Storage:
         kind, *rest = identity if type(identity) is tuple else (None,)
         if kind != "storage" or len(rest) != 4 + self._with_views:
-            raise Unsafe(f"a persistent object that is no storage ({kind!a:.40})")
+            raise Unsafe(f"a persistent object that is no storage (of type {type(identity).__name__})")
         type_, key, _, count, *view = rest  # the device it lay on is not looked at: everything is read to the CPU
         if type(type_) is not Global or (dtype := _STORAGES.get(type_.name.rpartition(".")[2])) is None:
             raise Unsafe("a storage of no known type")
-        if type(key) is not str or type(count) is not int or count < 0:
+        if type(key) is not str or len(key) > _MAX_KEY:
+            raise ValueError(f"the key of a storage is no text of at most {_MAX_KEY} characters (of type {type(key).__name__})")
+        if type(count) is not int or count < 0:
             raise ValueError(f"storage {key!a:.40} has {amount(count)} values")
         storage = Storage(key, dtype, count)
         if self.storages.setdefault(key, storage) != storage or key in self._views:
@@ -176,7 +184,7 @@ class TorchMachine(PlainMachine):
 
     def _view(self, storage: Storage, view: Any) -> Storage:
         """Return a part of a storage, as files of 2017 name them."""
-        if type(view) is not tuple or len(view) != 3 or type(view[0]) is not str:
+        if type(view) is not tuple or len(view) != 3 or type(view[0]) is not str or len(view[0]) > _MAX_KEY:
             raise ValueError(f"a view of storage {storage.key!a:.40} is none")
         key, offset, count = view
         offset, count = _whole_numbers("view", (offset, count))
@@ -195,8 +203,11 @@ class TorchMachine(PlainMachine):
         if dtype is not None and (type(dtype) is not Global or dtype.name.removeprefix("torch.") not in _WIDTHS):
             raise Unsafe(f"{name} of no known dtype")
         kind = storage.dtype if dtype is None else dtype.name.removeprefix("torch.")
+        for values in (shape, stride):
+            if type(values) not in (tuple, list) or len(values) > _MAX_DIMENSIONS:  # before they are looked at one by one
+                raise ValueError(f"{name} is given what are no sizes, or more than {_MAX_DIMENSIONS} dimensions")
         (offset,), shape, stride = _whole_numbers(name, (offset,)), _whole_numbers(name, shape), _whole_numbers(name, stride)
-        if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS:
+        if len(shape) != len(stride):
             raise ValueError(f"a tensor has {len(shape)} dimensions and {len(stride)} strides")
         held, count = storage.nbytes // _WIDTHS[kind], math.prod(shape)
         # An empty tensor lies nowhere, but torch keeps the offset that it had in what it was taken from.

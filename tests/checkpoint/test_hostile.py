@@ -8,7 +8,7 @@ import re
 import struct
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from safetensors.torch import save, save_file
 
 from tests.checkpoint.confined import load_confined
 from tests.checkpoint.forge import (
+    _HERE,
     MAGIC,
     PROTOCOL,
     SYSTEM,
@@ -166,6 +167,110 @@ def bombs() -> dict[str, Case]:
             cases[f"{label}.{form}"] = data, "CheckpointError", said
     del cases["text.legacy"]  # there the limit is on what all pickles have together
     return cases
+
+
+def doubled(times: int = 60) -> bytes:
+    """A tuple of two references to a tuple of two … : five bytes a level, 2**times leaves where it is walked through."""
+    return b"N\x85" + b"q\x00h\x00\x86" * times
+
+
+def doubled_everywhere() -> dict[str, Case]:
+    """Files with a tuple in each place that takes 2**60 steps to show, hash or compare."""
+    bomb = doubled()
+
+    def held(place: int) -> bytes:
+        parts = [text("storage"), name("torch.FloatStorage"), text("0"), text("cpu"), number(4)]
+        parts[place] = bomb
+        return tuple_of(*parts)[:-1] + b"tq\xfeQ"
+
+    def made(place: int, function: str = V2, *more: bytes) -> bytes:
+        parts = [storage("0", 4), number(0), numbers(4), numbers(1), b"\x89", call("collections.OrderedDict"), *more]
+        parts[place] = bomb
+        return call(function, *parts)
+
+    v3 = "torch._utils._rebuild_tensor_v3"
+    bodies = {
+        "instead-of-a-storage": bomb + b"Q",
+        **{f"storage-{place}": held(place) for place in range(5)},
+        **{f"tensor-{place}": made(place) for place in range(6)},
+        "tensor-metadata": made(6, V2, b"N"),
+        "tensor-dtype": made(6, v3, b"N"),
+        "sizes": tensor(storage("0", 4), (4,), (1,)).replace(numbers(4), tuple_of(bomb)),
+        "parameter": call("torch._utils._rebuild_parameter", bomb, b"\x89", call("collections.OrderedDict")),
+        "parameter-hooks": call("torch._utils._rebuild_parameter", GOOD, b"\x89", bomb),
+        "device": call("torch.device", bomb),
+        "size": call("torch.Size", bomb),
+        "layout": call("torch.serialization._get_layout", bomb),
+        "function": bomb + tuple_of(text("a")) + b"R",
+        "arguments": name(V2) + bomb + b"R",
+        "items": call("collections.OrderedDict", bomb),
+        "item": call("collections.OrderedDict", tuple_of(bomb)),
+        "key": call("collections.OrderedDict", tuple_of(tuple_of(bomb, text("a")))),
+        "count": call("collections.Counter", bomb),
+        "state": call("collections.OrderedDict") + bomb + b"b",
+        "state-of": bomb + dictionary({"a": b"N"}) + b"b",
+        "key-of-a-state": call("collections.OrderedDict") + b"}" + bomb + b"Nsb",
+        "set-item": b"}" + bomb + text("a") + b"s",
+        "set-item-of": bomb + text("a") + text("a") + b"s",
+        "append-to": bomb + text("a") + b"a",
+        "all": bomb,
+        "value": dictionary({"a": bomb}),
+        "value-beside": dictionary({"a": GOOD, "b": bomb}),
+        "container": dictionary({"state_dict": bomb}),
+        "name": dictionary({"state_dict": b"}" + bomb + GOOD + b"s"}),
+    }  # fmt: skip
+    data = {f"{label}.{form}": each for label, body in bodies.items() for form, each in both(dictionary({"x": body})).items()}
+    data |= {f"{label}-at-the-top.{form}": each for label, body in bodies.items() for form, each in both(body).items()}
+    whole = pickled(dictionary({"a": GOOD_LEGACY}))
+    keys, values = pickled(b"]" + text("0") + b"a"), struct.pack("<q", 4) + FOUR
+    end = whole + keys + values
+    data |= {
+        "magic.legacy": pickled(bomb) + PROTOCOL + SYSTEM + end,
+        "protocol.legacy": MAGIC + pickled(bomb) + SYSTEM + end,
+        "keys.legacy": MAGIC + PROTOCOL + SYSTEM + whole + pickled(bomb) + values,
+        "key.legacy": MAGIC + PROTOCOL + SYSTEM + whole + pickled(b"]" + bomb + b"a") + values,
+        "system-key.legacy": MAGIC + PROTOCOL + pickled(b"}" + bomb + b"Ns") + end,
+        "named.legacy": pickled(bomb + text("a") + b"\x93") + PROTOCOL + SYSTEM + end,
+        "named-in-all.legacy": MAGIC + PROTOCOL + pickled(text("a") + bomb + b"\x93") + end,
+    }
+    for place in range(3):
+        view = [text("v"), number(1), number(2)]
+        view[place] = bomb
+        part = storage("0", 4, "FloatStorage", "cpu", tuple_of(*view))
+        data[f"view-{place}.legacy"] = legacy_file(pickled(dictionary({"a": tensor(part, (2,), (1,))})), {"0": (4, FOUR)})
+    part = storage("0", 4, "FloatStorage", "cpu", bomb)
+    data["view.legacy"] = legacy_file(pickled(dictionary({"a": tensor(part, (2,), (1,))})), {"0": (4, FOUR)})
+    # A device is looked at by nobody, and the system's description neither: torch gives no more for them than we do.
+    allowed = ("storage-3.", "storage-3-", "tensor-5.none")
+    return {
+        f"doubled-{label}": (each, "CheckpointError|UnsafeCheckpoint", "")
+        for label, each in data.items()
+        if not label.startswith(allowed)
+    }
+
+
+def copied() -> dict[str, Case]:
+    """Files in which a short operation names something long, again and again."""
+    long, many = text("k" * 1_000_000), b"(" + b"K\x00" * 200_000 + b"t"
+    held = tuple_of(text("storage"), name("torch.FloatStorage"), b"h\x00", text("cpu"), number(4))[:-1] + _HERE
+    parameter = "torch._utils._rebuild_parameter"
+    sizes = tuple_of(b"h\x01", number(0), b"h\x00", b"h\x00", b"\x89", b"}")
+    bodies = {
+        "key": long + b"q\x00" + (held + b"0") * 100,
+        "shape": many + b"q\x00" + storage("0", 4) + b"q\x01" + name(V2) + b"q\x02" + (b"h\x02" + sizes + b"R") * 20_000,
+        "arguments": tuple_of(GOOD, b"\x89", b"}", many[1:-1])
+        + b"q\x00"
+        + name(parameter)
+        + b"q\x01"
+        + b"h\x01h\x00R" * 90_000,
+        "name": long + b"q\x00" + b"h\x00h\x00\x93" * 100_000,
+        "view": storage("0", 4, "FloatStorage", "cpu", tuple_of(long, number(1), number(2))),
+    }
+    return {
+        f"copied-{label}.{form}": (each, "CheckpointError|UnsafeCheckpoint", "")
+        for label, body in bodies.items()
+        for form, each in both(body).items()
+    }
 
 
 def lies() -> dict[str, Case]:
@@ -330,7 +435,7 @@ def check(folder: Path, cases: dict[str, Case]) -> None:
     wrong = {}
     for label, (_, kind, said) in cases.items():
         actual, message, names = found[label]
-        if actual != kind or not re.search(said, message) or label not in message:
+        if not re.fullmatch(kind, actual) or not re.search(said, message) or label not in message:
             wrong[label] = (kind, said, actual, message)
         if actual == "UnsafeCheckpoint" and not any(re.search(said, called) for called in names):
             wrong[label] = (kind, said, actual, str(names))
@@ -346,6 +451,11 @@ def test_hostile_files_run_nothing_write_nothing_and_are_named(tmp_path: Path) -
 @pytest.mark.slow
 def test_a_small_pickle_cannot_take_all_memory_or_time(tmp_path: Path) -> None:
     check(tmp_path / "files", {label: case for label, case in bombs().items() if label.startswith(HEAVY)})
+
+
+@pytest.mark.parametrize("cases", [doubled_everywhere, copied])
+def test_a_field_of_a_torch_file_takes_no_more_than_its_bytes(tmp_path: Path, cases: Callable[[], dict[str, Case]]) -> None:
+    check(tmp_path / "files", cases())
 
 
 def test_the_confinement_is_one(tmp_path: Path) -> None:

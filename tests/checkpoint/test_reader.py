@@ -7,6 +7,7 @@ import pickle
 import random
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from registry import CheckpointError, ConfigError, UnsafeCheckpoint
+import registry
+from registry import BertConfig, BertModel, CheckpointError, ConfigError, UnsafeCheckpoint
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.pickle_scan import SAFE_GLOBALS, PickleStream, pickle_globals
 from registry.checkpoint.reader import open_checkpoint, shard_names
 from registry.checkpoint.torch_file import scan_torch_file
 from registry.checkpoint.writer import write_weights
 
+CONFIG = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
     "b": torch.tensor([1, 2, 3]),
@@ -80,6 +83,66 @@ def test_an_index_cannot_name_two_shards_that_are_one_file_somewhere(tmp_path: P
     index.write_text(json.dumps({"weight_map": dict(zip("ab", twins, strict=True))}))
     with pytest.raises(CheckpointError, match="plain file name, but .* on some file systems"):
         shard_names(index)
+
+
+def index_of(shard: object) -> bytes:
+    return json.dumps({"weight_map": {"embeddings.word_embeddings.weight": shard}}).encode()
+
+
+#: What an index file may hold beside what it should.
+BAD_INDEXES = {
+    "itself": index_of("model.safetensors.index.json"),
+    "another index": index_of("pytorch_model.bin.index.json"),
+    "another index in capitals": index_of("MODEL.SAFETENSORS.INDEX.JSON"),
+    "a TensorFlow index": index_of("model.ckpt.index"),
+    "the configuration": index_of("config.json"),
+    "a path": index_of("../model.safetensors"),
+    "an absolute path": index_of("/etc/passwd"),
+    "a subfolder": index_of("a/model.safetensors"),
+    "a backslash": index_of("..\\model.safetensors"),
+    "a NUL": index_of("model.safetensors\0"),
+    "a long name": index_of("x" * 100_000),
+    "no name": index_of(""),
+    "a lone surrogate": index_of("\ud800.safetensors"),
+    "a text": index_of("vocab.txt"),
+    "nothing": b'{"weight_map": {}}',
+    "no map": b"{}",
+    "no tensor's name": b'{"weight_map": {"": "model.safetensors"}}',
+    "a long tensor's name": json.dumps({"weight_map": {"x" * 100_000: "model.safetensors"}}).encode(),
+    "an empty file": b"",
+    "an empty list": b"[]",
+    "null": b"null",
+    "a number": b"1" * 5000,
+    "no JSON": b"{",
+    "no UTF-8": b"\xff\xfe",
+    "a weights file": b"PK\3\4" + bytes(100),
+    "NaN": b'{"weight_map": NaN}',
+    "a key twice": b'{"weight_map": {"a": "x.safetensors", "a": "y.safetensors"}}',
+    "nesting": b'{"weight_map": ' + b"[" * 100_000,
+    "nesting that ends": b'{"weight_map": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "many lists": b'{"weight_map": [' + b"[]," * 1_000_001 + b"[]]}",
+    "too many bytes": b" " * ((64 << 20) + 1),
+    **{f"a shard that is {value!r:.20}": index_of(value) for value in (None, 1, 1.5, True, [], {}, ["a"], {"a": "b"})},
+    **{f"a map that is {value!r:.20}": json.dumps({"weight_map": value}).encode() for value in (None, 1, "a", [], ["a"], True)},
+}
+
+
+@pytest.mark.parametrize("label", BAD_INDEXES)
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_an_index_that_makes_no_sense_is_one_error_that_names_it(label: str, name: str, tmp_path: Path) -> None:
+    BertModel(CONFIG).save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    (tmp_path / name).write_bytes(BAD_INDEXES[label])
+    for call in (registry.load, BertModel.from_pretrained, _opened(name)):
+        with pytest.raises(CheckpointError) as caught:
+            call(tmp_path)
+        said = str(caught.value)
+        assert (name in said or "vocab.txt" in said) and len(said) < 1000
+
+
+def _opened(name: str) -> Callable[[Path], object]:
+    return lambda folder: open_checkpoint(folder / name)
 
 
 def test_an_index_that_does_not_fit_its_shards_is_named(tmp_path: Path) -> None:
