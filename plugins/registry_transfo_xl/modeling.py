@@ -359,10 +359,10 @@ class TransfoXLLMHeadModel(GenerationMixin, TransfoXLPreTrainedModel):
             log-probabilities (B, V).
 
         Raises:
-            ValueError: when the mask hides something.
+            ConfigError: when the mask hides something.
         """
         if attention_mask is not None and not attention_mask.bool().all():
-            raise ValueError(
+            raise ConfigError(
                 "attention_mask of Transformer-XL is expected to hold no zeros, but does; generate for texts of one length"
             )
         with torch.no_grad():

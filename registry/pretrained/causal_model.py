@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from registry.errors import ConfigError
 from registry.pretrained.causal_config import CausalConfig
 from registry.pretrained.causal_layers import CausalAttention, Conv1D, KeyValueCache, SequenceSummary, causal_keep
 from registry.pretrained.generation import GenerationMixin
@@ -236,11 +237,11 @@ class CausalLMHeadModel(CausalPreTrainedModel, GenerationMixin):
         """Allocate keys and values for a whole generation.
 
         Raises:
-            ValueError: when `max_length` is more than the model has positions for.
+            ConfigError: when `max_length` is more than the model has positions for.
         """
         limit = self.config.n_positions
         if max_length > limit:
-            raise ValueError(
+            raise ConfigError(
                 f"prompt and new tokens are expected to fit into {limit} positions, but {max_length} are needed; "
                 "shorten the prompt or lower max_new_tokens"
             )

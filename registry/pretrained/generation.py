@@ -6,13 +6,27 @@ neither positions nor attention, and every row draws from a generator of its own
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
+from registry.errors import ConfigError
+from registry.pretrained.field_types import shown
+
 __all__ = ["GenerationMixin", "Streamer", "keep_top_k", "keep_top_p", "penalize_repetition"]
+
+
+#: The most that may be asked for: room for all of it is made before the first token.
+_MOST_TOKENS = 10_000_000
+_MOST_ROWS = 100_000
+_MAX_INT64 = 2**63 - 1
+#: Below it a float32 has no reciprocal; the best token is certain long before.
+_LEAST_TEMPERATURE = 1e-37
 
 
 class Streamer(Protocol):
@@ -79,8 +93,8 @@ class GenerationMixin:
         """Continue prompts. A model in training mode drops out here too: call `eval()` first.
 
         Args:
-            input_ids: int64 (B, S), padded on either side.
-            attention_mask: (B, S), any dtype, zero for padding; None when there is none.
+            input_ids: int64 or int32 (B, S), padded on either side.
+            attention_mask: (B, S), any dtype, zero for padding and above zero for the rest; None when there is none.
             max_new_tokens: how many tokens to add at most.
             do_sample: draw each token from the distribution, instead of taking the best one.
             temperature: divides the scores; sampling only, as the next two.
@@ -99,13 +113,28 @@ class GenerationMixin:
             `max_new_tokens` when every row has ended.
 
         Raises:
-            ValueError: naming the argument that is wrong.
+            ConfigError: a ValueError that names the argument that is wrong, or the row and step whose scores are NaN or
+                infinite.
         """
         _check_prompt(input_ids, attention_mask)
-        _check_settings(max_new_tokens, do_sample, temperature, top_k, top_p, repetition_penalty, num_return_sequences)
+        max_new_tokens = _whole("max_new_tokens", max_new_tokens, 1, _MOST_TOKENS)
+        num_return_sequences = _whole("num_return_sequences", num_return_sequences, 1, _MOST_ROWS)
+        _require(_is_whole(top_k) and top_k >= 0, "top_k", "a whole number, 0 (all tokens) or more", top_k)
+        fits = seed is None or (_is_whole(seed) and abs(int(seed)) <= _MAX_INT64)
+        _require(fits, "seed", "None or a whole number of 64 bits", seed)
+        top_k, seed = int(top_k), None if seed is None else int(seed)
+        temperature = _number("temperature", temperature, "(for the best token each time give do_sample=False)")
+        top_p = _number("top_p", top_p)
+        repetition_penalty = _number("repetition_penalty", repetition_penalty)
+        _require(top_p <= 1, "top_p", "above 0 and at most 1", top_p)
+        _require(isinstance(do_sample, bool), "do_sample", "True or False", do_sample)
+        alone = do_sample or num_return_sequences == 1
+        _require(alone, "num_return_sequences", "1 without do_sample=True", num_return_sequences)
+        streams = streamer is None or all(callable(getattr(streamer, name, None)) for name in ("put", "end"))
+        _require(streams, "streamer", "an object with the methods put and end", streamer)
         ends, pad = _ends(eos_token_id, pad_token_id, getattr(self, "config", None))
-        stops = _stops(stop, input_ids.device)
-        prompt = input_ids.repeat_interleave(num_return_sequences, 0)
+        stops = [torch.tensor(sequence, dtype=torch.int64, device=input_ids.device) for sequence in _stops(stop)]
+        prompt = input_ids.long().repeat_interleave(num_return_sequences, 0)
         rows, length = prompt.shape
         # Allocated before inference mode begins: a tensor that is born inside it could not be trained on.
         output = torch.cat((prompt, prompt.new_full((rows, max_new_tokens), pad)), dim=1)
@@ -123,10 +152,11 @@ class GenerationMixin:
                     seen = torch.zeros_like(scores, dtype=torch.bool) if seen is None else seen
                     seen.scatter_(1, tokens, True)
                     scores = penalize_repetition(scores, seen, repetition_penalty)
-                if draws is None:
-                    chosen = scores.argmax(-1)
-                else:
-                    scores = (scores - scores.amax(-1, keepdim=True)) / temperature  # the best is 0: nothing overflows
+                chosen = scores.argmax(-1)  # of a NaN where there is one, else of the best
+                best = scores.gather(-1, chosen[:, None])
+                _require_finite(best, finished, position - length)
+                if draws is not None:
+                    scores = (scores - best) / max(temperature, _LEAST_TEMPERATURE)  # the best is 0: nothing overflows
                     scores = keep_top_p(keep_top_k(scores, top_k), top_p)
                     chosen = _sample(scores, draws[:, position - length])
                 output[:, position] = torch.where(finished, pad, chosen)
@@ -201,63 +231,110 @@ def _align(prompt: Tensor, mask: Tensor | None, copies: int, new: int) -> tuple[
     return tokens, torch.cat((keep, keep.new_ones(len(keep), new)), dim=1)
 
 
-def _ends(eos: Any, pad: int | None, config: Any) -> tuple[list[int], int]:
+def _ends(eos: Any, pad: Any, config: Any) -> tuple[list[int], int]:
     """Return the tokens that end a row, and the one that fills it up."""
     if eos is None:
         eos = getattr(config, "eos_token_id", None)
     values = eos.tolist() if hasattr(eos, "tolist") else eos  # an array or tensor of ids
     ends = [] if values is None else list(values) if isinstance(values, list | tuple) else [values]
-    if not all(type(end) is int and end >= 0 for end in ends):
-        raise ValueError(f"eos_token_id is expected to be a token's id or a list of ids, but is {eos!r}")
+    _require(all(map(_is_token, ends)), "eos_token_id", "a token's id or a list of ids", eos)
     if pad is None:
         pad = getattr(config, "pad_token_id", None)
     if pad is None:
-        pad = ends[0] if ends else 0
-    return ends, pad
+        return list(map(int, ends)), int(ends[0]) if ends else 0
+    _require(_is_token(pad), "pad_token_id", "a token's id", pad)
+    return list(map(int, ends)), int(pad)
 
 
-def _stops(stop: Sequence[Sequence[int]] | None, device: torch.device) -> list[Tensor]:
-    sequences = [] if stop is None else list(stop)
-    for sequence in sequences:
-        if isinstance(sequence, int | str) or not len(sequence):
-            raise ValueError(f"stop is expected to be a list of lists of token ids, none of them empty, but holds {sequence!r}")
-    return [torch.as_tensor(sequence, dtype=torch.int64, device=device) for sequence in sequences]
+def _stops(stop: Any) -> list[list[int]]:
+    values = stop.tolist() if hasattr(stop, "tolist") else stop
+    is_list = values is None or isinstance(values, list | tuple)
+    _require(is_list, "stop", "a list of lists of token ids", stop)
+    sequences: list[list[int]] = []
+    for each in values or ():
+        sequence = each.tolist() if hasattr(each, "tolist") else each
+        fits = isinstance(sequence, list | tuple) and len(sequence) > 0 and all(map(_is_token, sequence))
+        if not fits:
+            raise ConfigError(
+                f"stop is expected to be a list of lists of token ids, none of them empty, but holds {shown(each)}"
+            )
+        sequences.append(list(map(int, sequence)))
+    return sequences
 
 
-def _check_prompt(input_ids: Tensor, attention_mask: Tensor | None) -> None:
-    if input_ids.dim() != 2 or input_ids.is_floating_point() or 0 in input_ids.shape:
-        raise ValueError(
-            "input_ids is expected to be ids of the shape (batch, seq), with at least one token, but is "
+def _check_prompt(input_ids: Any, attention_mask: Any) -> None:
+    if not isinstance(input_ids, Tensor):
+        raise ConfigError(
+            f"input_ids is expected to be a tensor of the shape (batch, seq), but is a {type(input_ids).__name__}; "
+            "give torch.tensor(ids), with a list for each text"
+        )
+    if input_ids.dim() != 2 or input_ids.dtype not in (torch.int64, torch.int32) or 0 in input_ids.shape:
+        raise ConfigError(
+            "input_ids is expected to be ids (int64 or int32) of the shape (batch, seq), with at least one token, but is "
             f"{input_ids.dtype} of the shape {tuple(input_ids.shape)}"
         )
     if attention_mask is None:
         return
+    if not isinstance(attention_mask, Tensor):
+        raise ConfigError(f"attention_mask is expected to be a tensor or None, but is a {type(attention_mask).__name__}")
     if attention_mask.shape != input_ids.shape:
-        raise ValueError(
+        raise ConfigError(
             f"attention_mask is expected to have the shape of input_ids, {tuple(input_ids.shape)}, but has "
             f"{tuple(attention_mask.shape)}"
         )
+    if attention_mask.is_complex() or not bool(((attention_mask >= 0) & (attention_mask < math.inf)).all()):
+        raise ConfigError(
+            "attention_mask is expected to be zero for padding and above zero for tokens, but holds values that are negative, "
+            "infinite or NaN; give the mask itself, not what is added to the scores"
+        )
     if not bool((attention_mask != 0).any(-1).all()):
-        raise ValueError("attention_mask is expected to keep at least one token of every row, but keeps none of some")
+        raise ConfigError("attention_mask is expected to keep at least one token of every row, but keeps none of some")
 
 
-def _check_settings(
-    max_new_tokens: int,
-    do_sample: bool,
-    temperature: float,
-    top_k: int,
-    top_p: float,
-    repetition_penalty: float,
-    num_return_sequences: int,
-) -> None:
-    def require(condition: bool, name: str, expected: str, value: object) -> None:
-        if not condition:
-            raise ValueError(f"{name} is expected to be {expected}, but is {value!r}")
+def _require(condition: bool, name: str, expected: str, value: object) -> None:
+    if not condition:
+        raise ConfigError(f"{name} is expected to be {expected}, but is {shown(value)}")
 
-    require(max_new_tokens >= 1, "max_new_tokens", "at least 1", max_new_tokens)
-    require(temperature > 0, "temperature", "above 0 (for the best token each time give do_sample=False)", temperature)
-    require(top_k >= 0, "top_k", "0 (all tokens) or more", top_k)
-    require(0 < top_p <= 1, "top_p", "above 0 and at most 1", top_p)
-    require(repetition_penalty > 0, "repetition_penalty", "above 0", repetition_penalty)
-    require(num_return_sequences >= 1, "num_return_sequences", "at least 1", num_return_sequences)
-    require(do_sample or num_return_sequences == 1, "num_return_sequences", "1 without do_sample=True", num_return_sequences)
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    """Return a whole number of any library, which is no bool, from `least` to `most`."""
+    _require(_is_whole(value) and least <= int(value) <= most, name, f"a whole number from {least:,} to {most:,}", value)
+    return int(value)
+
+
+def _number(name: str, value: Any, advice: str = "") -> float:
+    """Return a number of any library, which is no bool, above 0 and finite."""
+    number = math.nan
+    if isinstance(value, Real) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            number = float(value)
+    _require(0 < number < math.inf, name, f"a finite number above 0 {advice}".rstrip(), value)
+    return number
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_token(value: Any) -> bool:
+    return _is_whole(value) and 0 <= int(value) <= _MAX_INT64
+
+
+def _require_finite(best: Tensor, finished: Tensor, step: int) -> None:
+    """Refuse scores from which no token can be chosen; those of tokens that are ruled out may be minus infinity.
+
+    Args:
+        best: (B, 1), each row's best score, which is NaN where any score is.
+        finished: (B,), rows whose tokens are of no use any more.
+        step: how many tokens are there already.
+    """
+    fits = best.squeeze(-1).isfinite() | finished
+    if bool(fits.all()):
+        return
+    row = int(fits.logical_not().nonzero()[0, 0])
+    value = float(best[row, 0])
+    found = "all tokens are ruled out" if value == -math.inf else f"one is {value}"
+    raise ConfigError(
+        f"scores of row {row} are expected to be finite, but for new token {step} {found}; look for NaN or infinite weights, "
+        "a repetition_penalty far from 1, or a dtype of too narrow a range (float16)"
+    )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from registry import ConfigError
 from registry.pretrained.generation import GenerationMixin, keep_top_k, keep_top_p, penalize_repetition
 from registry_gpt import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 from registry_gpt2 import GPT2Config, GPT2DoubleHeadsModel, GPT2LMHeadModel
@@ -326,36 +329,158 @@ def test_samples_of_one_prompt_are_neighbours_and_differ() -> None:
 # -- arguments -----------------------------------------------------------------------------------------------------------
 
 
+NUMBERS = [None, "1", [1], True, 1 + 2j, math.nan, math.inf, -math.inf, torch.tensor(1)]
+WRONG: list[tuple[str, Any, str]] = [
+    *(("max_new_tokens", value, "a whole number from 1 to 10,000,000") for value in (*NUMBERS, 0, -1, 1.5, 2**40, 10**5000)),
+    *(("num_return_sequences", value, "a whole number from 1 to") for value in (*NUMBERS, 0, -1, 1.5, 10**9)),
+    ("num_return_sequences", 2, "1 without do_sample=True, but is 2"),
+    *(("temperature", value, "a finite number above 0") for value in (*NUMBERS, 0, 0.0, -1.0, 10**400)),
+    *(("top_k", value, "a whole number, 0") for value in (*NUMBERS, -1, 2.5)),
+    *(("top_p", value, "a finite number above 0") for value in (*NUMBERS, 0.0, -0.5)),
+    ("top_p", 1.5, "above 0 and at most 1"),
+    *(("repetition_penalty", value, "a finite number above 0") for value in (*NUMBERS, 0.0, -1)),
+    *(("do_sample", value, "True or False") for value in (None, 1, "yes", 1.0)),
+    *(("seed", value, "None or a whole number") for value in ("1", 1.5, True, 2**64, math.nan, [1])),
+    *(
+        ("eos_token_id", value, "a token's id")
+        for value in ([-1], -1, 1.5, True, "5", [1, 2.5], [None], torch.tensor([1.5]), 2**70)
+    ),
+    *(("pad_token_id", value, "a token's id") for value in (-1, 1.5, True, "5", [1], 2**70)),
+    *(
+        ("stop", value, "a list of lists")
+        for value in ("a", 5, [5], [[]], [[5.5]], [[True]], ["ab"], [[-1]], [[None]], {1: 2}, [[2**70]])
+    ),
+    *(("stop", value, "a list of lists") for value in (torch.tensor([[5.5]]), torch.tensor(5), [[[1]]])),
+    *(("streamer", value, "the methods put and end") for value in (print, "x", 5)),
+    ("attention_mask", [[1, 1], [1, 1]], "a tensor or None, but is a list"),
+    ("attention_mask", torch.ones(2, 3), "the shape of input_ids"),
+    ("attention_mask", torch.ones(2), "the shape of input_ids"),
+    ("attention_mask", torch.tensor([[1, 1], [0, 0]]), "keep at least one token of every row"),
+    ("attention_mask", torch.tensor([[1, math.nan], [1, 1]]), "negative, infinite or NaN"),
+    ("attention_mask", torch.tensor([[0, -math.inf], [0, 0]]), "negative, infinite or NaN"),
+    ("attention_mask", torch.tensor([[0.0, -10000.0], [0, 0]]), "negative, infinite or NaN"),
+    ("attention_mask", torch.tensor([[0, -10000], [0, 0]]), "negative, infinite or NaN"),
+    ("attention_mask", torch.tensor([[math.inf, 1], [1, 1]]), "negative, infinite or NaN"),
+    ("attention_mask", torch.ones(2, 2, dtype=torch.complex64), "negative, infinite or NaN"),
+]
+
+
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("name", "value", "message"), WRONG, ids=[f"{number}-{name}" for number, (name, _, _) in enumerate(WRONG)]
+)
+def test_wrong_argument_is_named(name: str, value: Any, message: str) -> None:
+    model, prompt = Counter(), torch.tensor([[1, 2], [3, 4]])
+    for sample in (False, True):
+        if (name, value) == ("num_return_sequences", 2) and sample:
+            continue
+        with pytest.raises(ConfigError, match=f"{name} is expected to .*{message}"):
+            model.generate(prompt, **{"do_sample": sample, name: value})
+    assert not hasattr(model, "read"), "nothing is read before the arguments are known to be right"
+
+
+@pytest.mark.parametrize(
+    "prompt",
     [
-        ({"max_new_tokens": 0}, "max_new_tokens is expected to be at least 1, but is 0"),
-        ({"temperature": 0.0, "do_sample": True}, "temperature is expected to be above 0"),
-        ({"top_k": -1}, "top_k is expected to be 0"),
-        ({"top_p": 0.0}, "top_p is expected to be above 0"),
-        ({"top_p": 1.5}, "top_p is expected to be above 0 and at most 1"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty is expected to be above 0"),
-        ({"num_return_sequences": 0}, "num_return_sequences is expected to be at least 1"),
-        ({"num_return_sequences": 2}, "1 without do_sample=True, but is 2"),
-        ({"stop": [[]]}, "stop is expected"),
-        ({"stop": [5]}, "stop is expected"),
-        ({"eos_token_id": [-1]}, "eos_token_id is expected"),
-        ({"attention_mask": torch.ones(2, 3)}, "attention_mask is expected to have the shape of input_ids"),
-        ({"attention_mask": torch.tensor([[1, 1], [0, 0]])}, "keep at least one token of every row"),
+        torch.tensor([1, 2]),
+        torch.zeros(1, 0).long(),
+        torch.zeros(1, 2),
+        *(torch.ones(1, 2, dtype=dtype) for dtype in (torch.int8, torch.uint8, torch.int16, torch.bool, torch.bfloat16)),
+        [[1, 2]],
+        "text",
+        None,
+        {"input_ids": torch.tensor([[1, 2]])},
     ],
-    ids=str,
+    ids=["1-d", "empty", "float", "int8", "uint8", "int16", "bool", "bfloat16", "list", "str", "None", "dict"],
 )
-def test_wrong_argument_is_named(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Counter().generate(torch.tensor([[1, 2], [3, 4]]), **wrong)
+def test_wrong_prompt_is_named(prompt: Any) -> None:
+    with pytest.raises(ConfigError, match="input_ids is expected to be (ids|a tensor)"):
+        Counter().generate(prompt)
+
+
+def test_wrong_ends_of_a_configuration_are_named() -> None:
+    model = build()
+    for name, value in (("eos_token_id", 1.5), ("pad_token_id", -1)):
+        setattr(model.config, name, value)
+        with pytest.raises(ConfigError, match=f"{name} is expected to be a token's id"):
+            model.generate(ids(1, 3))
+        setattr(model.config, name, None)
+
+
+@both
+def test_prompts_of_32_bits_and_numbers_of_numpy_are_as_good(family: str) -> None:
+    model = build(family)
+    settings = {"max_new_tokens": np.int64(6), "top_k": np.int32(9), "top_p": np.float32(0.9), "temperature": np.float64(0.8)}
+    settings |= {"seed": np.int64(3), "repetition_penalty": 2, "eos_token_id": np.int64(49), "stop": np.array([[1, 2]])}
+    expected = model.generate(
+        ids(2, 5),
+        max_new_tokens=6,
+        top_k=9,
+        top_p=float(np.float32(0.9)),
+        temperature=0.8,
+        seed=3,
+        repetition_penalty=2.0,
+        eos_token_id=[49],
+        stop=[[1, 2]],
+        do_sample=True,
+    )
+    assert torch.equal(model.generate(ids(2, 5).int(), do_sample=True, **settings), expected)
+
+
+# -- scores that are no numbers ------------------------------------------------------------------------------------------
+
+
+class Scores(Counter):
+    """Counts on, but for one score of one row at one step."""
+
+    def __init__(self, value: float, row: int = 1, step: int = 2, every_token: bool = False) -> None:
+        self.value, self.row, self.step, self.every_token = value, row, step, every_token
+
+    def generation_step(self, input_ids: Tensor, attention_mask: Tensor | None, state: list[int]) -> Tensor:
+        scores = super().generation_step(input_ids, attention_mask, state)
+        if state[0] - 1 == self.step:  # the prompt is one token
+            scores[self.row, slice(None) if self.every_token else 0] = self.value
+        return scores
 
 
 @pytest.mark.parametrize(
-    "prompt", [torch.tensor([1, 2]), torch.zeros(1, 0).long(), torch.zeros(1, 2)], ids=["1-d", "empty", "float"]
+    "settings", [{}, {"do_sample": True}, {"repetition_penalty": 1.5}, {"do_sample": True, "top_k": 2, "top_p": 0.5}]
 )
-def test_wrong_prompt_is_named(prompt: Tensor) -> None:
-    with pytest.raises(ValueError, match="input_ids is expected to be ids"):
-        Counter().generate(prompt)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_no_numbers_are_named_by_row_and_step(value: float, settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"scores of row 1 .*for new token 2 one is {value}"):
+        Scores(value).generate(torch.tensor([[1], [2]]), **settings)
+
+
+@pytest.mark.parametrize("sample", [False, True])
+def test_tokens_may_be_ruled_out_but_not_all(sample: bool) -> None:
+    prompt = torch.tensor([[1], [2]])
+    assert Scores(-math.inf).generate(prompt, max_new_tokens=4, do_sample=sample, top_k=1).tolist() == [
+        [1, 2, 3, 4, 5],
+        [2, 3, 4, 5, 6],
+    ]
+    with pytest.raises(ConfigError, match="row 1 .*for new token 2 all tokens are ruled out"):
+        Scores(-math.inf, every_token=True).generate(prompt, do_sample=sample)
+
+
+def test_a_row_that_has_ended_spoils_no_other() -> None:
+    output = Scores(math.nan).generate(torch.tensor([[1], [2]]), max_new_tokens=5, eos_token_id=4, pad_token_id=0)
+    assert output.tolist() == [[1, 2, 3, 4], [2, 3, 4, 0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@both
+def test_weights_that_are_no_numbers_end_a_generation(family: str, dtype: torch.dtype) -> None:
+    model = build(family).to(dtype)
+    with torch.no_grad():
+        model.transformer.h[1].mlp.c_fc.bias[0] = math.nan
+    with pytest.raises(ConfigError, match="row 0 .*new token 0 one is nan"):
+        model.generate(ids(2, 3))
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-45, 1e-38, 1e-30])
+def test_the_coldest_sample_is_the_best_token(temperature: float) -> None:
+    model = build()
+    assert torch.equal(model.generate(ids(2, 3), do_sample=True, temperature=temperature), model.generate(ids(2, 3)))
 
 
 def test_head_that_implements_neither_method_says_so() -> None:

@@ -350,3 +350,23 @@ def test_a_bucket_cannot_vanish() -> None:
 def test_heads_cannot_be_pruned() -> None:
     with pytest.raises(ConfigError, match="no pruning"):
         ours().prune_heads({0: [1]})
+
+
+def test_generation_ends_where_scores_are_no_numbers_and_names_wrong_arguments() -> None:
+    model = ours()
+    wrong: list[tuple[str, Any]] = [("max_new_tokens", True), ("temperature", None), ("top_k", 2.5), ("stop", [[5.5]])]
+    wrong += [
+        ("pad_token_id", 1.5),
+        ("attention_mask", torch.tensor([[0, 1]])),
+        ("attention_mask", torch.tensor([[1, torch.nan]])),
+    ]
+    for name, value in wrong:
+        with pytest.raises(ConfigError, match=f"{name} "):
+            model.generate(ids(1, 2), **{name: value})
+    with pytest.raises(ConfigError, match="input_ids is expected to be a tensor"):
+        model.generate([[1, 2]])
+    with torch.no_grad():
+        model.transformer.layers[1].pos_ff.CoreNet[3].bias[0] = torch.nan
+    for sample in (False, True):
+        with pytest.raises(ConfigError, match="scores of row 0 .* one is nan"):
+            model.generate(ids(2, 3), do_sample=sample)
