@@ -204,8 +204,8 @@ class TorchMachine(PlainMachine):
             raise Unsafe(f"{name} of no known dtype")
         kind = storage.dtype if dtype is None else dtype.name.removeprefix("torch.")
         for values in (shape, stride):
-            if type(values) not in (tuple, list) or len(values) > _MAX_DIMENSIONS:  # before they are looked at one by one
-                raise ValueError(f"{name} is given what are no sizes, or more than {_MAX_DIMENSIONS} dimensions")
+            if type(values) in (tuple, list) and len(values) > _MAX_DIMENSIONS:  # before they are looked at one by one
+                raise ValueError(f"a tensor has {len(values):,} dimensions, more than {_MAX_DIMENSIONS}")
         (offset,), shape, stride = _whole_numbers(name, (offset,)), _whole_numbers(name, shape), _whole_numbers(name, stride)
         if len(shape) != len(stride):
             raise ValueError(f"a tensor has {len(shape)} dimensions and {len(stride)} strides")
