@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
-from registry.catalog.entry import ModelEntry
 from registry.families.locks import ForkSafeLock
-from registry.model_registry.classes import Classes
-from registry.model_registry.locks import Locks
-from registry.model_registry.models import Models
-from registry.model_registry.names import PathLike
-from registry.model_registry.upkeep import Upkeep
-
-if TYPE_CHECKING:
-    from registry.pretrained.config import PretrainedConfig
-    from registry.pretrained.model import PreTrainedModel
-    from registry.pretrained.tokenizer import PreTrainedTokenizer
+from registry.model_registry.registry import ModelRegistry
 
 __all__ = ["ModelRegistry", "default_registry", "fetch", "list_models", "load", "load_config", "load_tokenizer", "resolve"]
 
-
-class ModelRegistry(Models, Classes, Locks, Upkeep):
-    """Names to models. The module functions of `registry` use one default object of this class.
-
-    It is safe to use from several threads, and pickles: an unpickled one knows the same catalogs wherever it runs.
-    """
-
-
-# -- the default registry ------------------------------------------------------------------------------------------------
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 _default_lock = ForkSafeLock()
 _default: ModelRegistry | None = None
@@ -43,31 +28,25 @@ def default_registry() -> ModelRegistry:
         return _default
 
 
-def load(name_or_path: PathLike, **options: Any) -> PreTrainedModel:
-    """Load a model; see `ModelRegistry.load`."""
-    return default_registry().load(name_or_path, **options)
+def _of_default(method: Callable[Concatenate[ModelRegistry, _Parameters], _Result]) -> Callable[_Parameters, _Result]:
+    """Return a method as a function of the default registry, with the method's signature and documentation."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def function(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        result: _Result = getattr(default_registry(), name)(*args, **kwargs)
+        return result
+
+    signature = inspect.signature(method)
+    _, *parameters = signature.parameters.values()
+    function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    function.__qualname__, function.__module__ = name, __name__
+    return function
 
 
-def load_config(name_or_path: PathLike, **options: Any) -> PretrainedConfig:
-    """Load a configuration; see `ModelRegistry.load_config`."""
-    return default_registry().load_config(name_or_path, **options)
-
-
-def load_tokenizer(name_or_path: PathLike, **options: Any) -> PreTrainedTokenizer:
-    """Load a tokenizer; see `ModelRegistry.load_tokenizer`."""
-    return default_registry().load_tokenizer(name_or_path, **options)
-
-
-def fetch(name_or_path: PathLike, **options: Any) -> Path:
-    """Return a folder with a model's verified files; see `ModelRegistry.fetch`."""
-    return default_registry().fetch(name_or_path, **options)
-
-
-def resolve(name: str) -> ModelEntry:
-    """Return what a name means; see `ModelRegistry.resolve`."""
-    return default_registry().resolve(name)
-
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Return the names that match a shell pattern; see `ModelRegistry.list_models`."""
-    return default_registry().list_models(pattern)
+fetch = _of_default(ModelRegistry.fetch)
+list_models = _of_default(ModelRegistry.list_models)
+load = _of_default(ModelRegistry.load)
+load_config = _of_default(ModelRegistry.load_config)
+load_tokenizer = _of_default(ModelRegistry.load_tokenizer)
+resolve = _of_default(ModelRegistry.resolve)

@@ -11,11 +11,16 @@ import os
 import time
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from registry.catalog.layers import Stamp, stamp
+from registry.catalog.names import user_path
 
-__all__ = ["Answer", "Remembered", "circumstances"]
+if TYPE_CHECKING:
+    from registry.store.cache import Cache
+    from registry.store.target import Target
+
+__all__ = ["Answer", "Remembered", "circumstances", "deciding", "is_plain"]
 
 #: Seconds. The time at which a stamp in the cache was last read says which files are still in use, so they are read again.
 _GOOD_FOR = 600.0
@@ -70,3 +75,24 @@ class Remembered:
         while len(self._answers) >= _MOST:
             self._answers.pop(next(iter(self._answers)), None)
         self._answers[asked] = time.monotonic() + _GOOD_FOR, tuple(stamps), answer
+
+
+def is_plain(target: Target) -> bool:
+    """Whether a target is what a name alone stands for: no lock, no archive, nothing to warn of at each use."""
+    entry = target.entry
+    if entry is None or entry.via or entry.deprecated or target.place.lock or target.archive:
+        return False
+    from registry.store.target import maybe_path_target
+
+    return maybe_path_target(user_path(entry.name), entry.name) is None
+
+
+def deciding(cache: Cache, folder: Path) -> Iterable[Stamp]:
+    """Return the files of a cache on which it depends that a folder is the answer, and what is in it.
+
+    A folder that the cache made holds the content of its blobs, so it stays right without them.
+    """
+    if folder.parent != cache.root / "folders":
+        return cache.seen.values()
+    blobs = f"{cache.root / 'blobs'}{os.sep}"
+    return (stamp for path, stamp in cache.seen.items() if not path.startswith(blobs))

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from registry.base.urls import redact
 from registry.checkpoint.name_table import Renamed
@@ -40,7 +40,71 @@ if TYPE_CHECKING:
     from registry.pretrained.ranks import Ranks
     from registry.pretrained.sharded import ModelShards
 
-__all__ = ["Assembly"]
+__all__ = ["Assembly", "LoadOptions", "build"]
+
+
+class LoadOptions(NamedTuple):
+    """How a model's weights are loaded; see `ModelRegistry.load`."""
+
+    dtype: torch.dtype | str | None = None
+    device: torch.device | str | None = None
+    strict: bool | None = None
+    state_dict: Mapping[str, torch.Tensor] | None = None
+    ignore_mismatched_sizes: bool = False
+    broadcast: bool = False
+    #: The weights must be of TensorFlow or another program.
+    from_tf: bool = False
+    #: The ranks that share the model.
+    ranks: Ranks | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError when there is no such dtype or device."""
+        _torch_dtype(self.dtype), _torch_device(self.device)
+
+
+def build(
+    cls: type[PreTrainedModel],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    config: PretrainedConfig,
+    checkpoint: Checkpoint,
+    source: str,
+    options: LoadOptions,
+    identity: str = "",
+) -> Any:
+    """Build a model on the meta device and fill it, in evaluation mode.
+
+    Args:
+        cls: of the model.
+        args: more arguments of the class, after the configuration.
+        kwargs: more keyword arguments of the class.
+        config: of the model.
+        checkpoint: the weights.
+        source: what people call them.
+        options: how they are loaded.
+        identity: names and hashes of their files, by which ranks see that they load the same.
+    """
+    import torch
+
+    from registry.pretrained.weights import fill
+
+    own_dtype, skipped = None, tuple[str, ...]()
+    if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
+        own_dtype, skipped = torch.float32, checkpoint.skipped
+    with torch.device("meta"):
+        model = cls(config, *args, **kwargs)
+    fill(
+        model,
+        checkpoint,
+        source=source,
+        strict=options.strict,
+        dtype=_torch_dtype(options.dtype) or own_dtype,
+        ignore_mismatched_sizes=options.ignore_mismatched_sizes,
+        skipped=skipped,
+        shards=None if options.ranks is None else _shards(options.ranks, checkpoint, identity, options.broadcast),
+    )
+    device = _torch_device(options.device)
+    return model.to(device).eval() if device is not None else model.eval()
 
 
 class Assembly:
@@ -280,45 +344,16 @@ class Assembly:
         kwargs: Mapping[str, Any],
         described: Family | None,
         config: PretrainedConfig,
-        *,
-        state_dict: Mapping[str, torch.Tensor] | None = None,
-        from_tf: bool = False,
-        strict: bool | None = None,
-        dtype: torch.dtype | str | None = None,
-        device: torch.device | str | None = None,
-        ignore_mismatched_sizes: bool = False,
-        ranks: Ranks | None = None,
-        broadcast: bool = False,
+        options: LoadOptions,
     ) -> Any:
-        """Build a model on the meta device and fill it; with `ranks`, each of them a part. Other arguments as in `load`."""
-        import torch
-
-        from registry.pretrained.weights import fill
-
-        dtype, device = _torch_dtype(dtype), _torch_device(device)  # before weights are fetched for nothing
+        """Build a model and fill it from the files, or from the caller's tensors; with ranks, each of them a part."""
+        options.check()  # before weights are downloaded for nothing
         with self._of_one_set():  # to the last tensor: some forms are read when they are needed
-            if state_dict is not None:
-                checkpoint: Checkpoint = StateDict(state_dict)
-                source = "state_dict"
-            else:
-                checkpoint, name = self._weights(described, config, from_tf=from_tf)
-                source = f"{self.target.label} ({name})"
-            own_dtype, skipped = None, tuple[str, ...]()
-            if isinstance(checkpoint, Renamed):  # another program's, which becomes float32 whatever it was kept in
-                own_dtype, skipped = torch.float32, checkpoint.skipped
-            with torch.device("meta"):
-                model = cls(config, *args, **kwargs)
-            fill(
-                model,
-                checkpoint,
-                source=source,
-                strict=strict,
-                dtype=dtype or own_dtype,
-                ignore_mismatched_sizes=ignore_mismatched_sizes,
-                skipped=skipped,
-                shards=None if ranks is None else _shards(ranks, checkpoint, self._identity, broadcast),
-            )
-        return model.to(device).eval() if device is not None else model.eval()
+            if options.state_dict is not None:
+                return build(cls, args, kwargs, config, StateDict(options.state_dict), "state_dict", options)
+            checkpoint, name = self._weights(described, config, from_tf=options.from_tf)
+            source = f"{self.target.label} ({name})"
+            return build(cls, args, kwargs, config, checkpoint, source, options, self._identity)
 
     def tokenizer(
         self,

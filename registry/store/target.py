@@ -14,7 +14,16 @@ from registry.errors import CatalogError, DownloadError, warn
 from registry.store.place import Place
 from registry.store.transports.local import local_path
 
-__all__ = ["Target", "entry_target", "maybe_path_target", "names_archive", "newest_first", "path_target", "url_target"]
+__all__ = [
+    "Target",
+    "entry_target",
+    "maybe_path_target",
+    "names_archive",
+    "newest_first",
+    "path_target",
+    "source_target",
+    "url_target",
+]
 
 #: A URL or source that ends so is one file; anything else is a folder.
 _FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt(-\d+)?|index|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
@@ -102,6 +111,12 @@ def url_target(url: str) -> Target:
     """Return the target of a URL or source; one that ends like a file's name is that file."""
     source, name = _split(url, _FILE)
     return Target(redact(url), Place((source,), label=redact(url)), folder=_local_folder(source.partition("?")[0]), file=name)
+
+
+def source_target(source: str) -> Target:
+    """Return the target of a source that has no name yet: a folder, or an archive."""
+    folder, file = _split(source, _ARCHIVE)
+    return Target(redact(source), Place((folder,), label=redact(source)), folder=_local_folder(folder), file=file)
 
 
 def names_archive(name: str) -> bool:

@@ -175,7 +175,7 @@ def test_a_registry_pickles_with_its_catalogs(tmp_path: Path, monkeypatch: pytes
     monkeypatch.delenv("REGISTRY_MODELS")
     code = (
         "import pickle, sys; r = pickle.loads(open('../pickled', 'rb').read()); "
-        "print(*(r.resolve(name).source for name in sys.argv[1:]), r._cache_dir, sep='\\n')"
+        "print(*(r.resolve(name).source for name in sys.argv[1:]), r._environment._cache_dir, sep='\\n')"
     )
     (elsewhere := tmp_path / "elsewhere").mkdir()
     write(elsewhere / "models.yaml", project="hf://wrong/b@1", argument="hf://wrong/b@1")
@@ -309,7 +309,7 @@ def test_a_file_that_cannot_be_used_is_reported_and_the_others_work(
     make(bad)
     for _ in range(2):  # parsed, and packed before
         with pytest.warns(RegistryWarning, match=f"{bad}{words}"):
-            registry._catalog = None
+            registry._environment._catalog = None
             assert registry.list_models() == ["mine"]
         assert registry.resolve("mine").source == "hf://a/b@1"
         with pytest.raises(UnknownModel, match=f"{bad}{words}"):
