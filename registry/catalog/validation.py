@@ -12,7 +12,7 @@ from registry.catalog.index import Catalog
 from registry.catalog.layers import INSTALLED, CatalogSource, LayerKind, file_source
 from registry.catalog.raw import CatalogFile
 from registry.catalog.text import read_source
-from registry.errors import CatalogError, RegistryWarning
+from registry.errors import CatalogError, PluginError, RegistryWarning
 
 __all__ = ["Findings", "validate"]
 
@@ -51,6 +51,7 @@ def validate(
     families: Collection[str],
     file: Path | None = None,
     unpinned: Callable[[ModelEntry], Sequence[str]] | None = None,
+    refused: Callable[[ModelEntry], Sequence[tuple[str, str]]] | None = None,
 ) -> Findings:
     """Read catalogs from their texts, and return what is wrong with each of them.
 
@@ -60,6 +61,8 @@ def validate(
         file: look only at this one; it is put above the others when it is not among them.
         unpinned: returns what of an entry's files no sha256 stands for; of what installed packages bring it is only asked
             where `file` is one of them.
+        refused: returns the fields of an entry that cannot be loaded, as `config.num_labels`, each with the problem; raises
+            PluginError where the family cannot be asked.
     """
     if file is None:
         findings = Findings([source.path for source in sources])
@@ -80,6 +83,8 @@ def validate(
         for name in catalog.usable():
             entry = catalog.peek(name)
             _look_at_entry(entry, name, catalog, families, findings)
+            if refused is not None:
+                _look_at_fields(entry, refused, findings)
             place = entry.origins.get("files", entry.origins["source"])
             if unpinned is not None and not entry.via and place.file not in installed and (roles := unpinned(entry)):
                 what = " and ".join(filter(None, [", ".join(roles[:-1]), roles[-1]]))
@@ -112,6 +117,16 @@ def _look_at_entry(entry: ModelEntry, name: str, catalog: Catalog, families: Col
     if use and not catalog.knows(use):
         message = f"use of deprecated of model {entry.name!r} is expected to be a known model, but {use!r} is not; name another"
         findings.add(_at(entry.origins["deprecated.use"], message))
+
+
+def _look_at_fields(entry: ModelEntry, refused: Callable[[ModelEntry], Sequence[tuple[str, str]]], findings: Findings) -> None:
+    try:
+        for field, problem in refused(entry):
+            place = entry.origins.get(field) or entry.origins[field.partition(".")[0]]
+            findings.add(_at(place, problem))
+    except PluginError as error:
+        message = f"model {entry.name!r} cannot be checked, because its family fails: {error.message}"
+        findings.add(_at(entry.origins["family"], message), remark=True)
 
 
 def _at(origin: Origin, message: str) -> CatalogError:

@@ -36,7 +36,13 @@ def validate(file: Path | None, as_json: bool) -> None:
     from registry.model_registry import default_registry
 
     registry = default_registry()
-    found = validate(registry.catalog_sources(), registry.families.names(), file, partial(_unpinned, registry))
+    found = validate(
+        registry.catalog_sources(),
+        registry.families.names(),
+        file,
+        partial(_unpinned, registry),
+        partial(_refused, registry),
+    )
     if as_json:
         click.echo(
             json.dumps({"files": found.files, "mistakes": _rows(found.mistakes), "remarks": _rows(found.remarks)}, indent=2)
@@ -69,6 +75,17 @@ def _unpinned(registry: ModelRegistry, entry: ModelEntry) -> list[str]:
         pin = entry.files.get(target.file)
         return [] if pin is not None and pin.sha256 else ["archive"]
     return unpinned_roles(entry.files, family.files, family.converters)
+
+
+def _refused(registry: ModelRegistry, entry: ModelEntry) -> list[tuple[str, str]]:
+    """Return the fields of an entry that `load` would refuse, with the problem; none of a family that is not installed."""
+    if entry.head is None and not entry.config and not entry.tokenizer:
+        return []
+    if (family := registry.families.maybe_get(entry.family)) is None:
+        return []
+    from registry.pretrained.entry_check import refused
+
+    return list(refused(entry, family))
 
 
 def _rows(errors: Iterable[CatalogError]) -> list[dict[str, object]]:

@@ -10,7 +10,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any, NamedTuple, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["MAX_INT", "float_fields", "shown", "wrong_fields"]
+__all__ = ["MAX_INT", "allow", "fits", "float_fields", "shown", "wrong_fields"]
 
 #: The largest whole number of a field, and the smallest without its sign: products of two sizes still fit into 64 bits.
 MAX_INT = 2**31 - 1
@@ -49,8 +49,8 @@ def wrong_fields(instance: object) -> Iterator[tuple[str, str, object]]:
         if name not in values:
             continue
         value = values[name]
-        if not _fits(value, allowed.kinds) or (
-            type(value) is list and allowed.items and not all(_fits(item, allowed.items) for item in value)
+        if not fits(value, allowed.kinds) or (
+            type(value) is list and allowed.items and not all(fits(item, allowed.items) for item in value)
         ):
             yield name, allowed.words, value
         elif (problem := _beyond(value)) is not None:
@@ -70,7 +70,8 @@ class _Allowed(NamedTuple):
     words: str
 
 
-def _fits(value: object, kinds: tuple[type, ...]) -> bool:
+def fits(value: object, kinds: tuple[type, ...]) -> bool:
+    """Whether a value is of one of some types; an int is a float too, and a bool is no number."""
     kind = type(value)
     if kind is bool and bool not in kinds:
         return object in kinds
@@ -91,10 +92,11 @@ def _beyond(value: object) -> str | None:
 def _allowed(cls: Hashable) -> dict[str, _Allowed]:
     assert isinstance(cls, type)
     hints = get_type_hints(cls)
-    return {item.name: _allow(hints[item.name]) for item in fields(cls) if item.init}
+    return {item.name: allow(hints[item.name]) for item in fields(cls) if item.init}
 
 
-def _allow(hint: Any) -> _Allowed:
+def allow(hint: Any) -> _Allowed:
+    """Return what a type hint allows."""
     parts = _parts(hint)
     items = [item for part in parts if get_origin(part) is list for item in _parts(get_args(part)[0])]
     words = " or ".join("None" if part is types.NoneType else _words(part) for part in parts)

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import registry
+from registry.errors import RegistryError
 from tests.catalog.test_mistakes import FILE_MISTAKES, MISTAKES, SOUND
 from tests.cli.conftest import Run
+from tests.families.conftest import Install
 
 
 def test_catalogs_without_mistakes_end_with_0(run: Run) -> None:
@@ -101,3 +104,86 @@ def test_a_replacement_that_no_catalog_has_is_a_mistake(run: Run) -> None:
 
 def test_a_file_that_is_not_there_is_wrong_usage(run: Run) -> None:
     assert run("validate", "no.yaml").code == 2
+
+
+#: Field, its value, and what is said of it at the place of the field.
+REFUSED = {
+    "an unknown head": ("head", "clasification", "head of family 'bert' is expected to be one of base, masked-lm, "),
+    "text for a number": ("config.num_labels", "three", "num_labels of BertConfig is expected to be int, but is 'three'"),
+    "a number below all": ("config.num_labels", "0", "num_labels of BertConfig is expected to be between 1 and 1,000,000"),
+    "an unknown field": (
+        "config.nun_labels",
+        "3",
+        "'nun_labels' is expected to be a field of BertConfig, but is not; did you mean",
+    ),
+    "an unknown activation": ("config.hidden_act", "geluu", "hidden_act of BertConfig is expected to be one of gelu, "),
+    "an impossible probability": ("config.hidden_dropout_prob", "2", "is expected to be between 0 and 1, but is 2"),
+    "a negative size": ("config.hidden_size", "-8", "hidden_size of BertConfig is expected to be "),
+    "a word for an answer": (
+        "tokenizer.do_lower_case",
+        "'nein'",
+        "do_lower_case of BertTokenizer is expected to be bool, but is",
+    ),
+    "a word for a list": (
+        "tokenizer.never_split",
+        "abc",
+        "never_split of BertTokenizer is expected to be list or None, but is",
+    ),
+    "a list of other things": (
+        "tokenizer.additional_special_tokens",
+        "[a, 1]",
+        "is expected to be list of str, but is ['a', 1]",
+    ),
+    "an unknown argument": ("tokenizer.do_lowercase", "true", "of BertTokenizer, but is not; did you mean 'do_lower_case'?"),
+    "a file": ("tokenizer.vocab_file", "x", "'vocab_file' is expected to be an argument of BertTokenizer, but is not"),
+    "a third side": ("tokenizer.padding_side", "up", "padding_side of BertTokenizer is expected to be 'left' or 'right'"),
+    "no text for a token": ("tokenizer.unk_token", "5", "unk_token of BertTokenizer is expected to be str, but is 5"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("inherited", [False, True])
+def test_what_load_refuses_is_a_mistake_of_its_field(inherited: bool, what: str, run: Run, tiny_bert: Path) -> None:
+    field, value, says = REFUSED[what]
+    group, _, key = field.partition(".")
+    text = f"registry: 1\nmodels:\n  m:\n    family: bert\n    source: {tiny_bert}\n"
+    text += f"    {group}:\n      {key}: {value}\n" if key else f"    {group}: {value}\n"
+    Path("models.yaml").write_text(text + ("  n: {base: m, description: inherits}\n  o: {alias: n}\n" if inherited else ""))
+    done = run("validate", "models.yaml")
+    line, column = (7, 7) if key else (6, 5)
+    assert done.code == 1 and done.err == "1 mistake in 1 file\n"
+    assert done.out.startswith(f"{Path('models.yaml').absolute()}:{line}:{column}: error: ") and says in done.out
+    if what == "a list of other things":  # which `load_tokenizer` passes over
+        return
+    with pytest.raises(RegistryError) as caught:
+        registry.load_tokenizer("m") if group == "tokenizer" else registry.load("m")
+    if what not in (
+        "a list of other things",
+        "no text for a token",
+        "a third side",
+        "an unknown argument",
+        "a word for a list",
+    ):
+        assert says in str(caught.value)
+
+
+def test_what_only_the_models_file_can_decide_is_no_mistake(run: Run) -> None:
+    Path("models.yaml").write_text(
+        "registry: 1\nmodels:\n"
+        "  a: {family: bert, source: ./m, head: sequence-classification, config: {num_labels: 3, hidden_size: 100,"
+        " num_attention_heads: 10, id2label: {0: x, 1: y, 2: z}}, tokenizer: {do_lower_case: false, never_split: [a],"
+        " pad_token: '[P]', max_len: 9, additional_special_tokens: ['<a>']}}\n"
+        "  b: {family: gpt2, source: ./m, config: {n_embd: 10, layer_norm_epsilon: 1}, tokenizer: {errors: strict}}\n"
+        "  c: {family: transfo-xl, source: ./m, config: {cutoffs: [1, 2]}, tokenizer: {lower_case: null, special: ['<a>']}}\n"
+        "  d: {family: elsewhere, source: ./m, head: any, config: {some: thing}, tokenizer: {more: 1}}\n"
+    )
+    done = run("validate", "models.yaml")
+    assert done.code == 0 and [row.split(": ")[1] for row in done.out.splitlines()[:-1]] == ["warning"]
+
+
+def test_an_entry_of_a_plugin_that_fails_is_a_warning(run: Run, install: Install) -> None:
+    install("acme", {"acme": "acme_family.plugin"}, {"acme_family/__init__.py": "", "acme_family/plugin.py": "1 / 0"})
+    Path("models.yaml").write_text("registry: 1\nmodels:\n  m: {family: acme, source: ./m, head: base}\n")
+    done = run("validate", "models.yaml")
+    assert done.code == 0
+    assert ":3:7: warning: model 'm' cannot be checked, because its family fails: plugin 'acme_family.plugin'" in done.out
