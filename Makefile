@@ -21,7 +21,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format soak bench bench-quick bench-scale bench-sharded clean
+.PHONY: demo test lint format soak fuzz bench bench-quick bench-scale bench-sharded clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -43,6 +43,10 @@ format: $(VENV)/.dev
 # Processes that fetch, verify, prune, damage and are killed at random; `make soak SECONDS=60 SEED=1` for a run again.
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.store.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED),)
+
+# Damaged files of every kind, which must end in a result or an error that names them; `make fuzz EXAMPLES=200 SEED=5`.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m tests.fuzz --examples $(or $(EXAMPLES),2000) $(if $(SEED),--seed $(SEED),) $(if $(KINDS),--kinds "$(KINDS)",)
 
 # Every row of the table in docs/benchmarks.md; `make bench ARGS="--only load,forward"` some of them.
 bench: $(VENV)/.dev

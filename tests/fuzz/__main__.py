@@ -13,7 +13,6 @@ import os
 import random
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
@@ -28,6 +27,7 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="a folder that does not exist, for the files of --only")
     parser.add_argument("--jobs", type=int, default=min(os.cpu_count() or 1, 8))
     options = parser.parse_args()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # it is a text file
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(name)
         _isolate(folder)
@@ -67,9 +67,10 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kinds = build_kinds(folder / "seeds")
-    if options.kinds:
-        names = [name.strip() for name in options.kinds.split(",")]
-        kinds = [kind for kind in kinds if kind.name in names] or [kind for kind in kinds if kind.name.startswith(tuple(names))]
+    names = [name.strip() for name in options.kinds.split(",")]
+    exact = {name for name in names if any(kind.name == name for kind in kinds)}
+    begins = tuple(name for name in names if name not in exact)
+    kinds = [kind for kind in kinds if kind.name in exact or kind.name.startswith(begins)]
     if options.only is not None:
         for kind in kinds:
             good, content, steps = damaged(kind, options.seed, options.only)
@@ -78,24 +79,24 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
             refused, finding = run_example(kind, options.seed, options.only, options.keep or folder / "work")
             print(finding.detail if finding else "refused with a good error" if refused else "used")
         return 0
-    begun = time.monotonic()
-    results = run(kinds, options.seed, range(options.examples), folder / "work", options.jobs)
-    print(f"seed {options.seed}, {options.examples:,} examples of each kind, {time.monotonic() - begun:.0f} s\n")
-    print(f"{'kind':28}{'good files':>12}{'examples':>10}{'refused':>10}{'found':>8}{'distinct':>10}{'seconds':>9}")
-    for result in results:
-        found, kind = result.findings, result.kind
-        print(
-            f"{kind.name:28}{len(kind.seeds):12}{result.examples:10}{result.refused:10}{len(found):8}{len(distinct(found)):10}{result.seconds:9.0f}"
+    print(f"seed {options.seed}, {options.examples:,} examples of each kind\n")
+    print(f"{'kind':25}{'good files':>12}{'examples':>10}{'refused':>10}{'found':>8}{'distinct':>10}{'seconds':>9}")
+    results = []
+    for kind in kinds:
+        result = run(kind, options.seed, range(options.examples), folder / "work", options.jobs)
+        results.append(result)
+        found = result.findings
+        row = (
+            f"{kind.name:25}{len(kind.seeds):12}{result.examples:10}{result.refused:10}{len(found):8}{len(distinct(found)):10}"
         )
+        print(f"{row}{result.seconds:9.0f}", flush=True)
     for result in results:
         for (what, where), found in distinct(result.findings).items():
-            least = min(
-                (shrunk(result.kind, options.seed, each, folder / "shrink") for each in found[:3]),
-                key=lambda one: len(one.steps),
-            )
-            print(f"\n{result.kind.name} × {len(found)}: {what}, in {where}")
+            smaller = (shrunk(result.kind, options.seed, each, folder / "shrink") for each in found[:3])
+            least = min(smaller, key=lambda one: len(one.steps))
+            print(f"\n{result.kind.name}, {len(found)} times: {what}, in {where}")
             print(f"  {' '.join(least.steps)}")
-            print("  " + "\n  ".join((least.detail.strip().splitlines() or ["no traceback"])[-1:])[:600])
+            print(f"  {(least.detail.strip().splitlines() or ['no traceback'])[-1][:600]}")
             print(f"  again: python -m tests.fuzz --seed {options.seed} --kinds {result.kind.name!r} --only {least.number}")
     return 1 if any(result.findings for result in results) else 0
 

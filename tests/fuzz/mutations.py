@@ -120,7 +120,8 @@ def lines(chance: random.Random, content: bytes, others: Sequence[bytes]) -> byt
         case 6:
             parts[at] = parts[at].strip()
         case _:
-            parts[at:at] = [chance.choice((b"", b" ", parts[at]))] * chance.choice((10, 10, 20_000, 20_000, 1_000_000))
+            line = chance.choice((b"", b" ", parts[at]))
+            parts[at:at] = [line] * min(chance.choice((10, 20_000, 1_000_000)), 1_000_000 // (len(line) + 1))
     return b"\n".join(parts)
 
 

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -140,8 +140,8 @@ def _work(kind: Kind, seed: int, numbers: range, folder: Path, told: Connection,
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     gc.freeze()
     for number in numbers:
-        told.send(("begins", number))
-        told.send(("ends", number, *run_example(kind, seed, number, folder / "work", keep)))
+        told.send((False, number))
+        told.send((True, number, *run_example(kind, seed, number, folder / "work", keep)))
     shutil.rmtree(folder, ignore_errors=True)
     told.close()
     os._exit(0)
@@ -164,55 +164,44 @@ class _Job:
         theirs.close()
 
 
-def run(
-    kinds: Sequence[Kind], seed: int, numbers: range, folder: Path, jobs: int, keep: Sequence[int] | None = None
-) -> list[Result]:
-    """Run examples of each kind in `jobs` processes at once."""
-    todo: deque[tuple[Kind, range]] = deque()
-    for kind in kinds:
-        for start in range(numbers.start, numbers.stop, RECYCLED_AFTER):
-            todo.append((kind, range(start, min(start + RECYCLED_AFTER, numbers.stop))))
-    refused: Counter[str] = Counter()
-    findings: dict[str, list[Finding]] = {kind.name: [] for kind in kinds}
-    working: dict[Connection, _Job] = {}
-    seconds: Counter[str] = Counter()
-    count = 0
+def run(kind: Kind, seed: int, numbers: range, folder: Path, jobs: int, keep: Sequence[int] | None = None) -> Result:
+    """Run examples of a kind in `jobs` processes at once."""
+    begun, refused, findings = time.monotonic(), 0, list[Finding]()
+    some = min(RECYCLED_AFTER, -(-len(numbers) // jobs))
+    todo = deque(numbers[start : start + some] for start in range(0, len(numbers), some))
+    working: list[_Job] = []
     while todo or working:
         while todo and len(working) < jobs:
-            kind, some = todo.popleft()
-            count += 1
-            job = _Job(kind, seed, some, folder / f"job-{count}", keep)
-            working[job.told] = job
-        for told in wait(list(working), timeout=1):
-            job = working[told]  # type: ignore[index]  # every one of them is a Connection
+            part = todo.popleft()
+            working.append(_Job(kind, seed, part, folder / f"job-{part.start}", keep))
+        for told in wait([job.told for job in working], timeout=1):
+            job = next(job for job in working if job.told is told)
+            job.since = time.monotonic()
             try:
-                kind_of_message, number, *rest = job.told.recv()
+                ended, number, *rest = job.told.recv()
             except EOFError:
                 job.process.join()
-                del working[job.told]
+                working.remove(job)
                 if job.current < job.numbers.stop:
-                    findings[job.kind.name].append(_lost(job, seed, keep, f"ends with {job.process.exitcode}"))
-                    if job.current + 1 < job.numbers.stop:
-                        todo.appendleft((job.kind, range(job.current + 1, job.numbers.stop)))
+                    findings.append(_lost(job, seed, keep))
+                    if left := range(job.current + 1, job.numbers.stop):
+                        todo.appendleft(left)
                 continue
-            seconds[job.kind.name] += time.monotonic() - job.since  # type: ignore[assignment]
-            job.since = time.monotonic()
-            if kind_of_message == "begins":
-                job.current = number
-            else:
-                job.current = number + 1
-                refused[job.kind.name] += rest[0]
-                if rest[1] is not None:
-                    findings[job.kind.name].append(rest[1])
-        for job in working.values():
+            job.current = number + ended
+            if ended:
+                refused += rest[0]
+                findings += filter(None, [rest[1]])
+        for job in working:
             if time.monotonic() - job.since > WAIT:
                 job.process.kill()  # its end is noticed above
-    return [Result(kind, len(numbers), refused[kind.name], seconds[kind.name], findings[kind.name]) for kind in kinds]
+    findings.sort(key=lambda finding: finding.number)
+    return Result(kind, len(numbers), refused, time.monotonic() - begun, findings)
 
 
-def _lost(job: _Job, seed: int, keep: Sequence[int] | None, how: str) -> Finding:
+def _lost(job: _Job, seed: int, keep: Sequence[int] | None) -> Finding:
     good, _, steps = damaged(job.kind, seed, job.current, keep)
-    how = "waits for ever" if job.process.exitcode == -signal.SIGKILL else f"the process {how}"
+    code = job.process.exitcode
+    how = "waits for ever" if code == -signal.SIGKILL else f"the process ends with {code}"
     return Finding(job.kind.name, job.current, how, "?", (f"{good.folder.name}/{good.file}", *steps), "")
 
 
@@ -224,7 +213,7 @@ def shrunk(kind: Kind, seed: int, finding: Finding, folder: Path) -> Finding:
         if len(keep) > 1:
             less = [other for other in keep if other != step]
             numbers = range(finding.number, finding.number + 1)
-            for other in run([kind], seed, numbers, folder, 1, less)[0].findings:
+            for other in run(kind, seed, numbers, folder, 1, less).findings:
                 if (other.what, other.where) == (finding.what, finding.where):
                     best, keep = other, less
     return best
