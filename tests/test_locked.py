@@ -372,6 +372,17 @@ def test_a_file_that_is_not_locked_is_told_as_such(locked: Server, files: dict[s
         BertForSequenceClassification.from_pretrained("acme", from_tf=True, locked=True)
 
 
+def test_named_weights_that_the_lock_lacks_are_told_as_not_locked(saved: Path) -> None:
+    shutil.copytree(saved, "model")
+    catalog(acme="family: bert, source: ./model, files: {config.json: {}, model.safetensors: {}, vocab.txt: {}}")
+    lock()
+    text = LOCK.read_text()
+    assert "model.safetensors:" in text
+    LOCK.write_text(text.replace("model.safetensors:", "other.safetensors:"))
+    with pytest.raises(DownloadError, match=r"model\.safetensors of .*models\.lock, but none of it is locked"):
+        registry.load("acme", locked=True)
+
+
 def test_a_file_that_is_locked_and_gone_is_told(locked: Server, files: dict[str, bytes], fresh: Path) -> None:
     del files["/acme/vocab.txt"]
     with pytest.raises(DownloadError, match=r"vocab\.txt"):

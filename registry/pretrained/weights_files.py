@@ -100,6 +100,8 @@ def find_weights(
     named = named_roles(listed, files, wanted.converters)[WEIGHTS]
     counting = partial(weights_that_count, listed=listed, files=files, converters=wanted.converters)
     candidates = _candidates(target, wanted, counting)
+    if named and not candidates and target.place.lock and not set(named) & set(target.place.pins):
+        candidates = named  # so that the error is of the lock
     if named and not candidates:
         assert target.entry is not None
         raise CheckpointError(
@@ -119,7 +121,7 @@ def find_weights(
         return [first]
     from registry.store.at_once import at_once
 
-    return [first, *at_once(store, [partial(need, (name,), "shard") for name in shards], jobs)]
+    return [first, *at_once(store, [partial(need, (name,), f"shard (named by {first.name})") for name in shards], jobs)]
 
 
 def open_weights(

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 import registry
-from registry import CheckpointError
+from registry import CheckpointError, DownloadError
 from registry.checkpoint.writer import write_weights
 from registry_bert import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 from registry_gpt2 import GPT2Config, GPT2LMHeadModel
@@ -275,3 +275,14 @@ def test_a_card_of_ones_own_is_not_written_over_and_one_of_ours_is(tmp_path: Pat
     with pytest.raises(CheckpointError, match=r"README.md' is expected .* but is somebody's own; leave model_card out"):
         model.save_pretrained(tmp_path / "m", model_card=True)
     assert (tmp_path / "m" / "README.md").read_text() == "# Mine\n"
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_shard_that_is_gone_is_told_with_the_index_that_names_it(safe: bool, tmp_path: Path) -> None:
+    build().save_pretrained(tmp_path / "m", max_shard_size="4KB", safe_serialization=safe)
+    stem, suffix = ("model", "safetensors") if safe else ("pytorch_model", "bin")
+    gone = sorted((tmp_path / "m").glob(f"{stem}-*.{suffix}"))[1]
+    gone.unlink()
+    with pytest.raises(DownloadError) as caught:
+        registry.load(tmp_path / "m")
+    assert gone.name in str(caught.value) and f"{stem}.{suffix}.index.json" in str(caught.value)
