@@ -9,6 +9,7 @@ noticed before it is believed, also where it would have said that a name is not 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from registry.base.regular import no_link
 from registry.catalog.entry import Deprecation, FilePin, Origin
 from registry.catalog.raw import CatalogFile, Host, RawEntry
 from registry.errors import CatalogError
@@ -191,15 +193,16 @@ class Packed:
         split = (_checked(line).split(b"\t") for line in lines)
         return [(int(number), Record(name, value)) for name, number, value in split]
 
-    def _open(self, identity: tuple[int, ...] | None) -> IO[bytes]:
+    @contextlib.contextmanager
+    def _open(self, identity: tuple[int, ...] | None) -> Iterator[IO[bytes]]:
+        """Yield the file, whatever fails inside for want of its bytes is as if there were none."""
         try:
-            file = self.path.open("rb", buffering=_BUFFER)
+            with open(self.path, "rb", buffering=_BUFFER, opener=no_link) as file:
+                if identity is not None and _identity(os.fstat(file.fileno())) != identity:
+                    raise Unusable("it was replaced")
+                yield file
         except OSError as error:
             raise Unusable(str(error)) from error
-        if identity is not None and _identity(os.fstat(file.fileno())) != identity:
-            file.close()
-            raise Unusable("it was replaced")
-        return file
 
     def _next_line(self, file: IO[bytes], offset: int) -> int:
         """Go to the first beginning of a line at or after `offset`, and return it."""

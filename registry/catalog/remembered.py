@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from registry.base.regular import no_link
 from registry.catalog.packed import Record
 from registry.catalog.raw import CatalogFile
 from registry.catalog.writing import write_private
@@ -83,7 +84,7 @@ def _path(folder: Path) -> Path:
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
     """Return each distribution with its version and names; nothing where nothing can be believed."""
     try:
-        with _path(folder).open("rb") as file:
+        with open(_path(folder), "rb", opener=no_link) as file:
             status = os.fstat(file.fileno())
             # It says what to install: nobody else may write it.
             if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022):

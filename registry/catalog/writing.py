@@ -18,6 +18,8 @@ def write_private(path: Path, data: bytes) -> bool:
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.is_symlink():  # perhaps another user's, in a cache that is shared
+            return False
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     except OSError:
         return False

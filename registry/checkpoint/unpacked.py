@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 from registry.base.urls import redact
 from registry.catalog.entry import FilePin
@@ -90,8 +91,11 @@ def _is_intact(folder: Path) -> bool:
     stamps = said.get("stamps") if said else None
     if not isinstance(stamps, dict):
         return False
-    try:
-        return all([(stat := (folder / name).stat()).st_size, stat.st_mtime_ns] == stamp for name, stamp in stamps.items())
+    try:  # no link is followed that another user of the cache may have put there
+        return S_ISDIR(folder.lstat().st_mode) and all(
+            S_ISREG((stat := (folder / name).lstat()).st_mode) and [stat.st_size, stat.st_mtime_ns] == stamp
+            for name, stamp in stamps.items()
+        )
     except OSError:
         return False
 
@@ -121,7 +125,7 @@ def _unpack(file: StoredFile, store: Store, model: str) -> Path:
             make_folder(folder.parent, store.cache.root)
         except OSError as error:
             raise cache_error(folder, error) from error
-        if folder.is_dir():
+        if folder.is_dir() or folder.is_symlink():
             logger.warning("what is unpacked in %s is not what it was, and is unpacked anew", folder)
             try:
                 remove_folder(folder, _manifest(folder))

@@ -8,19 +8,25 @@ What each kind of evidence proves, strongest first:
   for small files, and what a download of them is checked with too.
 - *a commit*: a snapshot of the hub's cache links the file, at the commit that is wanted, to a blob whose name is a hash, and
   the content has that hash. It proves that the bytes are intact, and that the hub's library was told, at whichever hub it
-  was set to use, that they are this file at this commit. Who may write into that cache could have said anything; that
-  is the user, who could write into ours as well. Commits do not change, so nobody needs to be asked. Trust is `hub`.
+  was set to use, that they are this file at this commit. Who may write into that cache could have said anything, so it
+  counts only where that is this user alone. Commits do not change, so nobody needs to be asked. Trust is `hub-cache`,
+  which is not enough where pins are required.
 - *a revision*, only while the network is off: `refs/<revision>` says which commit a branch was when the hub's library last
   asked. It proves nothing of what the branch is today, so it is good for this operation only: what is recorded is the
   file at that commit, and the next operation with a network asks.
 - *that there is no such file*, at a commit, or while the network is off at the commit of a revision: the hub's library
-  was told so, and left a mark. It is good for files that a model may have or not.
+  was told so, and left a mark. It is good for files that a model may have or not. While the network is off, a snapshot
+  with all that a model needs shows the same of what it lacks; that is not recorded.
 - *MD5 at the old address*, only while the network is off: the old library recorded the ETag, the ETag is a plain MD5 of the
   object, and the content has it. It proves that the file is whole and is what the old address once sent; not that the hub
   has the same today (configurations differ, for one). So it is `first-use` trust, recorded for the old address and not
   for the hub's, and refused where pins are required. With a network the hub is asked instead, and its word finds the
   same file if it is the same. The German vocabulary's address is known to have sent two different files; there MD5
   tells nothing.
+
+Bytes that are proven by a hash that this program knows may lie in anybody's cache, and are copied from there. What a cache
+itself says (commits, revisions, marks, ETags), and a hard link, need files and folders that belong to this user or root, and
+that nobody else can write.
 
 A user's file is never touched: it is linked to, or copied. When it is changed in place later, the cache's stamp no longer
 fits, and the blob is hashed before it is used again.
@@ -42,10 +48,11 @@ from registry.catalog.entry import FilePin
 from registry.catalog.names import unsafe_file_name
 from registry.errors import CacheError
 from registry.store.cache import Cache, file_sha256
+from registry.store.files import is_private
 from registry.store.hashing import git_blob_sha1
 from registry.store.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
 from registry.store.place import StoredFile, is_off
-from registry.store.records import About, Ref
+from registry.store.records import BELIEVED, About, Ref
 from registry.store.verification import Verification
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]
@@ -122,9 +129,10 @@ class Adoption:
             return self.with_hash(there, sha256=pin.sha256, size=pin.size, trust="catalog")
         for url in there:
             ref = refs[url]
-            if ref and ref.sha256 and (first_use or ref.trust != "first-use") and pin.size in (None, ref.size):
+            found = None
+            if ref and ref.sha256 and (first_use or ref.trust not in BELIEVED) and pin.size in (None, ref.size):
                 found = self.with_hash([url], sha256=ref.sha256, size=ref.size, trust=ref.trust)
-            else:
+            elif first_use:
                 found = self._at_commit(url, pin.size)
             if found:
                 return found
@@ -142,6 +150,16 @@ class Adoption:
         if commit is None or not self._hub.was_absent(file.repo, commit, file.path):
             return None
         return f"hf://{file.repo}@{commit}/{file.path}"
+
+    def is_left_out(self, url: str) -> bool:
+        """Return True if, while the network is off, a whole snapshot of the hub's cache shows that there is no such file.
+
+        It is good for this operation only.
+        """
+        if not adoption_is_on() or (file := _hub_file(url)) is None:
+            return False
+        commit = file.revision if _COMMIT.fullmatch(file.revision) else self._hub.commit(file.repo, file.revision)
+        return commit is not None and self._hub.is_left_out(file.repo, commit, file.path)
 
     def with_hash(
         self,
@@ -185,7 +203,8 @@ class Adoption:
         path = self._cache.lookup(found.sha256)
         if path is None:
             try:
-                self._cache.adopt(found.path, found.sha256, about._replace(url=found.path.as_uri()), found.stat)
+                own = is_private(found.path, (*self._hub.folders, *self._old.folders))
+                self._cache.adopt(found.path, found.sha256, about._replace(url=found.path.as_uri()), found.stat, link=own)
             except CacheError:
                 if _unchanged(found.path, found.stat):
                     raise
@@ -230,7 +249,7 @@ class Adoption:
                 proven = _proven(path, "git", git_blob_sha1, name, size)
             else:
                 continue
-            if proven and (found := _found(*proven, "hub", url, name if len(name) == 64 else None)):
+            if proven and (found := _found(*proven, "hub-cache", url, name if len(name) == 64 else None)):
                 return found
         return None
 
@@ -240,16 +259,18 @@ class Adoption:
             return None
         if not _COMMIT.fullmatch(file.revision) and (commit := self._hub.commit(file.repo, file.revision)):
             held = f"hf://{file.repo}@{commit}/{file.path}"
-            if found := self._recorded_before(held, size) or self._at_commit(held, size):
+            if found := self._recorded_before(held, size, first_use) or (self._at_commit(held, size) if first_use else None):
                 return found
         address = file.address
         if address is None or address in TWO_FACED or not first_use:
             return None
-        return self._recorded_before(address, size) or self._by_md5(address, size)
+        return self._recorded_before(address, size, first_use) or self._by_md5(address, size)
 
-    def _recorded_before(self, url: str, size: int | None) -> Found | None:
+    def _recorded_before(self, url: str, size: int | None, first_use: bool) -> Found | None:
         """Return the blob that an earlier operation took over and recorded."""
         ref = self._cache.read_ref(url)
+        if ref is not None and ref.trust in BELIEVED and not first_use:
+            return None
         path = self._cache.lookup(ref.sha256) if ref and ref.sha256 else None
         if ref is None or path is None or size not in (None, ref.size):
             return None
@@ -257,7 +278,8 @@ class Adoption:
 
     def _by_md5(self, address: str, size: int | None) -> Found | None:
         for path in self._old.files(address):
-            md5 = _QUOTED_MD5.fullmatch(self._old.etag(path) or "")
+            believed = all(is_private(each, self._old.folders) for each in (path, path.with_name(f"{path.name}.json")))
+            md5 = _QUOTED_MD5.fullmatch(self._old.etag(path) or "") if believed else None
             proven = _proven(path, "md5", _file_md5, md5[1], size) if md5 else None
             if proven and (found := _found(*proven, "first-use", address, None)):
                 return found

@@ -22,8 +22,10 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
+from registry.base.regular import regular
 from registry.base.urls import redact
 from registry.catalog.layers import Stamp
 from registry.catalog.layers import stamp as file_stamp
@@ -87,13 +89,15 @@ class Cache:
             path = self._blob(root, digest)
             self.note(path)
             try:
-                stat = path.stat()
+                own = root == self.root
+                stat = path.lstat() if own else path.stat()
             except OSError:
+                continue
+            if not S_ISREG(stat.st_mode):  # a link, pipe or device that somebody put into a shared cache
                 continue
             stamp = self._read(stamp_path(path))
             if stamp_fits(stamp, stat):
                 return path
-            own = root == self.root
             try:
                 intact = (file_sha256(path) if own else self._tier_sha256(path, stat)) == digest
             except OSError:
@@ -150,7 +154,7 @@ class Cache:
         self._write_stamp(path, stat, about)
         return path
 
-    def adopt(self, found: Path, digest: str, about: About, hashed: os.stat_result) -> Path:
+    def adopt(self, found: Path, digest: str, about: About, hashed: os.stat_result, *, link: bool = True) -> Path:
         """Take over a verified file of another program's cache: as a hard link, or as a copy where a link fails.
 
         A link shares its bytes with that program's file. When those are changed, the stamp no longer fits, and the blob is
@@ -161,19 +165,24 @@ class Cache:
             digest: its sha256.
             about: what it is, for people.
             hashed: its stat when it was hashed.
+            link: False for a file that others may write to, which is copied.
         """
         path = self.blob(digest)
         stage = path.with_name(f"{digest}.{owner_token()}.partial")
         try:
             make_folder(path.parent, self.root)
-            try:
-                os.link(found.resolve(), stage)
-            except OSError:  # another device, or a file system without hard links
+            linked = False
+            if link:
+                with contextlib.suppress(OSError):  # another device, or a file system without hard links
+                    os.link(found.resolve(), stage)
+                    linked = True
+            if not linked:
                 import shutil  # here and below, because it imports every compressor
 
                 self.require_space(found.stat().st_size)
-                shutil.copyfile(found, stage)
-                with stage.open("rb+") as file:
+                with open(found, "rb", opener=regular) as source, stage.open("xb") as file:
+                    shutil.copyfileobj(source, file, 1 << 20)
+                    file.flush()
                     os.fsync(file.fileno())
                 if file_sha256(stage) != digest:
                     raise OSError(f"{found} changed while it was copied") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from registry.base.urls import redact
 from registry.errors import IntegrityError
+from registry.store.records import BELIEVED
 from registry.store.transports import Resource
 
 __all__ = ["Claims", "check_claims", "mismatch"]
@@ -27,7 +28,7 @@ class Claims:
             IntegrityError: when they differ. The hub's word goes before what was merely believed.
         """
         if resource.sha256 or resource.git_sha1:
-            if self.trust == "first-use":
+            if self.trust in BELIEVED:
                 self.sha256, self.trust = None, "hub"
             self.git_sha1 = resource.git_sha1 or self.git_sha1
         self.sha256, _ = check_claims(resource, self.sha256, None)

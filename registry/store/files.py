@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import os
 import stat
+from collections.abc import Collection
 from pathlib import Path
 
 from registry.store.owner import owner_token
 
-__all__ = ["make_folder", "share", "sync_folder", "write_atomically"]
+__all__ = ["is_private", "make_folder", "share", "sync_folder", "write_atomically"]
 
 
 #: Who else may write to a folder shares it.
@@ -19,22 +22,72 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def make_folder(folder: Path, root: Path) -> None:
     """Make a folder below `root`, and all between; where they are there, nothing happens.
 
+    No link below `root` is followed: in a shared cache another user may have put it there.
+
     Raises:
-        OSError: when it cannot be made.
+        OSError: when it cannot be made, or a link or file stands in its place.
     """
     if folder == root:
         folder.mkdir(parents=True, exist_ok=True)
         return
+    make_folder(folder.parent, root)
     try:
         folder.mkdir()
-    except FileNotFoundError:
-        make_folder(folder.parent, root)
-        folder.mkdir(exist_ok=True)
     except FileExistsError:
-        if not folder.is_dir():
-            raise
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a link or file where a folder belongs", str(folder)) from None
         return
     share(folder, root)
+
+
+def is_private(path: Path, roots: Collection[Path]) -> bool:
+    """Return True if nobody but this user and root can change what a path leads to, through any links.
+
+    Looked at are the file and its folders up to the first of `roots`; of a link that leads out of these, its end.
+    """
+    if not hasattr(os, "geteuid"):
+        return True
+    tops = {*roots, *(root.resolve() for root in roots)}
+    left, seen = [path], set[Path]()
+    try:
+        while left:
+            place = left.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            status = place.lstat()
+            if not _is_only_ours(status):
+                return False
+            if stat.S_ISLNK(status.st_mode):
+                left.append(Path(os.path.normpath(place.parent.resolve() / place.readlink())))
+            if place not in tops and (not stat.S_ISDIR(status.st_mode) or any(place.is_relative_to(top) for top in tops)):
+                left.append(place.parent)
+    except OSError:
+        return False
+    return True
+
+
+def _is_only_ours(status: os.stat_result) -> bool:
+    """Return True if only this user and root can write to a file or folder."""
+    if status.st_uid not in (os.geteuid(), 0):
+        return False
+    if stat.S_ISLNK(status.st_mode):  # its permissions mean nothing
+        return True
+    by_group = status.st_mode & stat.S_IWGRP and not _is_of_one(status.st_gid)
+    return not (by_group or status.st_mode & stat.S_IWOTH)
+
+
+@functools.cache
+def _is_of_one(group: int) -> bool:
+    """Return True for a group that is this user's alone, as many systems make for each user."""
+    import grp
+    import pwd
+
+    try:
+        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
 
 
 def share(path: Path, root: Path) -> None:
@@ -67,7 +120,8 @@ def write_atomically(path: Path, content: str | bytes, root: Path | None = None,
     """
     temporary = path.with_name(f".{path.name[:150]}.{owner_token()}.tmp")
     try:
-        temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        with temporary.open("xb") as file:  # a link that somebody put there is not followed
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
         if mode is not None:
             temporary.chmod(mode)
         if root is not None:

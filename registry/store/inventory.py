@@ -211,7 +211,7 @@ def take_inventory(cache: Cache) -> Inventory:
         cache.root / "quarantine",
         cache.root / "locks",
     ]
-    for entry in (entry for folder in others for entry in _entries(folder)):
+    for entry in (entry for folder in others for entry in _entries(folder, is_root=folder == cache.root)):
         if OWNED.search(entry.name) and _is_private(entry):
             inventory.private.append(_private(Path(entry.path)))
     inventory.locks = [Path(entry.path) for entry in _entries(cache.root / "locks") if entry.name.endswith(".lock")]
@@ -322,9 +322,14 @@ def _seen(path: Path) -> Seen | None:
         return None
 
 
-def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """Return what is in a folder, in order; nothing where there is none, or where it may not be read."""
+def _entries(folder: Path | str, *, is_root: bool = False) -> list[os.DirEntry[str]]:
+    """Return what is in a folder, in order; nothing where there is none, or where it may not be read.
+
+    A link in its place is not followed, unless the cache itself is one.
+    """
     try:
+        if not is_root and Path(folder).is_symlink():
+            return []
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
     except OSError:

@@ -12,7 +12,7 @@ from registry.errors import CacheError, DownloadError, IntegrityError
 from registry.store.cache import Cache, file_sha256
 from registry.store.claims import check_claims
 from registry.store.place import Place, StoredFile, is_set
-from registry.store.records import Ref
+from registry.store.records import BELIEVED, Ref
 from registry.store.revisions import Revisions
 from registry.store.transports import FileMissing, Resource, Transport, Transports
 
@@ -84,6 +84,8 @@ class Known:
             raise FileMissing(f"{redact(url)} was not there when it was last asked for", url=redact(url), status=404)
         if ref.trust == "first-use":
             refuse_unpinned(url)
+        if ref.trust in BELIEVED and pins_required():
+            return None  # the hub can be asked
         return ref if ref.sha256 and pin.size in (None, ref.size) else None
 
     def known_sha256(self, place: Place, name: str) -> str | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from registry.base.regular import no_link
 from registry.errors import CacheError, ConfigError, LockTimeout
 from registry.store.files import make_folder
 from registry.store.lazy_logger import lazy_logger
@@ -145,7 +146,7 @@ def _refuse_refusal(path: Path) -> None:
     Raises:
         OSError: EACCES.
     """
-    with contextlib.suppress(ImportError, FileNotFoundError), path.open("rb") as file:
+    with contextlib.suppress(ImportError, FileNotFoundError), open(path, "rb", opener=no_link) as file:
         import fcntl
 
         try:

@@ -23,7 +23,9 @@ import stat as mode
 from collections.abc import Iterator
 from pathlib import Path
 
+from registry.base.regular import regular as open_regular
 from registry.catalog.names import maybe_user_path
+from registry.store.files import is_private
 
 __all__ = [
     "TWO_FACED",
@@ -53,6 +55,11 @@ _URL_FILE = re.compile(r"([0-9a-f]{64})(\.[0-9a-f]{64})?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: A record or a ref is some hundred bytes; what is longer is something else.
 _SMALL = 1 << 16
+#: Bytes of the index of a model's shards.
+_INDEX = 64 << 20
+#: Of these a model with a tokenizer has at least one.
+_VOCABULARIES = {"vocab.txt", "vocab.json", "vocab.bin", "tokenizer.json", "spiece.model", "sentencepiece.bpe.model"}
+_WEIGHTS = re.compile(r".*\.(safetensors|bin|h5|msgpack)")
 
 
 def url_folders() -> tuple[Path, ...]:
@@ -106,13 +113,14 @@ def regular(path: Path) -> tuple[Path, os.stat_result] | None:
     return (real, stat) if mode.S_ISREG(stat.st_mode) else None
 
 
-def _text(path: Path) -> str | None:
+def _text(path: Path, most: int = _SMALL) -> str | None:
     """Return the content of a small file, or None."""
     found = regular(path)
-    if found is None or found[1].st_size > _SMALL:
+    if found is None or found[1].st_size > most:
         return None
     try:
-        return found[0].read_text("utf-8")
+        with open(found[0], encoding="utf-8", opener=open_regular) as file:
+            return file.read(most)
     except (OSError, ValueError):
         return None
 
@@ -121,14 +129,14 @@ class UrlCaches:
     """The old libraries' caches, as one operation sees them."""
 
     def __init__(self) -> None:
-        self._folders = url_folders()
+        self.folders = url_folders()
         self._listed: dict[Path, dict[str, list[str]]] = {}
 
     def files(self, url: str) -> list[Path]:
         """Return what is kept of a URL, whichever ETag it had; in a folder the newest first."""
         key = hashlib.sha256(url.encode()).hexdigest()
         found = []
-        for folder in self._folders:
+        for folder in self.folders:
             paths = [folder / name for name in self._names(folder, key)]
             times = {path: there[1].st_mtime_ns for path in paths if (there := regular(path))}
             found += sorted(times, key=lambda path: times[path], reverse=True)
@@ -163,7 +171,7 @@ class HubCache:
     """The hub library's cache, as one operation sees it."""
 
     def __init__(self) -> None:
-        self._folders = hub_folders()
+        self.folders = hub_folders()
         self._listed: dict[Path, list[str]] = {}
         self._commits: dict[tuple[str, str], str | None] = {}
 
@@ -171,7 +179,7 @@ class HubCache:
         """Yield where a blob of this name may be: in the folders of these repositories first, then in all others."""
         own = [place for repo in repos for place in self._repositories(repo)]
         yield from (place / "blobs" / name for place in own)
-        for folder in self._folders:
+        for folder in self.folders:
             places = (folder / entry for entry in self._names(folder) if entry.startswith("models--"))
             yield from (place / "blobs" / name for place in places if place not in own)
 
@@ -187,18 +195,35 @@ class HubCache:
         """Yield a repository's file at a commit, with the name of the blob that it is linked to."""
         for place in self._repositories(repo):
             pointer = place / "snapshots" / commit / path
-            if name := blob_name(pointer):
+            if (name := blob_name(pointer)) and self.is_believed(pointer):
                 yield pointer, name
 
     def was_absent(self, repo: str, commit: str, path: str) -> bool:
         """Whether the hub's library asked for a repository's file at a commit, and there was none: it leaves an empty file."""
-        return any(regular(place / ".no_exist" / commit / path) for place in self._repositories(repo))
+        marks = (place / ".no_exist" / commit / path for place in self._repositories(repo))
+        return any(regular(mark) and self.is_believed(mark) for mark in marks)
+
+    def is_left_out(self, repo: str, commit: str, path: str) -> bool:
+        """Return True if a snapshot lacks a file and has all that a model needs: then the repository has no such file.
+
+        The hub's library keeps no note of what is whole. It brings the weights last, so that a snapshot with configuration,
+        vocabulary and every shard is taken for whole.
+        """
+        snapshots = [place / "snapshots" / commit for place in self._repositories(repo)]
+        return not any(os.path.lexists(folder / path) for folder in snapshots) and any(
+            _has_all(folder, self._names(folder)) and self.is_believed(folder) for folder in snapshots
+        )
+
+    def is_believed(self, path: Path) -> bool:
+        """Return True if only this user and root can have written what is noted at a path of the cache."""
+        return is_private(path, self.folders)
 
     def commit(self, repo: str, revision: str) -> str | None:
         """Return the commit that a revision was when the hub was last asked; the same answer for the whole operation."""
         if (repo, revision) not in self._commits:
-            texts = [_text(place / "refs" / revision) for place in self._repositories(repo)]
-            commits = [text.strip() for text in texts if text and _COMMIT.fullmatch(text.strip())]
+            refs = [place / "refs" / revision for place in self._repositories(repo)]
+            texts = [text for ref in refs if (text := _text(ref)) and self.is_believed(ref)]
+            commits = [text.strip() for text in texts if _COMMIT.fullmatch(text.strip())]
             self._commits[repo, revision] = commits[0] if commits else None
         return self._commits[repo, revision]
 
@@ -206,7 +231,7 @@ class HubCache:
         """Return the folders of a repository: under its name, and under the one it had before it got an owner."""
         owner, _, name = repo.rpartition("/")
         names = [repo, name] if owner in _OLD_OWNERS else [repo]
-        return [folder / f"models--{each.replace('/', '--')}" for folder in self._folders for each in names]
+        return [folder / f"models--{each.replace('/', '--')}" for folder in self.folders for each in names]
 
     def _names(self, folder: Path) -> list[str]:
         if folder not in self._listed:
@@ -215,6 +240,23 @@ class HubCache:
             except OSError:  # it is not there, or not ours to read
                 self._listed[folder] = []
         return self._listed[folder]
+
+
+def _has_all(folder: Path, names: list[str]) -> bool:
+    """Return True if there are a configuration, a vocabulary, and weights with every shard that their index names."""
+    if "config.json" not in names or not _VOCABULARIES.intersection(names):
+        return False
+    if not any(_WEIGHTS.fullmatch(name) and regular(folder / name) for name in names):
+        return False
+    for index in (name for name in names if name.endswith(".index.json")):
+        try:
+            data = json.loads(_text(folder / index, _INDEX) or "")
+            shards = set(data["weight_map"].values())
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return False
+        if not all(shard in names and regular(folder / shard) for shard in shards):
+            return False
+    return True
 
 
 def blob_name(pointer: Path) -> str | None:

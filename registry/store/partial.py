@@ -12,12 +12,14 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
+from registry.base.regular import no_link
 from registry.base.urls import redact
 from registry.store.cache import Cache, cache_error
 from registry.store.files import make_folder
@@ -124,9 +126,10 @@ class Partial:
         with self._lock:
             self._version = _Version(_hashed(self._url), validator, size)
             self._extents = []
-            with self.path.open("rb+") as file:
+            with _opened(self.path, "rb+") as file:
                 file.truncate(0)
-            self._journal.write_text(self._first_line())
+            with _opened(self._journal, "wb") as file:
+                file.write(self._first_line())
 
     def end(self, size: int) -> None:
         """Note the size of a file whose end came before its size was known."""
@@ -137,7 +140,7 @@ class Partial:
     @contextlib.contextmanager
     def writer(self, start: int) -> Iterator[_Writer]:
         """Yield what writes on from `start`; it notes in the journal what it has written."""
-        with self.path.open("rb+", buffering=0) as file:
+        with _opened(self.path, "rb+", 0) as file:
             file.seek(start)
             writer = _Writer(self, file, start)
             with self._lock:
@@ -151,7 +154,7 @@ class Partial:
 
     def sync(self) -> None:
         """Make the bytes survive a power cut."""
-        with self.path.open("rb+") as file:
+        with _opened(self.path, "rb+") as file:
             os.fsync(file.fileno())
 
     def leave(self, *, resumable: bool) -> None:
@@ -181,16 +184,18 @@ class Partial:
         with self._lock:
             start, writer.noted = writer.noted, stop
             self._extents = _merged([*self._extents, (start, stop)])
-            with self._journal.open("a") as file:
-                file.write(f"[{start}, {stop}]\n")
+            with _opened(self._journal, "ab") as file:
+                file.write(f"[{start}, {stop}]\n".encode())
 
     def _read(self, left: Path) -> bool:
         """Read what a process left; return whether it can be gone on with."""
         try:
-            here = left.stat().st_size
-            if _journal(left).stat().st_size > _MAX_JOURNAL:
+            status = left.lstat()
+            if not stat.S_ISREG(status.st_mode) or _journal(left).lstat().st_size > _MAX_JOURNAL:
                 return False
-            first, *lines = _journal(left).read_bytes().splitlines()
+            here = status.st_size
+            with _opened(_journal(left), "rb") as file:
+                first, *lines = file.read().splitlines()
             said = json.loads(first)
             if said["version"] != VERSION or said["url"] != _hashed(self._url):
                 return False
@@ -207,8 +212,8 @@ class Partial:
 
     def _take(self, left: Path, *, identified: bool) -> bool:
         """Make what was left ours: by a rename when its owner is dead, else by a copy, since it may still be written to."""
-        mine = not hasattr(os, "geteuid") or left.stat().st_uid == os.geteuid()
         try:
+            mine = not hasattr(os, "geteuid") or left.lstat().st_uid == os.geteuid()
             if mine and owner_state(left.name) is OwnerState.DEAD:
                 left.rename(self.path)
                 _journal(left).rename(self._journal)
@@ -216,25 +221,26 @@ class Partial:
             if not identified:
                 return False
             # What the journal told of when it was read is in the copy; what is written meanwhile may be or not.
-            shutil.copyfile(left, self.path)
-            with self._journal.open("w") as file:
+            with _opened(left, "rb") as source, _opened(self.path, "xb") as file:
+                shutil.copyfileobj(source, file)
+            with _opened(self._journal, "wb") as file:
                 file.write(self._first_line())
-                file.writelines(f"[{start}, {stop}]\n" for start, stop in self._extents)
+                file.write(b"".join(b"[%d, %d]\n" % extent for extent in self._extents))
         except OSError:  # another process was faster, or there is no room for a copy
             self.discard()
             return False
         return True
 
-    def _first_line(self) -> str:
+    def _first_line(self) -> bytes:
         assert self._version is not None
         said = {"version": VERSION, "url": self._version.url, "of": redact(self._url)}
-        return json.dumps({**said, "validator": self._version.validator, "size": self._version.size}) + "\n"
+        return json.dumps({**said, "validator": self._version.validator, "size": self._version.size}).encode() + b"\n"
 
 
 class _Writer:
     """Writes forward from one place of a partial file."""
 
-    def __init__(self, partial: Partial, file: BinaryIO, start: int) -> None:
+    def __init__(self, partial: Partial, file: IO[bytes], start: int) -> None:
         self._partial = partial
         self._file = file
         #: Up to where the journal tells of what was written.
@@ -263,6 +269,11 @@ def sweep(cache: Cache, key: str) -> None:
         if owner_state(left.name) is OwnerState.DEAD:
             with contextlib.suppress(OSError):
                 left.unlink()
+
+
+def _opened(path: Path, mode: str, buffering: int = -1) -> IO[bytes]:
+    """Open a file, but no link to one: in a shared cache others could have put it there."""
+    return open(path, mode, buffering, opener=no_link)
 
 
 def _journal(path: Path) -> Path:

@@ -10,16 +10,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["OF_LOCK", "VERSION", "About", "Ref", "about_of", "read_json", "ref_name", "ref_of", "stamp_fits", "stamp_path"]
+from registry.base.regular import no_link
+
+__all__ = [
+    "BELIEVED",
+    "OF_LOCK",
+    "VERSION",
+    "About",
+    "Ref",
+    "about_of",
+    "read_json",
+    "ref_name",
+    "ref_of",
+    "stamp_fits",
+    "stamp_path",
+]
 
 #: The version of every record in the cache.
 VERSION = 1
 #: The trust of what only a lock file says: it counts while the network is off, where nothing better is known.
 OF_LOCK = "lock"
+#: What is not enough where pins are required: the word of a plain server, or of the hub library's cache.
+BELIEVED = frozenset({"first-use", "hub-cache"})
 
 
 class Ref(NamedTuple):
-    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub`, `first-use` or `lock`."""
+    """What a URL was found to be. `trust` says by whose word: `catalog`, `hub`, `hub-cache`, `first-use` or `lock`."""
 
     url: str
     sha256: str = ""
@@ -79,7 +95,8 @@ def about_of(stamp: Mapping[str, Any] | None) -> About:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a small record; a damaged one, or one of a newer version of this library, is as if absent."""
     try:
-        data = json.loads(path.read_bytes())
+        with open(path, "rb", buffering=0, opener=no_link) as file:
+            data = json.loads(file.read())
     except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and data.get("version") == VERSION else None

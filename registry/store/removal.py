@@ -132,4 +132,6 @@ def remove_folder(path: Path, manifest: Path | None = None) -> None:
         away = path.with_name(f".{path.name[:150]}.{owner_token()}")
         with contextlib.suppress(FileNotFoundError):
             path.rename(away)
+    if away.is_symlink():  # that somebody put in the folder's place
+        away.unlink()
     shutil.rmtree(away, ignore_errors=True)  # what stays for any reason has a private name, and the next prune finds it

@@ -386,6 +386,8 @@ class Store:
         if unpinned and (absent := self._adoption.absent(url, offline=self._unplugged)) is not None:
             self._known.note_absent(absent, source)
             raise FileMissing(f"{redact(url)} was not there when the hub's library asked for it", url=redact(url), status=404)
+        if unpinned and self._unplugged and self._adoption.is_left_out(url):
+            raise FileMissing(f"{redact(url)} is not in the hub's cache, which has the rest", url=redact(url), status=404)
         if self.offline:
             raise OfflineError(
                 f"file {name!r} is expected to be in the cache, because the network is off, but is not; "

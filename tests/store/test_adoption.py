@@ -146,7 +146,7 @@ def test_a_file_of_the_hubs_cache_is_linked_and_nobody_is_asked(
     before, mode = listing(theirs), blob.stat().st_mode
     unplug()
     file = fetch(cache, SOURCE, name, pinned(name, body, len(body)) if pin else {})
-    assert (file.path.read_bytes(), file.sha256, file.trust) == (body, sha256(body), "catalog" if pin else "hub")
+    assert (file.path.read_bytes(), file.sha256, file.trust) == (body, sha256(body), "catalog" if pin else "hub-cache")
     assert shares(file, blob)
     assert (listing(theirs), blob.stat().st_mode) == (before, mode)
 
@@ -158,7 +158,7 @@ def test_what_was_taken_over_is_kept_when_the_other_cache_is_gone(
     unplug()
     fetch(cache, SOURCE, "config.json")
     shutil.rmtree(theirs)
-    assert fetch(cache, SOURCE, "config.json", offline=True).trust == "hub"
+    assert fetch(cache, SOURCE, "config.json", offline=True).trust == "hub-cache"
 
 
 def test_the_hubs_cache_is_where_its_library_says(
@@ -217,7 +217,7 @@ def test_a_branch_is_asked_for_and_only_the_bytes_are_saved(server: Server, cdn:
     for name, blob in blobs.items():
         file = fetch(cache, MOVING, name)
         assert shares(file, blob)
-        assert file.trust == "hub"
+        assert file.trust == ("hub" if name == "model.safetensors" else "hub-cache")  # its commit is known by then
     assert {request.method for request in server.requests} == {"HEAD"}
     assert cdn.requests == []
 
@@ -791,10 +791,10 @@ def test_a_file_that_is_lost_after_it_was_hashed_is_fetched(
     blob = download(server, theirs, "model.safetensors")
     adopt = Cache.adopt
 
-    def late(*args: object) -> Path:
+    def late(*args: object, **how: object) -> Path:
         if blob.exists():
             then(blob)
-        return adopt(*args)  # type: ignore[arg-type]
+        return adopt(*args, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Cache, "adopt", late)
     assert fetch(cache, SOURCE, "model.safetensors").path.read_bytes() == LARGE
