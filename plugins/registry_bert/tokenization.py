@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained import PreTrainedTokenizer
+from registry.pretrained.token_vocabulary import check_vocabulary, read_lines
 from registry.store.files import write_atomically
 
 __all__ = ["BertTokenizer"]
@@ -30,11 +31,11 @@ class BertTokenizer(PreTrainedTokenizer):
         do_lower_case: bool = True,
         do_basic_tokenize: bool = True,
         never_split: Sequence[str] | None = None,
-        unk_token: str = "[UNK]",
-        sep_token: str = "[SEP]",
-        pad_token: str = "[PAD]",
-        cls_token: str = "[CLS]",
-        mask_token: str = "[MASK]",
+        unk_token: str | AddedToken = "[UNK]",
+        sep_token: str | AddedToken = "[SEP]",
+        pad_token: str | AddedToken = "[PAD]",
+        cls_token: str | AddedToken = "[CLS]",
+        mask_token: str | AddedToken = "[MASK]",
         tokenize_chinese_chars: bool = True,
         strip_accents: bool | None = None,
         **kwargs: Any,
@@ -59,12 +60,15 @@ class BertTokenizer(PreTrainedTokenizer):
             ConfigError: when the file holds no vocabulary, or one without `unk_token`, `cls_token` or `sep_token`.
         """
         vocabulary = _read_vocabulary(Path(vocab_file))
-        for token in (unk_token, cls_token, sep_token):
-            if token not in vocabulary:
-                raise ConfigError(
-                    f"vocabulary {str(vocab_file)!r} is expected to hold {token!r}, but does not; is it of another model?"
-                )
-        engine = Tokenizer(models.WordPiece(vocabulary, unk_token=unk_token, max_input_chars_per_word=_LONGEST_WORD))
+        if str(unk_token) not in vocabulary:
+            raise ConfigError(
+                f"vocabulary {str(vocab_file)!r} is expected to hold {str(unk_token)!r}, but does not; is it of another model?"
+            )
+        try:
+            model = models.WordPiece(vocabulary, unk_token=str(unk_token), max_input_chars_per_word=_LONGEST_WORD)
+        except Exception as error:  # the engine raises bare Exceptions
+            raise ConfigError(f"vocabulary {str(vocab_file)!r} is expected to hold tokens, but: {error}") from error
+        engine = Tokenizer(model)
         if do_basic_tokenize:
             engine.normalizer = normalizers.BertNormalizer(
                 clean_text=True,
@@ -74,12 +78,8 @@ class BertTokenizer(PreTrainedTokenizer):
             )
             engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         else:
-            engine.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        engine.post_processor = processors.TemplateProcessing(
-            single=f"{cls_token} $A {sep_token}",
-            pair=f"{cls_token}:0 $A:0 {sep_token}:0 $B:1 {sep_token}:1",
-            special_tokens=[(cls_token, vocabulary[cls_token]), (sep_token, vocabulary[sep_token])],
-        )
+            # What Python's str.split takes for white space: U+001C to U+001F are not in the engine's class.
+            engine.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\x{1c}-\x{1f}]+"), "removed")
         engine.decoder = decoders.WordPiece(prefix="##", cleanup=False)
         if absent := [token for token in never_split or () if token not in vocabulary]:
             raise ConfigError(f"never_split is expected to list tokens of the vocabulary, but {absent[0]!r} is not one")
@@ -99,6 +99,28 @@ class BertTokenizer(PreTrainedTokenizer):
             cls_token=cls_token,
             mask_token=mask_token,
             **kwargs,
+        )
+        for token in (self.cls_token, self.sep_token):
+            if self._engine.token_to_id(token) is None:
+                raise ConfigError(
+                    f"vocabulary {str(vocab_file)!r} is expected to hold {token!r}, but does not; is it of another model?"
+                )
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Put the tokens around a text that are set now, and take the unknown one that is set."""
+        cls, sep, unknown = self.cls_token, self.sep_token, self.unk_token
+        assert isinstance(self._engine, Tokenizer)
+        model = self._engine.model
+        for name, token in (("cls_token", cls), ("sep_token", sep), ("unk_token", unknown)):
+            if token is None or (name == "unk_token" and model.token_to_id(token) is None):
+                raise ConfigError(f"{name} of BertTokenizer is expected to be a token of its vocabulary, but is {token!r}")
+        model.unk_token = unknown
+        around = {"C": (cls, self.cls_token_id), "S": (sep, self.sep_token_id)}  # a token may have letters of the template
+        self._engine.post_processor = processors.TemplateProcessing(
+            single="C $A S",
+            pair="C:0 $A:0 S:0 $B:1 S:1",
+            special_tokens=[{"id": name, "ids": [number], "tokens": [token]} for name, (token, number) in around.items()],
         )
 
     @classmethod
@@ -120,30 +142,18 @@ class BertTokenizer(PreTrainedTokenizer):
         target = Path(vocab_path)
         if target.is_dir():
             target /= self.vocab_files_names["vocab_file"]
-        vocabulary = self._engine.get_vocab(with_added_tokens=False)
-        write_atomically(target, "".join(f"{token}\n" for token in sorted(vocabulary, key=vocabulary.__getitem__)))
+        if broken := [token for token in self.vocab if "\n" in token or token.endswith("\r")]:
+            raise ConfigError(f"tokens of {str(target)!r} are expected to be lines, but {broken[0]!r} is more than one")
+        write_atomically(target, "".join(f"{token}\n" for token in self.vocab))
         return (str(target),)
 
 
 def _read_vocabulary(path: Path) -> dict[str, int]:
     """Return token to id. Where a line stands twice, the last one counts, as it always did."""
-    try:
-        content = path.read_bytes()
-        if content.startswith(b"{"):
-            model = read_json(path).get("model", {})
-            if not isinstance(model, dict) or model.get("type") != "WordPiece":
-                raise ConfigError(f"file {str(path)!r} is expected to hold a WordPiece vocabulary, but does not")
-            return dict(model["vocab"])
-        lines = content.decode("utf-8").split("\n")
-    except OSError as error:
-        raise ConfigError(f"vocabulary {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"vocabulary {str(path)!r} is expected to be UTF-8 text, but is not; is it a weights file?"
-        ) from error
-    if lines and not lines[-1]:
-        lines.pop()
-    vocabulary = {line.removesuffix("\r"): number for number, line in enumerate(lines)}
-    # The earlier of two equal lines leaves a gap; a token of its own keeps ids and their number together.
-    vocabulary |= {f"[unused-line-{number}]": number for number in set(range(len(lines))) - set(vocabulary.values())}
-    return vocabulary
+    lines = read_lines(path, "vocabulary")
+    if lines and lines[0].startswith("{"):
+        model = read_json(path).get("model")
+        if not isinstance(model, dict) or model.get("type") != "WordPiece":
+            raise ConfigError(f"file {str(path)!r} is expected to hold a WordPiece vocabulary, but does not")
+        return check_vocabulary(model.get("vocab"), f"model.vocab of {str(path)!r}")
+    return check_vocabulary({line: number for number, line in enumerate(lines)}, f"vocabulary {str(path)!r}")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from typing import Any
 
-from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 
 from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import BatchEncoding, Truncation
@@ -31,7 +31,7 @@ class OpenAIGPTTokenizer(BPETokenizer):
         self,
         vocab_file: FilePath,
         merges_file: FilePath | None = None,
-        unk_token: str = "<unk>",
+        unk_token: str | AddedToken = "<unk>",
         pre_tokenizer: str = "basic",
         **kwargs: Any,
     ) -> None:
@@ -52,16 +52,26 @@ class OpenAIGPTTokenizer(BPETokenizer):
                 f"pre_tokenizer of OpenAIGPTTokenizer is expected to be one of {', '.join(_ROADS)}, but is {pre_tokenizer!r}"
             )
         merges = find_merges(vocab_file, merges_file)
-        model = read_bpe(vocab_file, merges, unk_token=unk_token, end_of_word_suffix="</w>", fuse_unk=False)
+        model = read_bpe(vocab_file, merges, unk_token=str(unk_token), end_of_word_suffix="</w>", fuse_unk=False)
         engine = Tokenizer(model)
         if pre_tokenizer == "basic":
             engine.normalizer = normalizers.BertNormalizer(lowercase=True)
             engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         else:
             _word_splitter()  # so that a missing package shows here
+        engine.post_processor = processors.TemplateProcessing(single="$A", pair="$A:0 $B:1")
         engine.decoder = decoders.BPEDecoder(suffix="</w>")
         self._is_spacy = pre_tokenizer == "spacy"
         super().__init__(engine, settings={"pre_tokenizer": pre_tokenizer}, unk_token=unk_token, **kwargs)
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """Take the unknown token that is set."""
+        assert isinstance(self._engine, Tokenizer)
+        model, token = self._engine.model, self.unk_token
+        if token is None or (model.token_to_id(token) is None and not self._is_default("unk_token", token)):
+            raise ConfigError(f"unk_token of OpenAIGPTTokenizer is expected to be a token of its vocabulary, but is {token!r}")
+        model.unk_token = token
 
     @classmethod
     def settings_names(cls) -> tuple[str, ...]:
@@ -78,16 +88,10 @@ class OpenAIGPTTokenizer(BPETokenizer):
             raise ValueError("offsets are expected of pre_tokenizer='basic' only: ftfy changes the text before it is split")
         return super().__call__(*args, **kwargs)
 
-    def tokenize(self, text: str) -> list[str]:
-        """Return the tokens of a text."""
-        if not self._is_spacy:
-            return super().tokenize(text)
-        return self._engine.encode(self._words(text), is_pretokenized=True, add_special_tokens=False).tokens
-
-    def _ids_of(self, text: str | Sequence[str] | Sequence[int]) -> list[int]:
+    def _encode_text(self, text: str) -> TextEncoding:
         if self._is_spacy and isinstance(text, str):
-            return self._engine.encode(self._words(text), is_pretokenized=True, add_special_tokens=False).ids
-        return super()._ids_of(text)
+            return self._engine.encode(self._words(text), is_pretokenized=True, add_special_tokens=False)
+        return super()._encode_text(text)
 
     def _encode_all(
         self,
@@ -98,13 +102,14 @@ class OpenAIGPTTokenizer(BPETokenizer):
         truncation: Truncation,
         limit: int | None,
         *,
+        stride: int,
         whole: bool,
     ) -> list[TextEncoding]:
         if self._is_spacy and not is_split:
             firsts = [self._words(text) for text in firsts]
             seconds = None if seconds is None else [self._words(text) for text in seconds]
             is_split = True
-        return super()._encode_all(firsts, seconds, add_special_tokens, is_split, truncation, limit, whole=whole)
+        return super()._encode_all(firsts, seconds, add_special_tokens, is_split, truncation, limit, stride=stride, whole=whole)
 
     def _words(self, text: str) -> list[str]:
         """Split as the paper did; special and added tokens stay whole."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from copy import copy
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -24,9 +25,9 @@ class GPT2Tokenizer(BPETokenizer):
         vocab_file: FilePath,
         merges_file: FilePath | None = None,
         errors: str = "replace",
-        unk_token: str = _END,
-        bos_token: str = _END,
-        eos_token: str = _END,
+        unk_token: str | AddedToken = _END,
+        bos_token: str | AddedToken = _END,
+        eos_token: str | AddedToken = _END,
         add_prefix_space: bool = False,
         legacy: bool = False,
         **kwargs: Any,
@@ -58,7 +59,7 @@ class GPT2Tokenizer(BPETokenizer):
             edges = normalizers.Replace(Regex(rf"\A{blank}|{blank}\z"), "")
             engine.normalizer = normalizers.Sequence([edges, normalizers.Prepend(" ")])
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
-        engine.post_processor = processors.ByteLevel(trim_offsets=False)
+        engine.post_processor = processors.TemplateProcessing(single="$A", pair="$A:0 $B:1")
         engine.decoder = decoders.ByteLevel()
         self._errors = errors
         self._legacy = legacy
@@ -78,46 +79,57 @@ class GPT2Tokenizer(BPETokenizer):
 
     def tokenize(self, text: str, add_prefix_space: bool = False) -> list[str]:
         """Return the tokens of a text; `add_prefix_space` is as in the constructor, for this call."""
-        return super().tokenize(_with_space(text) if add_prefix_space else text)
+        return self._prefixing().tokenize(text) if add_prefix_space else super().tokenize(text)
 
     def encode(self, text: Any, text_pair: Any = None, add_special_tokens: bool = True, **kwargs: Any) -> Any:
         """Return the ids of a text or pair; `add_prefix_space` is as in the constructor, for this call."""
         if kwargs.pop("add_prefix_space", False):
-            text, text_pair = _with_space(text), _with_space(text_pair)
+            return self._prefixing().encode(text, text_pair, add_special_tokens, **kwargs)
         return super().encode(text, text_pair, add_special_tokens, **kwargs)
 
-    def add_tokens(self, new_tokens: str | Sequence[str | AddedToken], special_tokens: bool = False) -> int:
-        """Add tokens that the vocabulary does not have; return how many. Then resize the model's embeddings."""
-        if self._legacy:  # found before the text between them is stripped
-            tokens = [new_tokens] if isinstance(new_tokens, str | AddedToken) else new_tokens
-            new_tokens = [
-                AddedToken(token, normalized=False, special=special_tokens) if isinstance(token, str) else token
-                for token in tokens
-            ]
-        return super().add_tokens(new_tokens, special_tokens)
+    def _prefixing(self) -> GPT2Tokenizer:
+        """Return this tokenizer with `add_prefix_space`, for one call. It shares the vocabulary."""
+        if self._legacy:  # adds a space by itself
+            return self
+        own = self._engine
+        assert isinstance(own, Tokenizer)
+        engine = Tokenizer(own.model)
+        engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        engine.post_processor, engine.decoder = own.post_processor, own.decoder
+        for _, token in sorted(own.get_added_tokens_decoder().items()):
+            engine.add_tokens([token])
+        other = copy(self)
+        other._engine = engine
+        return other
 
-    def decode(self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = True) -> str:
-        """Return the text of ids; arguments as in `PreTrainedTokenizer.decode`.
+    def _add(self, token: str | AddedToken, special: bool) -> None:
+        if self._legacy and isinstance(token, str):  # found before the text between them is stripped
+            token = AddedToken(token, normalized=False, special=special)
+        super()._add(token, special)
+
+    def _text_of(self, ids: list[int], skip_special_tokens: bool) -> str:
+        added = self._engine.get_added_tokens_decoder()
+        # The engine takes a letter of an added token for the byte that it stands for elsewhere.
+        mistaken = any(not token.content.isascii() and set(token.content) <= _BYTES.keys() for token in added.values())
+        if self._errors == "replace" and not mistaken:
+            return super()._text_of(ids, skip_special_tokens)
+        kept = (number for number in ids if not (skip_special_tokens and number in added and added[number].special))
+        return self.convert_tokens_to_string(
+            token for number in kept if (token := self._engine.id_to_token(number)) is not None
+        )
+
+    def convert_tokens_to_string(self, tokens: Iterable[str]) -> str:
+        """Return the text of tokens, known or not, as it is before any clean-up.
 
         Raises:
             UnicodeDecodeError: for bytes that are no UTF-8, with `errors="strict"`.
         """
-        added = {token.content for token in self._engine.get_added_tokens_decoder().values()}
-        # The engine takes a letter of an added token for the byte that it stands for elsewhere.
-        mistaken = any(not token.isascii() and set(token) <= _BYTES.keys() for token in added)
-        if self._errors == "replace" and not mistaken:
-            return super().decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces)
+        added = self.get_added_vocab()
         data = b""
-        for token in self.convert_ids_to_tokens(token_ids, skip_special_tokens):
-            if token is not None:
-                data += token.encode() if token in added else bytes(_BYTES[character] for character in token)
-        text = data.decode(errors=self._errors)
-        return self.clean_up_tokenization(text) if clean_up_tokenization_spaces else text
-
-
-def _with_space(text: Any) -> Any:
-    """Put a space before a text that begins without white space; lists of tokens or ids stay."""
-    return f" {text}" if isinstance(text, str) and text and not text[0].isspace() else text
+        for token in tokens:
+            is_text = token in added or not set(token) <= _BYTES.keys()
+            data += token.encode() if is_text else bytes(_BYTES[character] for character in token)
+        return data.decode(errors=self._errors)
 
 
 def _bytes_of_characters() -> dict[str, int]:

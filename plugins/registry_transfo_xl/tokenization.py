@@ -6,6 +6,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,9 +44,9 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         vocab_file: str | os.PathLike[str] | None = None,
         pretrained_vocab_file: str | os.PathLike[str] | None = None,
         never_split: Sequence[str] | None = None,
-        unk_token: str = "<unk>",
-        eos_token: str = "<eos>",
-        additional_special_tokens: Sequence[str] = ("<formula>",),
+        unk_token: str | AddedToken = "<unk>",
+        eos_token: str | AddedToken = "<eos>",
+        additional_special_tokens: Sequence[str | AddedToken] = ("<formula>",),
         **kwargs: Any,
     ) -> None:
         """Build from a vocabulary, or without one to count words first.
@@ -92,10 +93,10 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         #: How often each word was counted.
         self.counter: Counter[str] = read.counter
         words = _numbered(read.words)
-        if unk_token not in words:
+        if str(unk_token) not in words:
             unk_token = next((token for token in (read.unknown, *_UNKNOWN) if token in words), None) or unk_token
         super().__init__(
-            WordEngine(words, unknown=unk_token, delimiter=self.delimiter, lower_case=self.lower_case),
+            WordEngine(words, unknown=str(unk_token), delimiter=self.delimiter, lower_case=self.lower_case),
             settings={**settings, "never_split": None if never_split is None else list(never_split)},
             unk_token=unk_token,
             eos_token=eos_token,
@@ -169,25 +170,45 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         engine, numbered = self._engine, _numbered(words)
         engine.set_vocabulary(numbered)
         self._base_size = len(numbered)
+        self._cached.clear()
         if engine.unknown not in numbered and (found := next((token for token in _UNKNOWN if token in numbered), None)):
             engine.unknown = self._special["unk_token"] = found
             self._mark_special([found])
 
     def _mark_special(self, tokens: Iterable[str]) -> None:
         # Matched even where the vocabulary does not have them: it may be built later.
-        self._engine.match([AddedToken(token, normalized=False, special=True) for token in tokens])
+        added = self._engine.get_added_tokens_decoder()
+        known = {token.content: token for token in added.values()}
+        marked = [known.get(token, AddedToken(token, normalized=False)) for token in map(str, tokens)]
+        for token in marked:
+            token.special = True
+        self._engine.match(marked)
+
+    def _add(self, token: str | AddedToken, special: bool) -> None:
+        if self._base_size:
+            super()._add(token, special)
+            return
+        marked = copy(token) if isinstance(token, AddedToken) else AddedToken(token, normalized=not special)
+        marked.special |= special
+        self._engine.match([marked])
+
+    def _refresh(self) -> None:
+        self._engine.unknown = self.unk_token
 
     # -- vocabulary --------------------------------------------------------------------------------------------------------
 
     @property
     def idx2sym(self) -> list[str]:
-        """The words in the order of their ids, added ones included."""
-        return list(self._engine.get_vocab())
+        """The words in the order of their ids, added ones included. The list is shared between calls."""
+        if "words" not in self._cached:
+            self._cached["words"] = list(self.get_vocab())
+        words: list[str] = self._cached["words"]
+        return words
 
     @property
     def sym2idx(self) -> dict[str, int]:
-        """Word to id, added ones included."""
-        return self._engine.get_vocab()
+        """Word to id, added ones included. The dictionary is shared and cannot be changed."""
+        return self.get_vocab()
 
     @property
     def never_split(self) -> list[str]:

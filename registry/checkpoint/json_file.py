@@ -19,6 +19,8 @@ _MAX_BYTES = 64 << 20  # a vocabulary of a million words fits
 _MAX_CONTAINERS = 1_000_000
 #: Lists and objects inside each other; what goes through a file's content level by level, such as a copy, has a limit, too.
 _MAX_DEPTH = 100
+#: Colons, which tokens may hold, too.
+_MAX_FIELDS = 4_000_000
 
 
 def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
@@ -52,10 +54,12 @@ def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
         if size > max_bytes:
             fail(f"has {size:,} bytes, more than {max_bytes:,}")
         content = path.read_bytes()
+        if content.count(b":") > _MAX_FIELDS:
+            fail(f"has more than {_MAX_FIELDS:,} fields")
         if (containers := content.count(b"[") + content.count(b"{")) > _MAX_CONTAINERS:
             fail(f"has more than {_MAX_CONTAINERS:,} lists and objects")
         data = json.loads(
-            content.decode("utf-8"),
+            content.decode("utf-8-sig"),
             object_pairs_hook=unique,
             parse_constant=lambda name: fail(f"holds {name}, which is no JSON"),
             parse_float=finite,

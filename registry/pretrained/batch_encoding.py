@@ -68,43 +68,56 @@ class BatchEncoding(dict[str, Any]):
         """Return for each token of one text the word that it is of; None for special tokens and padding."""
         words: list[int | None] = list(self.encodings[index].word_ids)
         rows = self["input_ids"]
-        row = rows if len(self.encodings) == 1 and len(rows) and isinstance(rows[0], int) else rows[index]
+        row = rows if len(rows) == 0 or isinstance(rows[0], int) else rows[index]  # one text, or a batch
         padding: list[int | None] = [None] * (len(row) - len(words))
         return padding + words if self.pads_left else words + padding
 
 
-def pad_columns(
-    columns: Mapping[str, list[list[Any]]], fill: Mapping[str, Any], length: int, *, left: bool
-) -> dict[str, list[list[Any]]]:
-    """Return the columns with every row filled up to `length`."""
-    padded: dict[str, list[list[Any]]] = {}
+def pad_columns(columns: Mapping[str, list[Any]], fill: Mapping[str, Any], length: int, *, left: bool) -> dict[str, list[Any]]:
+    """Return the columns, those with a value in `fill` with every shorter row filled up to `length`."""
+    padded: dict[str, list[Any]] = {}
     for name, rows in columns.items():
+        if name not in fill:
+            padded[name] = rows
+            continue
         value = fill[name]
         padded[name] = [[value] * (length - len(row)) + row if left else row + [value] * (length - len(row)) for row in rows]
     return padded
 
 
 def as_tensors(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Any]:
-    """Return int64 arrays: torch tensors for `pt`, numpy arrays for `np`.
+    """Return torch tensors for `pt`, numpy arrays for `np`: int64, but for columns of other numbers that `pad` was given.
 
     Raises:
-        ValueError: when the rows differ in length, or for another kind.
+        ValueError: when the rows of a column differ in length, or for another kind.
     """
     if kind not in ("pt", "np"):
         raise ValueError(f"return_tensors is expected to be 'pt' or 'np', but is {kind!r}")
-    lengths = {len(row) for row in columns["input_ids"]}
+    lengths = {len(row) for row in columns["input_ids"] if not isinstance(row, int)}
     if len(lengths) > 1:
         raise ValueError(
             f"texts of a batch are expected to have one length to become a tensor, but have {min(lengths)} to {max(lengths)} "
-            "tokens; give padding=True"
+            "tokens; give padding=True, and truncation=True where max_length is to cut"
         )
+    made = {}
+    for name, rows in columns.items():
+        try:
+            made[name] = _tensor(rows, kind)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"rows of {name} are expected to have one length to become a tensor, but have not") from error
+    return made
+
+
+def _tensor(rows: Sequence[Any], kind: str) -> Any:
     if kind == "pt":
         import torch
 
-        return {name: torch.tensor(rows, dtype=torch.int64) for name, rows in columns.items()}
+        tensor = torch.tensor(rows)
+        return tensor if tensor.numel() else tensor.to(torch.int64)
     import numpy
 
-    return {name: numpy.array(rows, dtype=numpy.int64) for name, rows in columns.items()}
+    array = numpy.array(rows)
+    return array if array.size else array.astype(numpy.int64)
 
 
 def shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int]:

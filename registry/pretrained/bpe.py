@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +11,7 @@ from tokenizers import Tokenizer, models
 
 from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
+from registry.pretrained.token_vocabulary import check_vocabulary, read_lines, without_unused
 from registry.pretrained.tokenizer import PreTrainedTokenizer, is_engine_file
 from registry.store.files import write_atomically
 
@@ -40,7 +40,7 @@ class BPETokenizer(PreTrainedTokenizer):
         merges = _beside(target)
         assert isinstance(self._engine, Tokenizer)
         saved = json.loads(self._engine.to_str())["model"]
-        vocabulary = dict(sorted(saved["vocab"].items(), key=lambda item: item[1]))
+        vocabulary = without_unused(self.vocab)
         lines = [f"{_HEADER}: 0.2", *(" ".join(pair) for pair in saved["merges"])]
         write_atomically(target, json.dumps(vocabulary, ensure_ascii=False) + "\n")
         write_atomically(merges, "".join(f"{line}\n" for line in lines))
@@ -87,13 +87,11 @@ def read_bpe(vocab_file: FilePath, merges_file: FilePath, **options: Any) -> mod
     if isinstance(saved, dict):
         if saved.get("type") != "BPE":
             raise ConfigError(f"file {str(vocab_file)!r} is expected to hold a BPE vocabulary, but does not")
-        vocabulary = saved["vocab"]
+        vocabulary = check_vocabulary(saved.get("vocab"), f"model.vocab of {str(vocab_file)!r}")
     else:
-        vocabulary = data
-    if not all(isinstance(number, int) and number >= 0 for number in vocabulary.values()):
-        raise ConfigError(f"vocabulary {str(vocab_file)!r} is expected to map tokens to ids, but does not; is it of BPE?")
+        vocabulary = check_vocabulary(data, f"vocabulary {str(vocab_file)!r}")
     if isinstance(saved, dict) and Path(merges_file) == Path(vocab_file):
-        pairs: Sequence[Any] = [pair.split(" ") if isinstance(pair, str) else pair for pair in saved["merges"]]
+        pairs = _merges_of(saved.get("merges"), f"model.merges of {str(vocab_file)!r}")
     else:
         pairs = _read_merges(Path(merges_file))
     try:
@@ -104,21 +102,26 @@ def read_bpe(vocab_file: FilePath, merges_file: FilePath, **options: Any) -> mod
         ) from error
 
 
+def _merges_of(saved: Any, where: str) -> list[list[str]]:
+    pairs: list[Any] = [None]
+    if isinstance(saved, list):
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in saved]
+    for number, pair in enumerate(pairs):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(token, str) for token in pair):
+            raise ConfigError(f"{where} is expected to be a list of two tokens each, but item {number} is not")
+    return pairs
+
+
 def _read_merges(path: Path) -> list[list[str]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise ConfigError(f"merges {str(path)!r} are expected to be readable, but are not ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"merges {str(path)!r} are expected to be UTF-8 text, but are not") from error
-    while lines and not lines[-1].strip("\r"):
+    lines = read_lines(path, "merges")
+    while lines and not lines[-1]:
         lines.pop()
     begin = 1 if lines and lines[0].startswith(_HEADER) else 0
     pairs = []
     for number, line in enumerate(lines[begin:], begin + 1):
-        pair = line.removesuffix("\r").split(" ")
+        pair = line.split(" ")
         if len(pair) != 2 or not all(pair):
-            raise ConfigError(f"line {number} of merges {str(path)!r} is expected to be two tokens, but is {line!r}")
+            raise ConfigError(f"line {number} of merges {str(path)!r} is expected to be two tokens, but is {line[:80]!r}")
         pairs.append(pair)
     return pairs
 

@@ -40,8 +40,12 @@ class TextEncoding(Protocol):
     def special_tokens_mask(self) -> list[int]:
         """1 for what the family put around a text."""
 
+    @property
+    def overflowing(self) -> Sequence[TextEncoding]:
+        """The further windows over the text, where it was cut."""
+
     def truncate(self, max_length: int, stride: int = 0, direction: str = "right") -> None:
-        """Keep `max_length` tokens."""
+        """Keep `max_length` tokens, and what is cut as further windows, each with `stride` tokens of the one before."""
 
 
 class Engine(Protocol):

@@ -49,7 +49,8 @@ class TextStreamer:
         self._ids, self._written = [], 0
 
     def _text(self) -> str:
-        return self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        text: str = self._tokenizer.decode(self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return text
 
     def _show(self, text: str) -> None:
         if len(text) > self._written:

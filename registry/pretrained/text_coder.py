@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import TRUNCATIONS, BatchEncoding, Truncation, as_tensors, pad_columns, shares
 from registry.pretrained.engine import TextEncoding
-from registry.pretrained.token_vocabulary import TokenVocabulary, as_list
+from registry.pretrained.token_vocabulary import TokenVocabulary, as_list, is_unicode
 
 __all__ = ["NO_LIMIT", "TextCoder"]
 
@@ -40,6 +41,8 @@ class TextCoder(TokenVocabulary):
 
     #: Whether a call returns `token_type_ids` when it does not say.
     returns_token_type_ids: ClassVar[bool] = True
+    #: Whether `pad` adds an attention mask when it is not told.
+    returns_attention_mask: ClassVar[bool] = True
     #: Tokens that the model can take; None when it has no limit.
     model_max_length: int | None
     padding_side: str
@@ -71,13 +74,15 @@ class TextCoder(TokenVocabulary):
         *,
         add_special_tokens: bool = True,
         padding: Padding = False,
-        truncation: Truncation = False,
+        truncation: Truncation | None = None,
         max_length: int | None = None,
+        stride: int = 0,
         pad_to_multiple_of: int | None = None,
         is_split_into_words: bool = False,
         return_tensors: str | None = None,
         return_token_type_ids: bool | None = None,
         return_attention_mask: bool = True,
+        return_overflowing_tokens: bool = False,
         return_special_tokens_mask: bool = False,
         return_offsets_mapping: bool = False,
     ) -> BatchEncoding:
@@ -87,37 +92,62 @@ class TextCoder(TokenVocabulary):
             text: a text, or a list of texts or of pairs; with `is_split_into_words` one level more, a text being its words.
             text_pair: the second text, or a list of as many as `text` has.
             add_special_tokens: whether to add what the family puts around a text.
-            padding: True or `longest`, `max_length`, or False.
-            truncation: True or `longest_first`, `only_first`, `only_second`, or False.
+            padding: True or `longest` pads to the longest row, `max_length` to `max_length` or, without it, to what the model
+                can take; rows that are longer stay as they are.
+            truncation: True or `longest_first`, `only_first`, `only_second`, or False. None, the default, is `longest_first`
+                where `max_length` is given without `padding`, else False.
             max_length: the limit, special tokens included; by default what the model can take.
-            pad_to_multiple_of: round the padded length up.
+            stride: how many tokens a window shares with the one before, with `return_overflowing_tokens`.
+            pad_to_multiple_of: round the padded length up. Where a length is a limit, too, it has to be such a multiple.
             is_split_into_words: whether texts come as lists of words.
             return_tensors: `pt` for int64 tensors `(batch, seq)`, `np` for arrays, None for lists.
             return_token_type_ids: whether to return which of a pair each token is of; None does as the family's models need.
             return_attention_mask: whether to return 1 for tokens and 0 for padding.
+            return_overflowing_tokens: whether to return what is cut, too, as further rows: windows over the text that may be
+                cut, each with the other text of a pair. `overflow_to_sample_mapping` has the number of each row's text.
             return_special_tokens_mask: whether to return 1 for special tokens.
             return_offsets_mapping: whether to return for each token its `(begin, end)` in the text, in characters.
+
+        Tokens are cut, and windows begin, at the side that `truncation_side` says.
+
+        Raises:
+            ValueError: when an argument, or one of the texts, is not what it has to be.
         """
-        single = isinstance(text, str) or (is_split_into_words and (not text or isinstance(text[0], str)))
-        firsts: list[Any] = [text] if single else list(text)
-        seconds: list[Any] | None = None
-        if text_pair is not None:
-            if isinstance(text_pair, str) and not single:
-                raise ValueError("text_pair is expected to be a list of texts, as text is, but is one text")
-            seconds = [text_pair] if single else list(text_pair)
-            if len(seconds) != len(firsts):
-                raise ValueError(f"text_pair is expected to have {len(firsts)} texts, as text has, but has {len(seconds)}")
-        elif not single and firsts and not is_split_into_words and not isinstance(firsts[0], str):
-            firsts, seconds = [pair[0] for pair in firsts], [pair[1] for pair in firsts]
+        single, firsts, seconds = _texts(text, text_pair, is_split_into_words)
+        truncation = _truncation(truncation, padding, max_length)
         limit = self._limit(truncation, max_length)
-        encode = partial(self._encode_all, firsts, seconds, add_special_tokens, is_split_into_words, truncation, limit)
+        self._check_multiple(pad_to_multiple_of, padding, limit, max_length)
+        if stride < 0:
+            raise ValueError(f"stride is expected to be 0 or more, but is {stride}")
+        samples: list[int] = []
+        encode_all = partial(
+            self._encode_all,
+            firsts,
+            seconds,
+            add_special_tokens,
+            is_split_into_words,
+            truncation,
+            limit,
+            stride=stride if return_overflowing_tokens else 0,
+        )
+
+        def encode(*, whole: bool) -> list[TextEncoding]:
+            try:
+                encodings = encode_all(whole=whole)
+            except Exception as error:
+                _explain(firsts, seconds, is_split_into_words, single, error)
+                raise
+            if not return_overflowing_tokens:
+                return encodings
+            rows = [[encoding, *encoding.overflowing] for encoding in encodings]
+            samples[:] = [number for number, windows in enumerate(rows) for _ in windows]
+            return [window for windows in rows for window in windows]
+
         encodings = encode(whole=return_offsets_mapping)
         if limit is None:
             self._warn_of_length(encodings)
 
-        columns: dict[str, list[list[Any]]] = {"input_ids": [encoding.ids for encoding in encodings]}
-        fill: dict[str, Any] = {"input_ids": 0, "token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1}
-        fill["offset_mapping"] = (0, 0)
+        columns: dict[str, list[Any]] = {"input_ids": [encoding.ids for encoding in encodings]}
         if self.returns_token_type_ids if return_token_type_ids is None else return_token_type_ids:
             columns["token_type_ids"] = [encoding.type_ids for encoding in encodings]
         if return_attention_mask:
@@ -126,19 +156,13 @@ class TextCoder(TokenVocabulary):
             columns["special_tokens_mask"] = [encoding.special_tokens_mask for encoding in encodings]
         if return_offsets_mapping:
             columns["offset_mapping"] = [encoding.offsets for encoding in encodings]
-        length = self._padded_length(columns["input_ids"], padding, max_length, pad_to_multiple_of)
-        if length is not None:
-            if self.pad_token_id is None and any(len(row) != length for row in columns["input_ids"]):
-                raise ValueError(
-                    f"pad_token of {type(self).__name__} is expected to be set to pad a batch, but is not; "
-                    "give it with add_special_tokens({'pad_token': …})"
-                )
-            fill["input_ids"] = self.pad_token_id  # None where every row has that length already
-            columns = pad_columns(columns, fill, length, left=self.padding_side == "left")
+        columns = self._padded(columns, padding, max_length, pad_to_multiple_of)
+        if return_overflowing_tokens:
+            columns["overflow_to_sample_mapping"] = samples
         result: Mapping[str, Any] = columns
         if return_tensors is not None:
             result = as_tensors(columns, return_tensors)
-        elif single:
+        elif single and not return_overflowing_tokens:
             result = {name: rows[0] for name, rows in columns.items()}
         batch = BatchEncoding(result)
         batch.pads_left = self.padding_side == "left"
@@ -161,28 +185,39 @@ class TextCoder(TokenVocabulary):
             text: what to encode.
             text_pair: the second of a pair.
             add_special_tokens: whether to add what the family puts around a text.
-            kwargs: as in `__call__`; `max_length` alone truncates, as it did in 2019.
+            kwargs: as in `__call__`; for lists `padding`, `truncation`, `max_length`, `pad_to_multiple_of` and
+                `return_tensors`, with the same meaning.
         """
-        if "max_length" in kwargs:
-            kwargs.setdefault("truncation", True)
         if isinstance(text, str) and (text_pair is None or isinstance(text_pair, str)):
             encoded = self(text, text_pair, add_special_tokens=add_special_tokens, **kwargs)
             return encoded["input_ids"]
-        if unknown := set(kwargs) - {"max_length", "truncation"}:
+        if kwargs.get("is_split_into_words"):
+            words: Any = text
+            return self(words, text_pair, add_special_tokens=add_special_tokens, **kwargs)["input_ids"]  # type: ignore[arg-type]
+        if unknown := set(kwargs) - {"max_length", "truncation", "padding", "pad_to_multiple_of", "return_tensors"}:
             raise ValueError(f"lists of tokens or ids are encoded without {sorted(unknown)[0]!r}; give text instead")
         first = self._ids_of(text)
         second = None if text_pair is None else self._ids_of(text_pair)
-        limit = self._limit(kwargs.get("truncation", False), kwargs.get("max_length"))
+        padding, most, multiple = kwargs.get("padding", False), kwargs.get("max_length"), kwargs.get("pad_to_multiple_of")
+        truncation = _truncation(kwargs.get("truncation"), padding, most)
+        limit = self._limit(truncation, most)
+        self._check_multiple(multiple, padding, limit, most)
         if limit is not None:
             room = limit - (self.num_special_tokens_to_add(second is not None) if add_special_tokens else 0)
-            keep = shares(len(first), len(second or ()), room, kwargs["truncation"])
-            first, second = first[: keep[0]], None if second is None else second[: keep[1]]
-        return self.build_inputs_with_special_tokens(first, second) if add_special_tokens else first + (second or [])
+            keep = shares(len(first), len(second or ()), room, truncation)
+            first = self._kept(first, keep[0])
+            second = None if second is None else self._kept(second, keep[1])
+        ids = self.build_inputs_with_special_tokens(first, second) if add_special_tokens else first + (second or [])
+        columns = self._padded({"input_ids": [ids]}, padding, most, multiple)
+        if (kind := kwargs.get("return_tensors")) is not None:
+            return as_tensors(columns, kind)["input_ids"]
+        return columns["input_ids"][0]
+
+    def _kept(self, ids: list[int], count: int) -> list[int]:
+        return ids[:count] if self.truncation_side == "right" else ids[len(ids) - count :]
 
     def encode_plus(self, text: Any, text_pair: Any = None, **kwargs: Any) -> BatchEncoding:
-        """Encode one text or pair, as a call does; `max_length` alone truncates, as in `encode`."""
-        if "max_length" in kwargs and kwargs.get("padding") != "max_length":
-            kwargs.setdefault("truncation", True)
+        """Encode one text or pair; the same as calling the tokenizer."""
         return self(text, text_pair, **kwargs)
 
     def batch_encode_plus(self, texts: Sequence[Any], **kwargs: Any) -> BatchEncoding:
@@ -191,19 +226,50 @@ class TextCoder(TokenVocabulary):
 
     def tokenize(self, text: str) -> list[str]:
         """Return the tokens of a text, without special ones around it."""
-        return self._engine.encode(text, add_special_tokens=False).tokens
+        return self._encode_text(text).tokens
+
+    def _encode_text(self, text: str) -> TextEncoding:
+        try:
+            return self._engine.encode(text, add_special_tokens=False)
+        except Exception as error:
+            _explain([text], None, False, True, error)
+            raise
 
     def _ids_of(self, text: str | Sequence[str] | Sequence[int]) -> list[int]:
         if isinstance(text, str):
-            return self._engine.encode(text, add_special_tokens=False).ids
-        return [item if isinstance(item, int) else self.convert_tokens_to_ids(item) for item in text]
+            return self._encode_text(text).ids
+        if text is None or not isinstance(text, Iterable) or isinstance(text, bytes | Mapping):
+            raise ValueError(f"what is encoded is expected to be text, or a list of tokens or ids, but is {_shown(text)}")
+        ids = []
+        for index, item in enumerate(text):
+            if isinstance(item, str):
+                ids.append(self.convert_tokens_to_ids(item))
+            elif hasattr(item, "__index__"):
+                ids.append(item.__index__())
+            else:
+                raise ValueError(f"item {index} of what is encoded is expected to be a token or an id, but is {_shown(item)}")
+        return ids
 
     def _limit(self, truncation: Truncation, max_length: int | None) -> int | None:
-        if truncation not in TRUNCATIONS:
-            raise ValueError(f"truncation is expected to be one of {', '.join(map(repr, TRUNCATIONS))}, but is {truncation!r}")
         if truncation in (False, "do_not_truncate"):
             return None
         return self.model_max_length if max_length is None else max_length
+
+    def _check_multiple(self, multiple: int | None, padding: Padding, limit: int | None, max_length: int | None) -> None:
+        """Check that rounding a padded length up does not pass the length that rows may have."""
+        if multiple is None:
+            return
+        if multiple < 1:
+            raise ValueError(f"pad_to_multiple_of is expected to be at least 1, but is {multiple}")
+        if padding in (False, "do_not_pad"):
+            return
+        if padding == "max_length" and limit is None:
+            limit = self.model_max_length if max_length is None else max_length
+        if limit is not None and limit % multiple:
+            raise ValueError(
+                f"max_length is expected to be a multiple of pad_to_multiple_of={multiple}, but is {limit}; give "
+                f"max_length={limit // multiple * multiple or multiple}"
+            )
 
     def _encode_all(
         self,
@@ -214,6 +280,7 @@ class TextCoder(TokenVocabulary):
         truncation: Truncation,
         limit: int | None,
         *,
+        stride: int,
         whole: bool,
     ) -> list[TextEncoding]:
         """Encode; unless `whole`, without tokens, offsets and words, which would take a third longer."""
@@ -226,9 +293,8 @@ class TextCoder(TokenVocabulary):
         # The engine can truncate too, but its setting is one for all threads; so only what is too long is cut here.
         for index, encoding in enumerate(encodings):
             if len(encoding) > limit:
-                encodings[index] = self._cut(
-                    firsts[index], None if seconds is None else seconds[index], add_special_tokens, is_split, truncation, limit
-                )
+                second = None if seconds is None else seconds[index]
+                encodings[index] = self._cut(firsts[index], second, add_special_tokens, is_split, truncation, limit, stride)
         return encodings
 
     def _warn_of_length(self, encodings: Sequence[TextEncoding]) -> None:
@@ -239,32 +305,129 @@ class TextCoder(TokenVocabulary):
                 logger.warning("a text has %d tokens, but the model takes %d; give truncation=True", len(encoding), most)
 
     def _cut(
-        self, first: Any, second: Any, add_special_tokens: bool, is_split: bool, truncation: Truncation, limit: int
+        self,
+        first: Any,
+        second: Any,
+        add_special_tokens: bool,
+        is_split: bool,
+        truncation: Truncation,
+        limit: int,
+        stride: int,
     ) -> TextEncoding:
         pair = second is not None
-        one = self._engine.encode(first, is_pretokenized=is_split, add_special_tokens=False)
-        two = self._engine.encode(second, is_pretokenized=is_split, add_special_tokens=False) if pair else None
+        parts = [self._engine.encode(first, is_pretokenized=is_split, add_special_tokens=False)]
+        if pair:
+            parts.append(self._engine.encode(second, is_pretokenized=is_split, add_special_tokens=False))
         room = limit - (self.num_special_tokens_to_add(pair) if add_special_tokens else 0)
-        keep = shares(len(one), len(two) if two else 0, room, truncation)
-        one.truncate(keep[0], direction=self.truncation_side)
-        if two is not None:
-            two.truncate(keep[1], direction=self.truncation_side)
-        return self._engine.post_process(one, two, add_special_tokens)
+        for part, kept in zip(parts, shares(len(parts[0]), len(parts[1]) if pair else 0, room, truncation), strict=False):
+            if stride > 0 and stride >= kept < len(part):
+                raise ValueError(
+                    f"stride is expected to be less than the {kept} tokens of a window, but is {stride}; raise max_length"
+                )
+            part.truncate(kept, stride=stride, direction=self.truncation_side)
+        return self._engine.post_process(parts[0], parts[1] if pair else None, add_special_tokens)
+
+    # -- padding -------------------------------------------------------------------------------------------------------
+
+    def pad(
+        self,
+        encoded_inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        padding: Padding = True,
+        max_length: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        padding_side: str | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchEncoding:
+        """Pad what was encoded, as a `collate_fn` does with the examples of a batch.
+
+        Args:
+            encoded_inputs: what a call returned for a text or a batch, or a list of such for one text each. Lists, arrays or
+                tensors.
+            padding: as in `__call__`, and by default True.
+            max_length: as in `__call__`.
+            pad_to_multiple_of: round the padded length up.
+            padding_side: `right` or `left`; None does as the tokenizer is set.
+            return_attention_mask: whether to add a mask of 1 for tokens and 0 for padding where there is none.
+            return_tensors: `pt`, `np`, or None for the kind that was given.
+
+        `input_ids`, `token_type_ids`, `attention_mask` and `special_tokens_mask` are padded; other columns stay as they are.
+
+        Raises:
+            ValueError: when there are no `input_ids`, or columns differ in their number of rows.
+        """
+        if isinstance(encoded_inputs, Mapping):
+            columns = dict(encoded_inputs)
+        else:
+            examples = list(encoded_inputs)
+            columns = {name: [example[name] for example in examples] for name in (examples[0] if examples else ())}
+        if "input_ids" not in columns:
+            raise ValueError(f"what is padded is expected to hold input_ids, but holds {', '.join(columns) or 'nothing'}")
+        if len(columns["input_ids"]) == 0:
+            return BatchEncoding(columns)
+        self._check_multiple(pad_to_multiple_of, padding, None, max_length)
+        if return_tensors is None:
+            return_tensors = _kind_of_tensor(columns["input_ids"])
+        columns = {name: _plain(value) for name, value in columns.items()}
+        single = isinstance(columns["input_ids"][0], int)
+        if single:
+            columns = {name: [value] for name, value in columns.items()}
+        count = len(columns["input_ids"])
+        for name, rows in columns.items():
+            if len(rows) != count:
+                raise ValueError(
+                    f"{name} of what is padded is expected to have {count} rows, as input_ids, but has {len(rows)}"
+                )
+        if self.returns_attention_mask if return_attention_mask is None else return_attention_mask:
+            columns.setdefault("attention_mask", [[1] * len(row) for row in columns["input_ids"]])
+        columns = self._padded(columns, padding, max_length, pad_to_multiple_of, padding_side)
+        if single:
+            columns = {name: rows[0] for name, rows in columns.items()}
+        batch = BatchEncoding(columns if return_tensors is None else as_tensors(columns, return_tensors))
+        batch.pads_left = (padding_side or self.padding_side) == "left"
+        return batch
+
+    def _padded(
+        self,
+        columns: dict[str, list[Any]],
+        padding: Padding,
+        max_length: int | None,
+        multiple: int | None,
+        side: str | None = None,
+    ) -> dict[str, list[Any]]:
+        """Return the columns with every row filled up that is shorter than the length that `padding` says."""
+        side = self.padding_side if side is None else side
+        if side not in ("left", "right"):
+            raise ValueError(f"padding_side is expected to be 'left' or 'right', but is {side!r}")
+        length = self._padded_length(columns["input_ids"], padding, max_length, multiple)
+        if length is None:
+            return columns
+        fill: dict[str, Any] = {"token_type_ids": 0, "attention_mask": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+        fill["input_ids"] = self.pad_token_id
+        if self.pad_token_id is None and any(len(row) < length for row in columns["input_ids"]):
+            why = "" if self.pad_token is None else f"{self.pad_token!r}, which the vocabulary lacks; "
+            raise ValueError(
+                f"pad_token of {type(self).__name__} is expected to be a token of the vocabulary to pad a batch, but is "
+                f"{why or 'not set; '}give it with add_special_tokens({{'pad_token': …}})"
+            )
+        if (most := self.model_max_length) is not None and length > most:
+            logger.warning("rows are padded to %d tokens, but the model takes %d", length, most)
+        return pad_columns(columns, fill, length, left=side == "left")
 
     def _padded_length(
         self, rows: list[list[int]], padding: Padding, max_length: int | None, multiple: int | None
     ) -> int | None:
         if padding in (False, "do_not_pad"):
             return None
-        longest = max((len(row) for row in rows), default=0)
         if padding == "max_length":
             wanted = self.model_max_length if max_length is None else max_length
-            longest = max(longest, wanted or 0)
-        elif padding not in (True, "longest"):
+            if wanted is None:
+                return None
+        elif padding in (True, "longest"):
+            wanted = max((len(row) for row in rows), default=0)
+        else:
             raise ValueError(f"padding is expected to be True, False, 'longest' or 'max_length', but is {padding!r}")
-        if multiple is not None and multiple < 1:
-            raise ValueError(f"pad_to_multiple_of is expected to be at least 1, but is {multiple}")
-        return longest if multiple is None else -(-longest // multiple) * multiple
+        return wanted if multiple is None else -(-wanted // multiple) * multiple
 
     # -- special tokens around a text ----------------------------------------------------------------------------------
 
@@ -286,24 +449,37 @@ class TextCoder(TokenVocabulary):
 
     # -- ids to text ---------------------------------------------------------------------------------------------------
 
-    def decode(self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = True) -> str:
-        """Return the text of ids.
+    def decode(self, token_ids: Any, skip_special_tokens: bool = False, clean_up_tokenization_spaces: bool = True) -> Any:
+        """Return the text of ids, or of a batch a list with the text of each row.
 
         Args:
-            token_ids: a list or one-dimensional tensor of ids.
+            token_ids: a list or tensor of ids `(seq,)`, or a batch `(batch, seq)`, whose rows may differ in length.
             skip_special_tokens: whether to leave special tokens out.
             clean_up_tokenization_spaces: whether to close the gaps before punctuation and English contractions.
         """
-        text = self._engine.decode(as_list(token_ids), skip_special_tokens=skip_special_tokens)
-        return self.clean_up_tokenization(text) if clean_up_tokenization_spaces else text
+        values = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
+        if not isinstance(values, int):
+            values = list(values)
+            if values and (isinstance(values[0], Sequence) or (hasattr(values[0], "tolist") and values[0].ndim)):
+                return [self._decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in values]
+        return self._decode(values, skip_special_tokens, clean_up_tokenization_spaces)
+
+    def _decode(self, ids: Any, skip_special_tokens: bool, clean_up: bool) -> str:
+        text = self._text_of(as_list(ids), skip_special_tokens)
+        return self.clean_up_tokenization(text) if clean_up else text
+
+    def _text_of(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return self._engine.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def convert_tokens_to_string(self, tokens: Sequence[str]) -> str:
-        """Return the text of tokens, as it is before any clean-up."""
-        return self.decode(self.convert_tokens_to_ids(tokens), clean_up_tokenization_spaces=False)
+        """Return the text of tokens, known or not, as it is before any clean-up."""
+        decoder = getattr(self._engine, "decoder", None)
+        return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
     def batch_decode(self, sequences: Iterable[Any], **kwargs: Any) -> list[str]:
         """Decode each of several sequences."""
-        return [self.decode(sequence, **kwargs) for sequence in sequences]
+        texts = self.decode(sequences, **kwargs)
+        return [texts] if isinstance(texts, str) else list(texts)
 
     @staticmethod
     def clean_up_tokenization(text: str) -> str:
@@ -311,6 +487,89 @@ class TextCoder(TokenVocabulary):
         for spaced, closed in _CLEAN_UP:
             text = text.replace(spaced, closed)
         return text
+
+
+def _texts(text: Any, text_pair: Any, is_split: bool) -> tuple[bool, list[Any], list[Any] | None]:
+    """Return whether a call is for one text or pair, the first texts, and the second ones where there are pairs."""
+    for name, value in (("text", text), ("text_pair", text_pair)):
+        if not isinstance(value, Iterable) or isinstance(value, bytes | Mapping | set):
+            if value is None and name == "text_pair":
+                continue
+            raise ValueError(f"{name} is expected to be text, or a list of texts or of pairs, but is {_shown(value)}")
+    single = isinstance(text, str) or (is_split and (len(text) == 0 or isinstance(text[0], str)))
+    firsts: list[Any] = [text] if single else list(text)
+    if text_pair is not None:
+        if isinstance(text_pair, str) and not single:
+            raise ValueError("text_pair is expected to be a list of texts, as text is, but is one text")
+        seconds = [text_pair] if single else list(text_pair)
+        if len(seconds) != len(firsts):
+            raise ValueError(f"text_pair is expected to have {len(firsts)} texts, as text has, but has {len(seconds)}")
+        return single, firsts, seconds
+    begin = firsts[0] if firsts and not single else ""
+    if not isinstance(begin, list | tuple) or (is_split and not (begin and isinstance(begin[0], list | tuple))):
+        return single, firsts, None
+    for index, pair in enumerate(firsts):
+        if not isinstance(pair, list | tuple) or len(pair) != 2:
+            raise ValueError(f"text {index} is expected to be a pair of texts, as text 0 is, but is {_shown(pair)}")
+    return single, [pair[0] for pair in firsts], [pair[1] for pair in firsts]
+
+
+def _truncation(truncation: Truncation | None, padding: Padding, max_length: int | None) -> Truncation:
+    """Return what `truncation` means: where it is not given, `max_length` without padding cuts, as in transformers."""
+    if truncation is None:
+        return "longest_first" if max_length is not None and padding is False else False
+    if truncation not in TRUNCATIONS:
+        raise ValueError(f"truncation is expected to be one of {', '.join(map(repr, TRUNCATIONS))}, but is {truncation!r}")
+    return truncation
+
+
+def _explain(firsts: Sequence[Any], seconds: Sequence[Any] | None, is_split: bool, single: bool, error: Exception) -> None:
+    """Raise an error that names the text that an engine could not take, if one of them is none."""
+    for index in range(len(firsts)):
+        for name, texts in (("", firsts), ("second ", seconds)):
+            if texts is None:
+                continue
+            where = f"{name}text" if single else f"{name}text {index}"
+            if is_split and not isinstance(texts[index], list | tuple):
+                raise ValueError(f"{where} is expected to be a list of words, but is {_shown(texts[index])}") from error
+            for position, piece in enumerate(texts[index] if is_split else texts[index : index + 1]):
+                here = f"word {position} of {where}" if is_split else where
+                if not isinstance(piece, str):
+                    raise ValueError(f"{here} is expected to be text, but is {_shown(piece)}") from error
+                if not is_unicode(piece):
+                    at = next(at for at, character in enumerate(piece) if "\ud800" <= character <= "\udfff")
+                    raise ValueError(
+                        f"{here} is expected to be valid Unicode, but character {at} is the lone surrogate {piece[at]!a}"
+                    ) from error
+    if type(error) is Exception:  # as which the engine raises what it finds wrong with the vocabulary
+        raise ConfigError(f"a text is expected to have tokens in this vocabulary, but: {error}") from error
+
+
+def _shown(value: object) -> str:
+    """Return what a value is that should be text: itself where it is small, else its type."""
+    if value is None or isinstance(value, bool | int | float):
+        return f"{value!r:.40}" if value is None else f"{value!r:.40}, a {type(value).__name__}"
+    return f"a {type(value).__name__}"
+
+
+def _kind_of_tensor(value: Any) -> str | None:
+    """Return `pt` or `np` for a tensor, an array, or a list of such."""
+    if isinstance(value, list | tuple):
+        value = next((item for item in value if hasattr(item, "tolist") or len(item)), None) if _nested(value) else None
+    if not hasattr(value, "tolist"):
+        return None
+    return "pt" if type(value).__module__.startswith("torch") else "np"
+
+
+def _nested(value: Sequence[Any]) -> bool:
+    return bool(value) and not isinstance(value[0], int)
+
+
+def _plain(value: Any) -> Any:
+    """Return lists for tensors and arrays, and for lists of such."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) and _nested(value) else value
 
 
 def _again(known: Sequence[TextEncoding], encode: Callable[[], list[TextEncoding]]) -> list[TextEncoding]:

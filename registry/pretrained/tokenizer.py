@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import logging
 import os
@@ -15,12 +16,12 @@ from tokenizers import AddedToken
 from registry.catalog.names import user_path
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.writer import staged_folder
-from registry.errors import ConfigError
+from registry.errors import ConfigError, RegistryError
 from registry.families.roles import SIDE_FILES
 from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine
 from registry.pretrained.text_coder import NO_LIMIT, TextCoder
-from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS
+from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, is_unicode
 
 __all__ = [
     "ADDED_TOKENS_NAME",
@@ -58,8 +59,9 @@ class PreTrainedTokenizer(TextCoder):
         padding_side: str = "right",
         truncation_side: str = "right",
         max_len: int | None = None,
-        additional_special_tokens: Sequence[str] = (),
-        **special_tokens: str | None,
+        additional_special_tokens: Sequence[str | AddedToken] = (),
+        added_tokens_decoder: Mapping[int, AddedToken] | None = None,
+        **special_tokens: str | AddedToken | None,
     ) -> None:
         """Set up around an engine.
 
@@ -71,12 +73,15 @@ class PreTrainedTokenizer(TextCoder):
             truncation_side: the side from which tokens are cut.
             max_len: 2019's name for `model_max_length`.
             additional_special_tokens: more tokens that are matched whole and can be skipped in decoding.
-            special_tokens: `unk_token=`, `pad_token=` and the like; None for one that the family does not have.
+            added_tokens_decoder: id to token of those that a saved tokenizer had added.
+            special_tokens: `unk_token=`, `pad_token=` and the like, each as text or as an `AddedToken`, whose flags are kept;
+                None for one that the family does not have. One that the vocabulary lacks is added, unless it is the class's
+                own default.
         """
         for name, side in (("padding_side", padding_side), ("truncation_side", truncation_side)):
             if side not in ("left", "right"):
                 raise ConfigError(f"{name} of {type(self).__name__} is expected to be 'left' or 'right', but is {side!r}")
-        super().__init__(engine, special_tokens, additional_special_tokens)
+        super().__init__(engine, special_tokens, additional_special_tokens, added_tokens_decoder or {})
         self._settings = dict(settings)
         self.model_max_length = max_len if model_max_length is None else model_max_length
         self.padding_side = padding_side
@@ -99,29 +104,46 @@ class PreTrainedTokenizer(TextCoder):
 
     @classmethod
     def from_files(cls, vocabulary: Mapping[str, Path], side_files: Mapping[str, Path], *inputs: Any, **kwargs: Any) -> Any:
-        """Build from vocabulary files, by constructor argument, and the JSON files beside them, by name."""
-        saved = read_json(side_files[TOKENIZER_CONFIG_NAME]) if TOKENIZER_CONFIG_NAME in side_files else {}
+        """Build from vocabulary files, by constructor argument, and the JSON files beside them, by name.
+
+        Raises:
+            ConfigError: when one of the files is damaged, or the files do not belong together.
+        """
+        config = side_files.get(TOKENIZER_CONFIG_NAME)
+        saved = read_json(config) if config is not None else {}
         warn_of_code(saved, TOKENIZER_CONFIG_NAME)
         if (limit := kwargs.pop("max_len", None)) is not None:
             kwargs.setdefault("model_max_length", limit)
-        decoder = saved.pop("added_tokens_decoder", None) or _added_in_engine_file(vocabulary.values())
-        settings = cls._saved_settings(saved)
-        if SPECIAL_TOKENS_MAP_NAME in side_files:
-            for name, token in read_json(side_files[SPECIAL_TOKENS_MAP_NAME]).items():
-                if name in SPECIAL_TOKENS or name == EXTRA_TOKENS:
-                    settings.setdefault(name, _content(token))
-        tokenizer = cls._build({name: str(path) for name, path in vocabulary.items()}, inputs, {**settings, **kwargs})
-        if decoder:
-            tokens = {int(number): _added_token(token) for number, token in decoder.items()}
-        elif ADDED_TOKENS_NAME in side_files:
-            special = set(tokenizer.all_special_tokens)
-            tokens = {
-                number: AddedToken(token, special=token in special, normalized=token not in special)
-                for token, number in read_json(side_files[ADDED_TOKENS_NAME]).items()
+        added = _added_tokens(saved.pop("added_tokens_decoder", None), config) or _added_in_engine_file(vocabulary.values())
+        settings = cls._saved_settings(saved, str(config))
+        if special := side_files.get(SPECIAL_TOKENS_MAP_NAME):
+            for name, token in read_json(special).items():
+                if (name in SPECIAL_TOKENS or name == EXTRA_TOKENS) and not (added and name in settings):
+                    settings[name] = _tokens(token, name, str(special))
+        if added:  # their flags are those that count
+            settings = {
+                name: _texts(value) if name in (EXTRA_TOKENS, *SPECIAL_TOKENS) else value for name, value in settings.items()
             }
-        else:
-            tokens = {}
-        tokenizer._restore(tokens)
+        elif ADDED_TOKENS_NAME in side_files:
+            added = _added_in_2019(side_files[ADDED_TOKENS_NAME], settings)
+        if added:
+            settings["added_tokens_decoder"] = added
+        files = {name: str(path) for name, path in vocabulary.items()}
+        try:
+            tokenizer = cls._build(files, inputs, {**settings, **kwargs})
+        except (RegistryError, MemoryError):
+            raise
+        except BaseException as error:
+            # Whatever else the engine finds wrong; where its own code fails, it raises what is no Exception.
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
+            raise ConfigError(
+                f"a {cls.__name__} is expected to be built from {', '.join(map(repr, files.values()))} and what lies beside, "
+                f"but that raised {type(error).__name__}: {error}"
+            ) from error
+        # The class's own default is added, too, where the caller asks for it.
+        given = {name: value for name, value in kwargs.items() if value and (name in SPECIAL_TOKENS or name == EXTRA_TOKENS)}
+        tokenizer.add_special_tokens({name: value for name, value in given.items() if tokenizer._lacks(name, value)})
         return tokenizer
 
     @classmethod
@@ -138,33 +160,35 @@ class PreTrainedTokenizer(TextCoder):
         return {argument.removesuffix("_file"): (name,) for argument, name in cls.vocab_files_names.items()}
 
     @classmethod
-    def _saved_settings(cls, saved: Mapping[str, Any]) -> dict[str, Any]:
+    def _saved_settings(cls, saved: Mapping[str, Any], file: str) -> dict[str, Any]:
         """Return what of a tokenizer_config.json this class takes; other libraries write much that only they know."""
-        known = {*SPECIAL_TOKENS, EXTRA_TOKENS, "model_max_length", "padding_side", "truncation_side", *cls.settings_names()}
-        settings = {name: _content(value) for name, value in saved.items() if name in known}
-        if "extra_special_tokens" in saved and isinstance(saved["extra_special_tokens"], list):
-            settings.setdefault(EXTRA_TOKENS, _content(saved["extra_special_tokens"]))
-        limit = settings.get("model_max_length", saved.get("max_len"))
-        for name in (EXTRA_TOKENS, *SPECIAL_TOKENS):
-            if settings.get(name, "") is None:
-                del settings[name]
-        settings["model_max_length"] = int(limit) if isinstance(limit, int | float) and limit < NO_LIMIT else None
+        from registry.pretrained.entry_check import wrong_settings
+
+        settings: dict[str, Any] = {}
+        for name, value in saved.items():
+            if name in SPECIAL_TOKENS or name == EXTRA_TOKENS:
+                if value is not None:
+                    settings[name] = _tokens(value, name, file)
+            elif name in ("padding_side", "truncation_side"):
+                if value not in ("left", "right"):
+                    raise _wrong(name, file, "'left' or 'right'", value)
+                settings[name] = value
+            elif name in cls.settings_names():
+                settings[name] = value
+                for _, problem in wrong_settings(cls, {name: value}):
+                    raise ConfigError(f"{problem}; correct it in {file!r}")
+        if isinstance(extra := saved.get("extra_special_tokens"), list):
+            settings.setdefault(EXTRA_TOKENS, _tokens(extra, EXTRA_TOKENS, file))
+        limit = saved.get("model_max_length", saved.get("max_len"))
+        if limit is not None and (type(limit) not in (int, float) or limit < 0):
+            raise _wrong("model_max_length", file, "a number", limit)
+        settings["model_max_length"] = int(limit) if limit is not None and limit < NO_LIMIT else None
         return settings
 
     @classmethod
     def settings_names(cls) -> tuple[str, ...]:
         """Return the constructor arguments of the family that are saved in tokenizer_config.json."""
         return ()
-
-    def _restore(self, tokens: Mapping[int, AddedToken]) -> None:
-        for number in sorted(tokens):
-            token = tokens[number]
-            (self._engine.add_special_tokens if token.special else self._engine.add_tokens)([token])
-            if (actual := self._engine.token_to_id(token.content)) != number:
-                raise ConfigError(
-                    f"added token {token.content!r} is expected to have id {number}, as its file says, but gets {actual}; "
-                    "the file does not belong to this vocabulary"
-                )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> tuple[str, ...]:
         """Write everything that a reload needs into a folder, which is made when it does not exist; return the paths.
@@ -201,7 +225,10 @@ class PreTrainedTokenizer(TextCoder):
                     for number, token in sorted(added.items())
                 },
             },
-            SPECIAL_TOKENS_MAP_NAME: self.special_tokens_map,
+            SPECIAL_TOKENS_MAP_NAME: {
+                name: [_saved_token(token, added) for token in value] if isinstance(value, list) else _saved_token(value, added)
+                for name, value in self.special_tokens_map.items()
+            },
             ADDED_TOKENS_NAME: {token.content: number for number, token in added.items() if number >= self._base_size},
         }
 
@@ -209,11 +236,38 @@ class PreTrainedTokenizer(TextCoder):
         return f"{type(self).__name__}({len(self)} tokens, {self._settings})"
 
 
-def _content(value: Any) -> Any:
-    """Return the text of a token that may have been saved with its flags."""
-    if isinstance(value, dict) and "content" in value:
-        return value["content"]
-    return [_content(item) for item in value] if isinstance(value, list) else value
+def _saved_token(content: str, added: Mapping[int, AddedToken]) -> str | dict[str, Any]:
+    """Return a token as special_tokens_map.json holds it: its text, or with its flags where they say something."""
+    token = next((each for each in added.values() if each.content == content), None)
+    if token is None or not (token.lstrip or token.rstrip or token.single_word or token.normalized):
+        return content
+    return {"content": content, **{flag: getattr(token, flag) for flag in _FLAGS if flag != "special"}}
+
+
+def _wrong(what: str, file: str, kind: str, value: object) -> ConfigError:
+    shown = f"{value!r:.80}" if isinstance(value, str | int | float) else f"a {type(value).__name__}"
+    return ConfigError(f"{what} of {file!r} is expected to be {kind}, but is {shown}")
+
+
+def _tokens(value: Any, name: str, file: str) -> Any:
+    """Return a special token of a file, or a list of them: text, or with flags that were saved."""
+    if name == EXTRA_TOKENS:
+        if not isinstance(value, list):
+            raise _wrong(name, file, "a list of tokens", value)
+        return [_token(item, f"{name}[{index}]", file) for index, item in enumerate(value)]
+    return _token(value, name, file)
+
+
+def _token(value: Any, name: str, file: str) -> str | AddedToken:
+    if isinstance(value, dict):
+        return _added_token(value, name, file, special=True)
+    if not isinstance(value, str):
+        raise _wrong(name, file, "a token", value)
+    return value
+
+
+def _texts(value: Any) -> Any:
+    return [str(token) for token in value] if isinstance(value, list) else str(value)
 
 
 def is_engine_file(path: Path) -> bool:
@@ -222,16 +276,68 @@ def is_engine_file(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         begins = file.read(64)
-    return begins.startswith(b"{") and b'"version"' in begins
+    return begins.removeprefix(codecs.BOM_UTF8).startswith(b"{") and b'"version"' in begins
 
 
-def _added_in_engine_file(paths: Iterable[Path]) -> dict[int, Any]:
+def _added_in_engine_file(paths: Iterable[Path]) -> dict[int, AddedToken]:
     """Return id to added token of a `tokenizer.json`, where a vocabulary is one: transformers 5 keeps them only there."""
     for path in paths:
         if is_engine_file(path):
-            return {token["id"]: token for token in read_json(path).get("added_tokens", ())}
+            added: dict[int, AddedToken] = {}
+            listed = read_json(path).get("added_tokens", [])
+            if not isinstance(listed, list):
+                raise _wrong("added_tokens", str(path), "a list", listed)
+            for index, token in enumerate(listed):
+                where = f"added_tokens[{index}]"
+                number = token.get("id") if isinstance(token, dict) else None
+                if type(number) is not int or number in added:
+                    raise _wrong(f"{where}.id", str(path), "an id of its own", number)
+                added[number] = _added_token(token, where, str(path))
+            return added
     return {}
 
 
-def _added_token(saved: Mapping[str, Any]) -> AddedToken:
-    return AddedToken(saved["content"], **{flag: bool(saved[flag]) for flag in _FLAGS if flag in saved})
+def _added_tokens(saved: Any, file: Path | None) -> dict[int, AddedToken]:
+    """Return id to token of the field `added_tokens_decoder`."""
+    name = "added_tokens_decoder"
+    if saved is None:
+        return {}
+    if not isinstance(saved, dict):
+        raise _wrong(name, str(file), "an object of ids to tokens", saved)
+    for number in saved:
+        if not (number.isascii() and number.isdigit() and len(number) < 10):
+            raise _wrong(f"an id of {name}", str(file), "a number", number)
+    return {int(number): _added_token(token, f"{name}.{number}", str(file)) for number, token in saved.items()}
+
+
+def _added_in_2019(path: Path, settings: Mapping[str, Any]) -> dict[int, AddedToken]:
+    """Return id to token of an added_tokens.json, which says no flags; those of a special token may stand elsewhere."""
+    named = (token for name in (*SPECIAL_TOKENS, EXTRA_TOKENS) for token in _as_tuple(settings.get(name, ())))
+    special = {str(token): token for token in named}
+    added: dict[int, AddedToken] = {}
+    for content, number in read_json(path).items():
+        if type(number) is not int or number < 0 or number in added:
+            raise _wrong(f"the id of {content!r:.80}", str(path), "a number of its own", number)
+        token = special.get(content)
+        if not isinstance(token, AddedToken):
+            token = AddedToken(content, special=content in special, normalized=content not in special)
+        added[number] = token
+    return added
+
+
+def _as_tuple(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _added_token(saved: Any, name: str, file: str, *, special: bool = False) -> AddedToken:
+    """Return a token that was saved with its flags."""
+    content = saved.get("content") if isinstance(saved, dict) else saved
+    if not isinstance(content, str) or not isinstance(saved, dict):
+        raise _wrong(f"content of {name}", file, "the text of a token", content)
+    if not content or not is_unicode(content):
+        raise _wrong(f"content of {name}", file, "the text of a token", content.encode("ascii", "backslashreplace").decode())
+    flags = {flag: saved[flag] for flag in _FLAGS if flag in saved}
+    for flag, value in flags.items():
+        if not isinstance(value, bool):
+            raise _wrong(f"{flag} of {name}", file, "true or false", value)
+    return AddedToken(content, **({**flags, "special": True} if special else flags))

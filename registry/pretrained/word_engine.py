@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from copy import copy
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tokenizers import AddedToken
@@ -29,15 +30,52 @@ class WordEncoding:
     sequence_ids: list[int | None]
     attention_mask: list[int]
     special_tokens_mask: list[int]
+    #: The further windows over the text, where it was cut.
+    overflowing: list[WordEncoding] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def truncate(self, max_length: int, stride: int = 0, direction: str = "right") -> None:
-        """Keep the first `max_length` tokens, or the last ones when the direction is `left`."""
-        kept = slice(max_length) if direction == "right" else slice(max(0, len(self) - max_length), None)
-        for item in fields(self):
-            setattr(self, item.name, getattr(self, item.name)[kept])
+        """Keep the first `max_length` tokens, or the last ones when the direction is `left`, and the rest as `overflowing`.
+
+        Each further window shares `stride` tokens with the one before.
+        """
+        count = len(self)
+        if max_length >= count:
+            return
+        step = max(1, max_length - stride)
+        if direction == "right":
+            begins = range(0, max(1, count - stride), step) if max_length else (0,)
+            ranges = [(begin, min(begin + max_length, count)) for begin in begins]
+        else:
+            ends = range(count, min(stride, count - 1), -step) if max_length else (count,)
+            ranges = [(max(0, end - max_length), end) for end in ends]
+        first, *rest = [self._between(begin, end) for begin, end in ranges]
+        if not max_length:
+            rest = [self._between(0, count)]
+        for item in _COLUMNS:
+            setattr(self, item, getattr(first, item))
+        self.overflowing = rest
+
+    def _between(self, begin: int, end: int) -> WordEncoding:
+        return WordEncoding(*(getattr(self, item)[begin:end] for item in _COLUMNS))
+
+    def join(self, pair: WordEncoding) -> WordEncoding:
+        """Return this encoding and another behind it; each window of one with each of the other is overflowing."""
+        joined = self._before(pair)
+        joined.overflowing = [own._before(other) for own in self.overflowing for other in (pair, *pair.overflowing)]
+        joined.overflowing += [self._before(other) for other in pair.overflowing]
+        return joined
+
+    def _before(self, pair: WordEncoding) -> WordEncoding:
+        joined = WordEncoding(*(getattr(self, item) + getattr(pair, item) for item in _COLUMNS))
+        joined.type_ids = [0] * len(self) + [1] * len(pair)
+        joined.sequence_ids = list(joined.type_ids)
+        return joined
+
+
+_COLUMNS = tuple(item.name for item in fields(WordEncoding) if item.name != "overflowing")
 
 
 class WordEngine:
@@ -105,14 +143,16 @@ class WordEngine:
         return len(self._words) - before
 
     def add_special_tokens(self, tokens: list[AddedToken]) -> int:
-        """Do as `add_tokens`."""
-        return self.add_tokens(tokens)
+        """Do as `add_tokens`; decoding can skip these."""
+        for token in tokens:
+            token.special = True
+        return self.add_tokens([copy(token) for token in tokens])
 
     def match(self, tokens: Sequence[AddedToken]) -> None:
         """Match tokens whole, whether the vocabulary has them or not."""
         self._whole |= {token.content: token for token in tokens if token.content}
-        longest_first = sorted(self._whole, key=len, reverse=True)
-        self._matched = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        longest_first = sorted(self._whole.values(), key=lambda token: len(token.content), reverse=True)
+        self._matched = re.compile("|".join(map(_pattern, longest_first))) if longest_first else None
 
     def token_to_id(self, token: str) -> int | None:
         """Return the id of a word, or None."""
@@ -150,7 +190,7 @@ class WordEngine:
         at = 0
         for found in self._matched.finditer(text) if self._matched else ():
             yield from self._split(text, at, found.start())
-            yield found.group(), found.start(), found.end()
+            yield found[found.lastindex or 0], found.start(), found.end()
             at = found.end()
         yield from self._split(text, at, len(text))
 
@@ -184,7 +224,10 @@ class WordEngine:
     ) -> WordEncoding:
         """Encode a text, or a list of words, each of which is split as a text is; nothing is put around it."""
         encoding = WordEncoding([], [], [], [], [], [], [], [])
-        texts = list(sequence) if is_pretokenized else [str(sequence)]
+        texts: list[Any] = list(sequence) if is_pretokenized else [sequence]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("a text is expected to be a str")
+        "".join(texts).encode()  # raises for a lone surrogate, as the other engine does
         for position, text in enumerate(texts):
             for word, begin, end in self.words(text):
                 encoding.word_ids.append(position if is_pretokenized else len(encoding.tokens))
@@ -214,12 +257,7 @@ class WordEngine:
         self, encoding: WordEncoding, pair: WordEncoding | None = None, add_special_tokens: bool = True
     ) -> WordEncoding:
         """Return the encoding of a pair, one text after the other."""
-        if pair is None:
-            return encoding
-        joined = WordEncoding(*(getattr(encoding, item.name) + getattr(pair, item.name) for item in fields(WordEncoding)))
-        joined.type_ids = [0] * len(encoding) + [1] * len(pair)
-        joined.sequence_ids = list(joined.type_ids)
-        return joined
+        return encoding if pair is None else encoding.join(pair)
 
     def num_special_tokens_to_add(self, is_pair: bool) -> int:
         """Return 0."""
@@ -242,3 +280,10 @@ class WordEngine:
             if not (skip_special_tokens and flags is not None and flags.special):
                 words.append(word)
         return ("" if self.delimiter == "" else " ").join(words).strip()
+
+
+def _pattern(token: AddedToken) -> str:
+    """Return what matches a token whole: with the white space, and only at the edges of words, that its flags say."""
+    edges = (r"(?<!\w)", r"(?!\w)") if token.single_word else ("", "")
+    before, after = (r"\s*" if token.lstrip else "", r"\s*" if token.rstrip else "")
+    return f"{before}{edges[0]}({re.escape(token.content)}){edges[1]}{after}"

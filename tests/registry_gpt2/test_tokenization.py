@@ -294,4 +294,3 @@ def test_merges_may_end_with_blank_lines_and_begin_with_a_mark(tmp_path: Path, t
 def test_a_space_before_one_text(tokenizer: GPT2Tokenizer) -> None:
     assert tokenizer.encode("hi", add_prefix_space=True) == tokenizer.encode(" hi") == [23105]
     assert tokenizer.tokenize("hi", add_prefix_space=True) == ["Ġhi"]
-    assert tokenizer.encode("\thi", add_prefix_space=True) == tokenizer.encode("\thi")
