@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
+import numpy
 import torch
 from torch import Tensor
 
 from registry.checkpoint.plain_pickle import PlainArray, read_plain_pickle
-from registry.checkpoint.torch_layout import read_layout, scan_torch_file
+from registry.checkpoint.torch_layout import explained, read_layout, scan_torch_file
 from registry.errors import CheckpointError, ConfigError
 from registry_transfo_xl.iterators import LMMultiFileIterator, LMOrderedIterator, LMShuffledIterator
 from registry_transfo_xl.tokenization import TransfoXLTokenizer
@@ -34,6 +35,7 @@ _LM1B = "1-billion-word-language-modeling-benchmark-r13output/training-monolingu
 #: The published corpus of WikiText-103 has 860 MB.
 _MAX_BYTES = 16 << 30
 _MAX_OPERATIONS = 20_000_000
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 class TransfoXLCorpus:
@@ -46,6 +48,7 @@ class TransfoXLCorpus:
         self.train: Any = None
         self.valid: Any = None
         self.test: Any = None
+        self._path: Path | None = None
 
     @classmethod
     def from_pretrained(
@@ -63,9 +66,11 @@ class TransfoXLCorpus:
             inputs: further arguments of the tokenizer.
             kwargs: as `inputs`.
 
+        Paths of training files, which `lm1b` has, are those of regular files below the folder of `corpus.bin`.
+
         Raises:
             UnsafeCheckpoint: when the file holds more than containers, tensors and arrays of numbers; nothing was run.
-            CheckpointError: when it is damaged, or holds no corpus.
+            CheckpointError: when it is damaged, holds no corpus or ids outside the vocabulary, or names other files.
         """
         from registry import default_registry
 
@@ -74,9 +79,24 @@ class TransfoXLCorpus:
         corpus = cls()
         corpus.vocab = vocabulary
         data = _read(path)
-        corpus.dataset = data.get("dataset")
+        dataset = data.get("dataset")
+        if dataset is not None and not isinstance(dataset, str):
+            raise _damaged("dataset", path, "a name", dataset)
+        corpus.dataset, corpus._path = dataset, path
+        size = len(vocabulary)
         for split in _SPLITS:
-            setattr(corpus, split, _ids(data.get(split), path))
+            value = data.get(split)
+            if value is None:
+                continue
+            if dataset != "lm1b":
+                setattr(corpus, split, _ids(value, f"split {split!r}", path, size))
+            elif not isinstance(value, list):
+                raise _damaged(f"split {split!r}", path, "a list", value)
+            elif split == "train":
+                corpus.train = _paths(value, path)
+            else:
+                named = ((f"sentence {number} of split {split!r}", item) for number, item in enumerate(value))
+                setattr(corpus, split, [_ids(item, what, path, size) for what, item in named])
         return corpus
 
     def build_corpus(self, path: str | os.PathLike[str], dataset: str) -> None:
@@ -117,6 +137,8 @@ class TransfoXLCorpus:
         if self.dataset != "lm1b":
             return LMOrderedIterator(getattr(self, split), *args, **kwargs)
         if split == "train":
+            if self._path is not None:  # another process may have put something else there
+                self.train = _paths(self.train, self._path)
             return LMMultiFileIterator(self.train, self.vocab, *args, **{**kwargs, "shuffle": True})
         return LMShuffledIterator(getattr(self, split), *args, **kwargs)
 
@@ -126,7 +148,8 @@ def _read(path: Path) -> dict[str, Any]:
     report = scan_torch_file(path, max_bytes=_MAX_BYTES, max_operations=_MAX_OPERATIONS)
     if not report.refused and any(name.startswith("torch.") for name in report.globals):
         read_layout(path, max_bytes=_MAX_BYTES, max_operations=_MAX_OPERATIONS)  # refuses what torch must not be asked to do
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        with explained(path):
+            data = torch.load(path, map_location="cpu", weights_only=True)
     else:
         data = read_plain_pickle(path, arrays=True, max_bytes=_MAX_BYTES)
     if not isinstance(data, dict) or not set(_SPLITS) & set(data):
@@ -136,18 +159,62 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _ids(value: Any, path: Path, *, nested: bool = True) -> Any:
-    """Return ids as an int64 tensor; of a list each, paths as they are."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, PlainArray) and value.values is not None and value.values.dtype.kind in "iu":
-        return torch.from_numpy(value.values.astype("int64"))
-    if isinstance(value, Tensor) and not value.is_floating_point():
-        return value.to(torch.int64)
-    if isinstance(value, list) and all(isinstance(item, int) for item in value):
-        return torch.tensor(value, dtype=torch.int64)
-    if isinstance(value, list) and nested:
-        return [_ids(item, path, nested=False) for item in value]
-    raise CheckpointError(
-        f"a split of corpus {str(path)!r} is expected to be ids, but is a {type(value).__name__}", path=str(path)
+def _damaged(what: str, path: Path, kind: str, value: object) -> CheckpointError:
+    return CheckpointError(
+        f"{what} of corpus {str(path)!r} is expected to be {kind}, but is a {type(value).__name__}", path=str(path)
     )
+
+
+def _ids(value: Any, what: str, path: Path, size: int) -> Tensor:
+    """Return ids as an int64 tensor (words,)."""
+    if isinstance(value, PlainArray) and value.values is not None and value.values.dtype.kind in "iu":
+        value = value.values
+        lowest, highest = (int(value.min()), int(value.max())) if value.size else (0, 0)
+        shape: tuple[int, ...] = value.shape
+    elif isinstance(value, Tensor) and value.dtype in _INTEGERS and value.layout == torch.strided:
+        lowest, highest = (int(value.min()), int(value.max())) if value.numel() else (0, 0)
+        shape = value.shape
+    elif isinstance(value, list) and all(type(item) is int for item in value):
+        lowest, highest, shape = min(value, default=0), max(value, default=0), (len(value),)
+    else:
+        raise _damaged(what, path, "a row of ids", value)
+    if len(shape) != 1:
+        raise CheckpointError(
+            f"{what} of corpus {str(path)!r} is expected to be a row of ids, but has {len(shape)} dimensions", path=str(path)
+        )
+    if shape[0] and not 0 <= lowest <= highest < size:
+        raise CheckpointError(
+            f"ids in {what} of corpus {str(path)!r} are expected to be in 0..{size - 1}, those of its vocabulary, but "
+            f"are in {lowest}..{highest}",
+            path=str(path),
+        )
+    if isinstance(value, Tensor):
+        return value.to(torch.int64)
+    return torch.from_numpy(numpy.array(value, dtype="int64"))
+
+
+def _paths(listed: list[Any], path: Path) -> list[str]:
+    """Return the paths of a corpus, relative ones being relative to its folder; none leads out of that."""
+    folder = path.parent.resolve()
+    found = []
+    for number, item in enumerate(listed):
+        what = f"path {number} of split 'train'"
+        if not isinstance(item, str):
+            raise _damaged(what, path, "text", item)
+        place = _regular_below(folder, item)
+        if place is None:
+            raise CheckpointError(
+                f"{what} of corpus {str(path)!r} is expected to be a regular file below its folder, but is {item[:200]!a}",
+                path=str(path),
+            )
+        found.append(str(place))
+    return found
+
+
+def _regular_below(folder: Path, item: str) -> Path | None:
+    """Return where a path leads, if that is below the folder and nothing but a regular file, or nothing yet."""
+    try:
+        place = (folder / item).resolve()
+        return place if place.is_relative_to(folder) and (place.is_file() or not place.exists()) else None
+    except (OSError, ValueError, RuntimeError):  # too long, with a NUL or half a surrogate pair, links in a circle
+        return None

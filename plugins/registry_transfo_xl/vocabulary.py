@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.plain_pickle import read_plain_pickle
 from registry.errors import ConfigError
+from registry.pretrained.token_vocabulary import check_vocabulary, is_unicode
 from registry.store.files import write_atomically
 
 __all__ = ["Vocabulary", "fits_text", "read_vocabulary", "write_vocabulary"]
@@ -52,14 +54,14 @@ def read_vocabulary(path: Path) -> Vocabulary:
     """
     try:
         with path.open("rb") as file:
-            begins = file.read(4)
+            begins = file.read(8).removeprefix(codecs.BOM_UTF8)
             file.seek(-min(8, path.stat().st_size), os.SEEK_END)
             ends = file.read().strip()
         if begins.startswith((b"\x80", b"PK\x03\x04", b"(dp", b"(lp")):  # the last two as protocol 0 begins
             return _from_pickle(path)
         if begins.startswith(b"{") and ends.endswith(b"}"):
             return Vocabulary(_from_json(path))
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             words = dict.fromkeys(fields[0] for line in lines if (fields := line.split(maxsplit=1)))
     except OSError as error:
         raise ConfigError(f"vocabulary {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error
@@ -74,7 +76,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
 
 def _from_json(path: Path) -> list[str]:
     ids = read_json(path)
-    if sorted(ids.values(), key=str) != sorted(range(len(ids)), key=str):
+    count = len(ids)
+    if len(check_vocabulary(ids, f"vocabulary {str(path)!r}")) != count:
         raise ConfigError(f"vocabulary {str(path)!r} is expected to map words to 0, 1, 2, …, each once, but does not")
     return sorted(ids, key=ids.__getitem__)
 
@@ -82,25 +85,35 @@ def _from_json(path: Path) -> list[str]:
 def _from_pickle(path: Path) -> Vocabulary:
     data = read_plain_pickle(path)
     words = data.get("idx2sym") if isinstance(data, dict) else None
-    if not isinstance(words, list) or not all(isinstance(word, str) for word in words) or len(set(words)) != len(words):
+    if not (
+        isinstance(words, list)
+        and all(isinstance(word, str) and is_unicode(word) for word in words)
+        and len(set(words)) == len(words)
+    ):
         raise ConfigError(f"vocabulary {str(path)!r} is expected to hold a list of different words, idx2sym, but does not")
     settings: dict[str, Any] = {}
     for name, kinds in _SETTINGS.items():
         if (value := data.get(name)) is not None:
-            if not isinstance(value, kinds) or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+            if type(value) not in kinds or (
+                isinstance(value, list | tuple) and not all(isinstance(item, str) and is_unicode(item) for item in value)
+            ):
                 # Shown by its type alone: what a hostile file nests can take for ever to show.
                 raise ConfigError(
                     f"{name} of vocabulary {str(path)!r} is expected to be a {kinds[0].__name__} of plain values, but is a "
                     f"{type(value).__name__}"
                 )
             settings[name] = value
-    counter = data.get("counter")
+    counter = data.get("counter", {})
+    if not isinstance(counter, dict) or not all(
+        isinstance(word, str) and type(count) is int and is_unicode(word) for word, count in counter.items()
+    ):
+        raise ConfigError(f"counter of vocabulary {str(path)!r} is expected to hold the number of each word, but does not")
     unknown = data.get("unk_idx")
     return Vocabulary(
         words,
         settings,
-        Counter(counter) if isinstance(counter, dict) else Counter(),
-        words[unknown] if isinstance(unknown, int) and 0 <= unknown < len(words) else None,
+        Counter(counter),
+        words[unknown] if type(unknown) is int and 0 <= unknown < len(words) else None,
     )
 
 

@@ -72,8 +72,10 @@ class Engine(Protocol):
     def id_to_token(self, id: int) -> str | None:
         """Return the token of an id, or None."""
 
-    def encode(self, sequence: Any, *, is_pretokenized: bool = False, add_special_tokens: bool = True) -> TextEncoding:
-        """Return the encoding of a text, or of a list of words."""
+    def encode(
+        self, sequence: Any, pair: Any = None, *, is_pretokenized: bool = False, add_special_tokens: bool = True
+    ) -> TextEncoding:
+        """Return the encoding of a text or pair, each a str or a list of words."""
 
     def encode_batch(
         self, input: Any, *, is_pretokenized: bool = False, add_special_tokens: bool = True

@@ -317,7 +317,9 @@ class TextCoder(TokenVocabulary):
         pair = second is not None
         parts = [self._engine.encode(first, is_pretokenized=is_split, add_special_tokens=False)]
         if pair:
-            parts.append(self._engine.encode(second, is_pretokenized=is_split, add_special_tokens=False))
+            # As the second of a pair, so that each of its windows has the type of the second.
+            empty = [] if is_split else ""
+            parts.append(self._engine.encode(empty, second, is_pretokenized=is_split, add_special_tokens=False))
         room = limit - (self.num_special_tokens_to_add(pair) if add_special_tokens else 0)
         for part, kept in zip(parts, shares(len(parts[0]), len(parts[1]) if pair else 0, room, truncation), strict=False):
             if stride > 0 and stride >= kept < len(part):

@@ -79,10 +79,12 @@ class TokenVocabulary:
         self._special = {name: str(token) for name, token in given.items()}
         self._extra = [str(token) for token in extra]
         named = [(name, given[name]) for name in SPECIAL_TOKENS if name in given]
+        restored = {token.content for token in added.values()}
         for name, token in (*named, *((EXTRA_TOKENS, token) for token in extra)):
+            by_name = str(token) in self._special.values()
             if isinstance(token, AddedToken) or (self._is_absent(token) and not self._is_default(name, token)):
-                self._add(token, special=True)
-            else:
+                self._add(token, special=by_name or isinstance(token, str))  # else as its flag says
+            elif by_name or token not in restored:
                 self._mark_special([token])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -145,7 +147,7 @@ class TokenVocabulary:
         listed = [new_tokens] if isinstance(new_tokens, str | AddedToken) else new_tokens
         for token in self._checked_list("new_tokens", listed):
             if special_tokens or isinstance(token, AddedToken) or self._is_absent(token):
-                self._add(token, special=special_tokens)
+                self._add(token, special=special_tokens or str(token) in self.all_special_tokens)
         self._refresh()
         return len(self) - before
 

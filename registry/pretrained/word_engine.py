@@ -220,12 +220,21 @@ class WordEngine:
             at += len(word) + len(self.delimiter or "")
 
     def encode(
-        self, sequence: str | Sequence[str], *, is_pretokenized: bool = False, add_special_tokens: bool = True
+        self,
+        sequence: str | Sequence[str],
+        pair: str | Sequence[str] | None = None,
+        *,
+        is_pretokenized: bool = False,
+        add_special_tokens: bool = True,
     ) -> WordEncoding:
-        """Encode a text, or a list of words, each of which is split as a text is; nothing is put around it."""
+        """Encode a text or pair, or lists of words, each of which is split as a text is; nothing is put around it."""
+        if pair is not None:
+            return self.post_process(
+                self.encode(sequence, is_pretokenized=is_pretokenized), self.encode(pair, is_pretokenized=is_pretokenized)
+            )
         encoding = WordEncoding([], [], [], [], [], [], [], [])
         texts: list[Any] = list(sequence) if is_pretokenized else [sequence]
-        if not all(isinstance(text, str) for text in texts):
+        if not all(isinstance(text, str) for text in texts) or not isinstance(sequence, str | list | tuple):
             raise TypeError("a text is expected to be a str")
         "".join(texts).encode()  # raises for a lone surrogate, as the other engine does
         for position, text in enumerate(texts):
@@ -245,10 +254,11 @@ class WordEngine:
         """Encode texts; a tuple is a pair."""
         encoded = []
         for item in input:
-            first, second = item if isinstance(item, tuple) else (item, None)
+            first, second = item if isinstance(item, tuple) else (item, "")
             one = self.encode(first, is_pretokenized=is_pretokenized)
-            two = None if second is None else self.encode(second, is_pretokenized=is_pretokenized)
-            encoded.append(self.post_process(one, two))
+            if isinstance(item, tuple):
+                one = self.post_process(one, self.encode(second, is_pretokenized=is_pretokenized))
+            encoded.append(one)
         return encoded
 
     encode_batch_fast = encode_batch

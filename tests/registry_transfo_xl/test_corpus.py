@@ -225,10 +225,63 @@ def test_a_corpus_of_2019_is_read(saved: tuple[TransfoXLCorpus, Path], form: str
 
 def test_sentences_and_paths_are_read_as_they_are(saved: tuple[TransfoXLCorpus, Path]) -> None:
     _, folder = saved
-    torch.save({"dataset": "lm1b", "train": ["a", "b"], "valid": sentences(3, 4), "test": None}, folder / "corpus.bin")
+    (folder / "b").write_text("the cat\n")
+    rows = [sentence % 5 for sentence in sentences(3, 4)]
+    torch.save({"dataset": "lm1b", "train": ["a", str(folder / "b")], "valid": rows, "test": None}, folder / "corpus.bin")
     read = TransfoXLCorpus.from_pretrained(folder)
-    assert read.train == ["a", "b"] and read.test is None
-    assert all(torch.equal(one, other) for one, other in zip(read.valid, sentences(3, 4), strict=True))
+    assert read.train == [str(folder / "a"), str(folder / "b")] and read.test is None
+    assert all(torch.equal(one, other) for one, other in zip(read.valid, rows, strict=True))
+
+
+@pytest.mark.parametrize(
+    "train", ["/etc/passwd", "../words", "link", "folder", "fifo", "folder/../../words", "\0", "/dev/null", 5]
+)
+def test_a_corpus_chooses_no_files_outside_its_folder(saved: tuple[TransfoXLCorpus, Path], train: Any) -> None:
+    _, folder = saved
+    (folder.parent / "words").write_text("the cat\n")
+    (folder / "link").symlink_to(folder.parent / "words")
+    (folder / "folder").mkdir()
+    os.mkfifo(folder / "fifo")
+    torch.save({"dataset": "lm1b", "train": [train], "valid": None, "test": None}, folder / "corpus.bin")
+    with pytest.raises(CheckpointError, match=r"path 0 of split 'train' of corpus .*corpus.bin"):
+        TransfoXLCorpus.from_pretrained(folder)
+
+
+def test_a_path_is_checked_when_it_is_read(saved: tuple[TransfoXLCorpus, Path]) -> None:
+    _, folder = saved
+    (folder.parent / "words").write_text("the cat\n")
+    torch.save({"dataset": "lm1b", "train": ["later"], "valid": None, "test": None}, folder / "corpus.bin")
+    read = TransfoXLCorpus.from_pretrained(folder)
+    (folder / "later").symlink_to(folder.parent / "words")
+    with pytest.raises(CheckpointError, match="path 0 of split 'train'"):
+        read.get_iterator("train", 2, 5)
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        ({"train": [0, 999]}, r"ids in split 'train' .* in 0\.\.\d+, .*but are in 0\.\.999"),
+        ({"valid": torch.tensor([-1, 1])}, r"but are in -1\.\.1"),
+        ({"valid": np.array([1 << 63], dtype=np.uint64)}, r"in 9223372036854775808"),
+        ({"valid": [1 << 70]}, "ids in split 'valid'"),
+        ({"train": torch.zeros(2, 3, dtype=torch.int64)}, "has 2 dimensions"),
+        ({"train": torch.tensor(3)}, "has 0 dimensions"),
+        ({"train": torch.zeros(3)}, "row of ids, but is a Tensor"),
+        ({"train": torch.zeros(3, dtype=torch.bool)}, "row of ids, but is a Tensor"),
+        ({"train": np.zeros(3)}, "row of ids, but is a PlainArray"),
+        ({"train": "text"}, "row of ids, but is a str"),
+        ({"train": [0, "a"]}, "row of ids, but is a list"),
+        ({"train": [[0], [1]]}, "row of ids, but is a list"),
+        ({"train": [0], "dataset": 5}, "dataset .* a name, but is a int"),
+        ({"train": [], "valid": [torch.tensor([0]), 5], "dataset": "lm1b"}, "sentence 1 of split 'valid'"),
+        ({"train": torch.tensor([0]), "dataset": "lm1b"}, "split 'train' .* a list"),
+    ],
+)
+def test_a_damaged_split_is_named(saved: tuple[TransfoXLCorpus, Path], data: dict[str, Any], what: str) -> None:
+    _, folder = saved
+    torch.save({"dataset": "wt2", **data}, folder / "corpus.bin")
+    with pytest.raises(CheckpointError, match=what):
+        TransfoXLCorpus.from_pretrained(folder)
 
 
 class _Hostile:

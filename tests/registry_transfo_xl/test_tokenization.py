@@ -200,7 +200,7 @@ def test_a_hostile_vocabulary_runs_nothing(tmp_path: Path, legacy: bool) -> None
         ("vocab.bin", pickle.dumps({"idx2sym": ["a", "a"]}, 2), "a list of different words"),
         ("vocab.bin", pickle.dumps({"idx2sym": ["a"], "lower_case": "yes"}, 2), "lower_case of vocabulary"),
         ("vocab.json", b'{"a": 0, "b": 2}', "each once"),
-        ("vocab.json", b'{"a": "0"}', "each once"),
+        ("vocab.json", b'{"a": "0"}', "map tokens to ids"),
         ("vocab.txt", b"\xff\xfe\x00", "UTF-8 text"),
     ],
 )
