@@ -366,15 +366,7 @@ class Assembly:
         with self._of_one_set():
             sides = {name: file.path for name, file in self.side_files(files).items()}
             vocabulary = self._vocabulary(files, sides)
-            settings = {**self.target.tokenizer, **settings}
-            try:
-                return cls.from_files(vocabulary, sides, *inputs, **settings)
-            except TypeError as error:
-                from registry.pretrained.entry_check import wrong_settings  # not needed where all is well
-
-                for _, problem in wrong_settings(cls, settings):
-                    raise ConfigError(problem) from error
-                raise
+            return cls.from_files(vocabulary, sides, *inputs, **{**self.target.tokenizer, **settings})
 
     def _vocabulary(self, files: Mapping[str, Sequence[str]], sides: Mapping[str, Path]) -> dict[str, Path]:
         """Return constructor argument to file, of those that make a vocabulary."""

@@ -137,6 +137,10 @@ class PreTrainedTokenizer(TextCoder):
             # Whatever else the engine finds wrong; where its own code fails, it raises what is no Exception.
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
+            from registry.pretrained.entry_check import wrong_settings  # not needed where all is well
+
+            for _, problem in wrong_settings(cls, kwargs):
+                raise ConfigError(problem) from error
             raise ConfigError(
                 f"a {cls.__name__} is expected to be built from {', '.join(map(repr, files.values()))} and what lies beside, "
                 f"but that raised {type(error).__name__}: {error}"
