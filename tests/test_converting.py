@@ -164,6 +164,15 @@ def test_pieces_that_are_no_vectors_are_refused(damage: str, tmp_path: Path) -> 
         NumpyPieces(tmp_path / "params_shapes.json", [piece])
 
 
+def test_pieces_of_two_dtypes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "params_shapes.json").write_text("[[2], [3]]")
+    pieces = [tmp_path / "params_0.npy", tmp_path / "params_1.npy"]
+    np.save(pieces[0], np.zeros(2, np.float16))
+    np.save(pieces[1], np.zeros(3, np.float64))
+    with pytest.raises(CheckpointError, match=r"params_shapes.json.* one dtype, but have float16 and float64"):
+        NumpyPieces(tmp_path / "params_shapes.json", pieces)
+
+
 def test_a_model_whose_weights_are_those_of_a_converted_file_stays(cache: Path, tmp_path: Path) -> None:
     model = BertModel(BertConfig(**SIZES))
     config_of_2019(tmp_path / "mine")

@@ -100,6 +100,12 @@ class NumpyPieces(WholeTensors):
                 "fetch them again",
                 path=str(shapes),
             )
+        if len(dtypes := sorted({piece.dtype.name for piece in self._pieces})) > 1:
+            raise CheckpointError(
+                f"the {len(pieces)} pieces beside {str(shapes)!r} are expected to have one dtype, but have "
+                f"{' and '.join(dtypes)}; fetch them again",
+                path=str(shapes),
+            )
         self._begins = [0]
         for shape in self._shapes:
             self._begins.append(self._begins[-1] + math.prod(shape))
