@@ -22,13 +22,16 @@ from registry.errors import CatalogError
 __all__ = ["add_entry", "remove_entry"]
 
 _BOM = "\ufeff"
+#: A key's colon and an empty section on the same line.
+_EMPTY = re.compile(r"[ \t]*:[ \t]*(?:\{[ \t]*\}|~|null|Null|NULL)")
 _AFTER_VALUE = re.compile(r"[ \t]*,")
 
 
 def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "models.yaml", *, replace: bool = False) -> str:
     """Return a catalog's text with one more entry, after the others and in their style.
 
-    `remove_entry` gives the old text back, to the character. An empty text becomes a catalog.
+    `remove_entry` gives the old text back, to the character, except for an empty `models: {}` or `models: null`, which becomes
+    a block. An empty text becomes a catalog.
 
     Args:
         text: of the file; a byte order mark, its line ends and a missing last one are kept.
@@ -55,6 +58,8 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
     old = mark(text)
     if there is not None:
         _refuse_twice(there, name, file)
+    elif (opened := _opened(text, old)) is not None:
+        text, old = opened, mark(opened)
     try:
         right = []
         for new in _added(text, old, name, fields) if there is None else _replaced(text, old, name, fields):
@@ -87,6 +92,15 @@ def remove_entry(text: str, name: str, file: str = "models.yaml") -> str:
     if (new := _without(text, document, name)) is None:
         raise _unfit(text, document, file, "removed from")
     return bom + new
+
+
+def _opened(text: str, document: Document) -> str | None:
+    """Return a text whose empty section of models, `{}` or `null`, is empty in the form of a block; None where it has none."""
+    root = document.root
+    section = root.find("models") if root is not None and root.kind == "mapping" and not root.flow else None
+    if section is None or not re.fullmatch(_EMPTY, text[section[0].end : (models := section[1]).end]):
+        return None
+    return text[: models.start].rstrip(" \t") + text[models.end :]
 
 
 def _without(text: str, document: Document, name: str, right: str | None = None) -> str | None:

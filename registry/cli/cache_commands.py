@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["cache", "duration", "size", "verify"]
 
 
-_SIZES = {"": 1, "b": 1} | {
+_SIZES = {"b": 1} | {
     prefix + end: base**power
     for power, prefix in enumerate("kmgt", start=1)
     for end, base in (("", 1000), ("b", 1000), ("ib", 1024))
@@ -29,8 +29,8 @@ _DURATIONS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def size(text: str) -> int:
-    """Return bytes of `500MB`, `1.5GiB`, or a plain number. Its name is what the help shows."""
-    return _quantity(text, _SIZES, "a size such as 500MB, 20GB or 1.5GiB, or a number of bytes")
+    """Return bytes of `500MB` or `1.5GiB`. Its name is what the help shows."""
+    return _quantity(text, _SIZES, "a size with its unit, such as 500MB, 20GB or 1.5GiB (bytes: 10B)")
 
 
 def duration(text: str) -> int:
@@ -39,6 +39,8 @@ def duration(text: str) -> int:
 
 
 def _quantity(text: str, units: Mapping[str, int], expected: str) -> int:
+    if text.strip() == "0":  # of whatever unit
+        return 0
     found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text.strip())
     if found is None or found[2].lower() not in units:
         raise click.BadParameter(f"it is expected to be {expected}, but is {text!r}")
@@ -47,11 +49,11 @@ def _quantity(text: str, units: Mapping[str, int], expected: str) -> int:
 
 @click.command(epilog="\b\nExamples:\n  registry verify\n  registry verify bert-base-uncased --repair")
 @click.argument("names", nargs=-1)
-@click.option("--repair", is_flag=True, help="Put away what is damaged, and fetch it anew.")
+@click.option("--repair", is_flag=True, help="Put away what is damaged, and fetch it again; tiers stay as they are.")
 @CACHE
 @JSON
 def verify(names: Sequence[str], repair: bool, cache_dir: str | None, as_json: bool) -> None:
-    """Hash the cached files of each NAME anew, or all that are there; show what is not right.
+    """Hash the cached files of each NAME, or all that are there, read-only tiers included; show what is not right.
 
     The exit code is 1 when damage remains.
     """
@@ -68,6 +70,7 @@ def verify(names: Sequence[str], repair: bool, cache_dir: str | None, as_json: b
                 "sha256": check.sha256,
                 "size": check.size,
                 "path": str(check.path),
+                "tier": check.in_tier,
             }
             for check in checks
         ]
@@ -80,6 +83,8 @@ def verify(names: Sequence[str], repair: bool, cache_dir: str | None, as_json: b
         click.echo(
             f"{intact} of {len(checks)} files intact, {len(checks) - intact - len(wrong)} repaired, {len(wrong)} damaged"
         )
+        if any(check.in_tier for check in wrong):
+            click.echo("read-only tiers are not repaired from here; their owner can do it, with --cache-dir", err=True)
     if wrong:
         click.get_current_context().exit(1)
 

@@ -589,12 +589,12 @@ class ModelRegistry:
         return [contents(Cache((root,))) for root in self._environment.cache(cache_dir).folders]
 
     def verify(self, names: Sequence[str] = (), *, repair: bool = False, cache_dir: PathLike | None = None) -> list[FileCheck]:
-        """Hash files of the cache anew, and return what each was found to be.
+        """Hash files of the cache again, those of read-only tiers too, and return what each was found to be.
 
         Args:
             names: of the models to look at; by default everything in the cache.
-            repair: put away what is damaged, and fetch those models anew that have a name; the environment decides
-                whether the network may be used. What cannot be fetched is warned of.
+            repair: put away what is damaged in the folder that is written, and fetch those models again that have a name; the
+                environment decides whether the network may be used. What cannot be fetched is warned of.
             cache_dir: the cache folder for this call.
 
         Raises:
@@ -603,18 +603,24 @@ class ModelRegistry:
         """
         from dataclasses import replace
 
+        from registry.store.cache import Cache
         from registry.store.check import verify
 
-        held = [digests for name in names for digests in self._held(name, cache_dir)[1]]
-        checks = list(verify(self._environment.cache(cache_dir), held if names else None, repair=repair))
-        wrong = {(check.model, None if check.in_folder else check.name) for check in checks if check.state != "ok" and repair}
+        folders = self._environment.cache(cache_dir).folders
+        held = [digests for name in names for digests in self._held(name, cache_dir, folders)[1]]
+        own, *tiers = (
+            list(verify(Cache((root,)), held if names else None, repair=repair, in_tier=number > 0))
+            for number, root in enumerate(folders)
+        )
+        wrong = {(check.model, None if check.in_folder else check.name) for check in own if check.state != "ok" and repair}
         right = {what for what in wrong if self._fetched_anew(*what, cache_dir)}
-        return [
+        own = [
             replace(check, state="repaired")
             if check.state != "ok" and (check.model, None if check.in_folder else check.name) in right
             else check
-            for check in checks
+            for check in own
         ]
+        return [*own, *(check for checks in tiers for check in checks)]
 
     def evict(self, name: str, *, cache_dir: PathLike | None = None) -> Pruned:
         """Remove a model from the cache: its files, and what its URLs were trusted for. What other models share stays.
@@ -654,11 +660,18 @@ class ModelRegistry:
 
         return prune(self._environment.cache(cache_dir), max_size, older_than, dry_run=dry_run)
 
-    def _held(self, name: str, cache_dir: PathLike | None) -> tuple[str, set[str], set[str]]:
-        """Return what the cache calls a model, digests of what it may hold of it, and URLs; only records are read."""
+    def _held(self, name: str, cache_dir: PathLike | None, folders: Sequence[Path] = ()) -> tuple[str, set[str], set[str]]:
+        """Return what the cache calls a model, digests of what it may hold of it, and URLs; only records are read.
+
+        `folders` are those whose records count, by default the one that is written.
+        """
+        from registry.store.cache import Cache
         from registry.store.inventory import take_inventory
 
-        labels = take_inventory(self._environment.cache(cache_dir)).labels()
+        labels: dict[str, set[str]] = {}
+        for folder in folders or self._environment.cache(cache_dir).folders[:1]:
+            for label, digests in take_inventory(Cache((folder,))).labels().items():
+                labels.setdefault(label, set()).update(digests)
         try:
             request = self._environment.open(name, Access(cache_dir, offline=True, locked=False))
         except UnknownModel:

@@ -34,9 +34,13 @@ class FileCheck:
     state: Literal["ok", "damaged", "missing", "repaired"]
     #: Whether it stands in a folder with conventional names, which is built of blobs.
     in_folder: bool = False
+    #: Whether it is in a read-only tier, which only its owner can repair.
+    in_tier: bool = False
 
 
-def verify(cache: Cache, digests: Collection[str] | None = None, *, repair: bool = False) -> Iterator[FileCheck]:
+def verify(
+    cache: Cache, digests: Collection[str] | None = None, *, repair: bool = False, in_tier: bool = False
+) -> Iterator[FileCheck]:
     """Hash all files of the cache's own folder, or those of some digests, and yield what each is found to be.
 
     A blob that is right gets a stamp that fits; that of one that is wrong is spoiled, so that nobody uses the blob from now
@@ -47,16 +51,24 @@ def verify(cache: Cache, digests: Collection[str] | None = None, *, repair: bool
         cache: whose first folder is looked at.
         digests: of the files to look at; by default all.
         repair: put damaged blobs into quarantine, and remove damaged folders: both are made anew at their next use.
+        in_tier: that folder is a read-only tier: nothing is written there.
 
     Raises:
         CacheError: when damage cannot be put away.
     """
+    if in_tier:
+        yield from (replace(check, in_tier=True) for check in _checks(cache, digests, repair=False, may_write=False))
+    else:
+        yield from _checks(cache, digests, repair=repair, may_write=True)
+
+
+def _checks(cache: Cache, digests: Collection[str] | None, *, repair: bool, may_write: bool) -> Iterator[FileCheck]:
     inventory = take_inventory(cache)
     hashes: dict[tuple[int, int], str] = {}
     # Where the stamp does not tell, a folder may.
     told = {digest: (folder.model, name) for folder in inventory.folders for name, digest in folder.files.items()}
     for digest, blob in sorted(inventory.blobs.items()):
-        if (digests is None or digest in digests) and (check := _blob(cache, blob, hashes, repair=repair)):
+        if (digests is None or digest in digests) and (check := _blob(cache, blob, hashes, repair=repair, may_write=may_write)):
             model, name = told.get(digest, ("", "")) if not check.model else (check.model, check.name)
             yield replace(check, model=model, name=name)
     for digest, stamp in sorted(inventory.stamps.items()):
@@ -69,7 +81,7 @@ def verify(cache: Cache, digests: Collection[str] | None = None, *, repair: bool
             yield from _folder(cache, folder, hashes, repair=repair)
 
 
-def _blob(cache: Cache, blob: Blob, hashes: dict[tuple[int, int], str], *, repair: bool) -> FileCheck | None:
+def _blob(cache: Cache, blob: Blob, hashes: dict[tuple[int, int], str], *, repair: bool, may_write: bool) -> FileCheck | None:
     path = blob.path
     while True:
         try:
@@ -83,7 +95,7 @@ def _blob(cache: Cache, blob: Blob, hashes: dict[tuple[int, int], str], *, repai
         check = FileCheck(blob.said("model"), blob.said("name"), blob.digest, path, before.st_size, "ok")
         if actual == blob.digest:
             # A stamp is also the time of the last use, so one that fits is left.
-            if not (blob.verified and before.st_mtime_ns == blob.file.stat.st_mtime_ns):
+            if may_write and not (blob.verified and before.st_mtime_ns == blob.file.stat.st_mtime_ns):
                 with contextlib.suppress(CacheError):  # then its next hit hashes it again
                     cache.restamp(path, before)
             return check
@@ -92,7 +104,7 @@ def _blob(cache: Cache, blob: Blob, hashes: dict[tuple[int, int], str], *, repai
                 continue
             if repair:
                 cache.quarantine(path, blob.digest)
-            else:
+            elif may_write:
                 _spoil_stamp(cache, blob)
         except FileNotFoundError:
             return None

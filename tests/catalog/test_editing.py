@@ -82,8 +82,7 @@ def test_the_section_comes_where_there_was_none() -> None:
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("{}", "{b: {family: bert}}"),
-        ("{ }", "{b: {family: bert} }"),
+        ("{\n}", "{b: {family: bert}\n}"),
         ("{a: {family: x}}", "{a: {family: x}, b: {family: bert}}"),
         ("{a: {family: x}, }", "{a: {family: x}, b: {family: bert}, }"),
         ("{\n    a: {family: x} # ours\n  }", "{\n    a: {family: x}, # ours\n    b: {family: bert}\n  }"),
@@ -98,6 +97,15 @@ def test_a_section_in_any_style_keeps_it(before: str, after: str, end: str) -> N
     text, added = f"registry: 1\nmodels: {before}{end}", f"registry: 1\nmodels: {after}{end}"
     assert add_entry(text, "b", {"family": "bert"}) == added
     assert remove_entry(added, "b") == text
+
+
+@pytest.mark.parametrize("empty", ["{}", "{ }", "~", "null"])
+@pytest.mark.parametrize("tail", ["", "  # ours"])
+@pytest.mark.parametrize("end", ["", "\n", "\nhosts: {}\n"])
+def test_an_empty_section_becomes_a_block(empty: str, tail: str, end: str) -> None:
+    added = add_entry(f"registry: 1\nmodels: {empty}{tail}{end}", "b", {"family": "bert", "config": {"num_labels": 3}})
+    assert added == f"registry: 1\nmodels:{tail}\n  b:\n    family: bert\n    config: {{num_labels: 3}}{end}"
+    assert remove_entry(added, "b") == f"registry: 1\nmodels:{tail}{end}"
 
 
 def test_json_stays_json() -> None:
@@ -221,7 +229,7 @@ def test_an_entry_in_brackets_is_replaced_where_it_stands() -> None:
         ("registry: 1\nmodels: {b: {}\n", "3:1", "expected to be YAML"),
         ("registry: 1\n---\nregistry: 1\n", "2:1", "second one"),
         ("registry: 1\nmodels:\n  b:\n    description: |\n      x", "5:1", "last line of the file is expected to have an end"),
-        ("registry: 1\nmodels: ~\n", "2:1", "has an unusual form"),
+        ("registry: 1\nmodels: ''\n", "2:9", "models is expected to be a mapping"),
         ("{registry: 1}\n", "1:1", "add `models: {}`"),
         ("registry: 1\nmodels: \x00\n", "2:9", "character"),
     ],
@@ -457,6 +465,7 @@ def check_add_then_remove(text: str, name: str, fields: dict[str, Any]) -> None:
     assert after.entries[name].fields.keys() == fields.keys() and after.entries[name].fields["family"] == "bert"
     assert [*after.entries, *after.broken] == [*before.entries, name, *before.broken]
     assert {k: v.fields for k, v in after.entries.items() if k != name} == {k: v.fields for k, v in before.entries.items()}
+    text = re.sub(r"((?:^|[\r\n]) *models:) \{ ?\}", r"\1", text)  # an empty section becomes a block
     assert is_subsequence(text, added)
     assert remove_entry(added, name) == text
     again = add_entry(added, name, {"family": "gpt2"}, replace=True)

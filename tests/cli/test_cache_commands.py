@@ -138,6 +138,30 @@ def test_damage_of_no_known_model_is_put_away(run: Run, server: Server, cache: P
     registry.load_config("far")
 
 
+def test_damage_in_a_tier_is_shown_and_left_to_its_owner(
+    run: Run, server: Server, cache: Path, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("fetch", "far")
+    own = tmp_path / "own"
+    monkeypatch.setenv("REGISTRY_CACHE", os.pathsep.join([str(own), str(cache)]))
+    for names in ((), ("far",)):
+        done = run("verify", *names)
+        assert done.code == 0 and not done.out.startswith("0 of 0") and done.err == ""
+    overwrite(weights := blob(cache, tiny_bert, "model.safetensors"), 3000, b"\xff\x00\xff")
+    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    for names in ((), ("far",)):
+        done = run("verify", *names, "--repair")
+        assert done.code == 1 and ["damaged", "far", "model.safetensors", str(weights)] in [
+            line.split() for line in done.out.splitlines()
+        ]
+        assert done.err == "read-only tiers are not repaired from here; their owner can do it, with --cache-dir\n"
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == before
+    rows = json.loads(run("verify", "--json").out)
+    assert {row["tier"] for row in rows} == {True}
+    assert run("verify", "--repair", "--cache-dir", cache).code == 0
+    assert run("verify").code == 0
+
+
 # -- cache ---------------------------------------------------------------------------------------------------------------
 
 
@@ -300,7 +324,8 @@ def test_prune_takes_sizes_and_durations_and_shows_what_goes(run: Run, cache: Pa
     ("text", "count"),
     [
         ("0", 0),
-        ("123", 123),
+        ("123B", 123),
+        ("123 b", 123),
         ("500MB", 500_000_000),
         ("20GB", 20_000_000_000),
         ("20 gb", 20_000_000_000),
@@ -323,7 +348,9 @@ def test_a_duration_is_seconds(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("option", ["--max-size", "--older-than"])
-@pytest.mark.parametrize("text", ["", "much", "-1", "1e3", "1PB", "GB", "20GBs", "1,5GB", "٣", "nan", "inf", "30 days", "1MB1"])
+@pytest.mark.parametrize(
+    "text", ["", "much", "10", "1.5", "-1", "1e3", "1PB", "GB", "20GBs", "1,5GB", "٣", "nan", "inf", "30 days", "1MB1"]
+)
 def test_another_size_or_duration_is_wrong_usage_that_says_what_is_expected(option: str, text: str, run: Run) -> None:
     done = run("cache", "prune", f"{option}={text}")
     assert done.code == 2
