@@ -171,6 +171,8 @@ def checkpoint_format(path: Path) -> str:
         raise CheckpointError(
             f"checkpoint {str(path)!r} is expected to be readable, but is not ({error.strerror})", path=str(path)
         ) from error
+    if head.startswith(b"GGUF"):
+        return "a GGUF file"
     if head[8:9] == b"{" and not 0x09 <= head[7] <= 0x7E:  # a text has a letter there, a length mostly nothing
         return "safetensors"
     if head.startswith((b"PK\x03\x04", b"\x80")):

@@ -18,6 +18,7 @@ from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.families.roles import CONFIG, TOKENIZER, WEIGHTS, as_written, named_roles, role_of, side_files
 from registry.pretrained.weights_files import (
+    ASKED_FOR,
     Wanted,
     find_weights,
     inspect_weights,
@@ -25,6 +26,9 @@ from registry.pretrained.weights_files import (
     names_weights,
     open_weights,
     require_foreign,
+    require_whole,
+    unread_file,
+    unread_weights,
 )
 from registry.store.place import Replaced, StoredFile
 from registry.store.store import Store
@@ -124,6 +128,7 @@ class Assembly:
         """Return the first of these files that the place has.
 
         Raises:
+            CheckpointError: when it has weights that are not read here in their place.
             DownloadError: when it has none of them.
         """
         candidates = self._counting(candidates)
@@ -137,11 +142,27 @@ class Assembly:
                 url=where,
                 status=404,
             )
+        if (said := self._unread(what)) is not None:
+            raise CheckpointError(
+                f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is {said}",
+                path=where,
+            )
         raise DownloadError(
             f"{what} of {self.target.label!r} is expected to be {' or '.join(candidates)} at {where}, but there is none",
             url=where,
             status=404,
         )
+
+    def _unread(self, what: str) -> str | None:
+        """Return what the place has in the place of weights that can be read; None when nothing shows it."""
+        if what not in ("weights", "configuration"):
+            return None
+        if (said := unread_weights(self.target, what)) is not None:
+            return said
+        if what == "configuration" or self.target.folder is not None:
+            return None
+        there = (name for name in ASKED_FOR if self._store.is_there(self.target.place, name))
+        return next(map(unread_file, there), None)
 
     def _counting(self, candidates: Sequence[str]) -> Sequence[str]:
         """Return those of the files that can fill a role that count: the named ones, where the entry names some of them."""
@@ -351,6 +372,8 @@ class Assembly:
         with self._of_one_set():  # to the last tensor: some forms are read when they are needed
             if options.state_dict is not None:
                 return build(cls, args, kwargs, config, StateDict(options.state_dict), "state_dict", options)
+            if options.strict is not False:
+                require_whole(self.target)
             checkpoint, name = self._weights(described, config, from_tf=options.from_tf)
             source = f"{self.target.label} ({name})"
             return build(cls, args, kwargs, config, checkpoint, source, options, self._identity)

@@ -26,11 +26,42 @@ if TYPE_CHECKING:
     from registry.checkpoint.reader import Checkpoint
     from registry.pretrained.config import PretrainedConfig
 
-__all__ = ["Wanted", "find_weights", "inspect_weights", "names_config", "names_weights", "open_weights"]
+__all__ = [
+    "ASKED_FOR",
+    "Wanted",
+    "find_weights",
+    "inspect_weights",
+    "names_config",
+    "names_weights",
+    "open_weights",
+    "require_whole",
+    "unread_file",
+    "unread_weights",
+]
 
 #: The name that TensorFlow's Saver gives by default; a place that cannot be listed is asked for it.
 _TENSORFLOW_NAME = "model.ckpt.index"
 _OWN_FORMS = ("safetensors", "torch")
+_IN_TRANSFORMERS_4 = "convert it with transformers 4: from_pretrained(folder, {}=True), then save_pretrained"
+#: How the names of files end whose weights are not read here, what they are, and what to do.
+_UNREAD = {
+    ".h5": ("weights of TensorFlow 2 (Keras, an HDF5 file)", _IN_TRANSFORMERS_4.format("from_tf")),
+    ".keras": ("a model of Keras", _IN_TRANSFORMERS_4.format("from_tf")),
+    ".pb": ("a graph of TensorFlow", "take the checkpoint that it was made of"),
+    ".tflite": ("a graph of TensorFlow Lite", "take the weights that it was made of"),
+    ".msgpack": ("weights of Flax", _IN_TRANSFORMERS_4.format("from_flax")),
+    ".gguf": (
+        "quantized weights of llama.cpp",
+        "take the weights that it was made of, or convert it with transformers: from_pretrained(folder, gguf_file=name), "
+        "then save_pretrained",
+    ),
+    ".onnx": ("an exported ONNX graph", "take the weights that it was exported from"),
+    ".ot": ("weights of rust-bert", "take the weights that it was made of"),
+    ".mlmodel": ("a Core ML model", "take the weights that it was made of"),
+}
+#: Those of them that a place which cannot be listed is asked for.
+ASKED_FOR = ("tf_model.h5", "flax_model.msgpack")
+_SHARD_OF = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.\w+)")
 _SHARD = re.compile(r"(.+)\.data-\d{5}-of-\d{5}")
 #: What the Saver notes of its own files, as a protocol buffer's text.
 _LATEST = re.compile(r'^model_checkpoint_path:\s*"(?:[^"]*/)?([^"/]+)"', re.MULTILINE)
@@ -69,7 +100,7 @@ def names_config(name: str) -> bool:
 
 def names_weights(name: str) -> bool:
     """Whether the name of a file is one that only weights or their index have."""
-    ends = (".safetensors", INDEX_SUFFIX, _TENSORFLOW_SUFFIX, ".pt", ".pth")
+    ends = (".safetensors", INDEX_SUFFIX, _TENSORFLOW_SUFFIX, ".pt", ".pth", *_UNREAD)
     return name.endswith(ends) or ".ckpt" in name or name == SHAPES_NAME
 
 
@@ -192,9 +223,76 @@ def _opened(files: Sequence[StoredFile], opened: Callable[[StoredFile], Checkpoi
     if first.name.endswith(INDEX_SUFFIX):
         return "safetensors", open_shards(first.path, lambda name: opened(held[name]))
     form = checkpoint_format(first.path)
+    if form not in (*_OWN_FORMS, "tensorflow") and (said := unread_file(first.name, form)) is not None:
+        raise CheckpointError(f"weights are expected to be safetensors or torch's, but are {said}", path=str(first.path))
     if form == "tensorflow":
         return form, open_checkpoint(first.path, lambda name: held[name].path, name=first.name)
     return form, opened(first)
+
+
+def unread_file(name: str, form: str = "") -> str | None:
+    """Return what a file is whose weights are not read here, and what to do; None for a file of another kind.
+
+    Args:
+        name: of the file.
+        form: what `checkpoint_format` says of it.
+    """
+    ending = {"an HDF5 file": ".h5", "a GGUF file": ".gguf"}.get(form, Path(name).suffix.lower())
+    if ending not in _UNREAD:
+        return None
+    what, advice = _UNREAD[ending]
+    return f"{what}, {name!r}, which are not read here; {advice}"
+
+
+def unread_weights(target: Target, what: str) -> str | None:
+    """Return what a place has in the place of weights that can be read, and what to do; None when nothing shows it.
+
+    Args:
+        target: a folder or file on this machine, or a source whose own name says what it is.
+        what: what was looked for; without a configuration, weights that could be read are none of the reasons.
+    """
+    given = [target.file] if target.file is not None else []
+    for name in (*given, *(source.partition("?")[0].rstrip("/").rpartition("/")[2] for source in target.place.sources)):
+        if (said := unread_file(name)) is not None:
+            return said
+    if target.folder is None:
+        return None
+    try:
+        names = sorted(path.name for path in (*target.folder.iterdir(), *target.folder.glob("onnx/*.onnx")))
+    except OSError:  # no folder, or none that may be looked into
+        return None
+    shards = [name for name in names if (match := _SHARD_OF.fullmatch(name)) and match[3] not in _UNREAD]
+    parts = [name for name in names if _SHARD.fullmatch(name)]
+    if what == "configuration" and (
+        shards or parts or any(name.endswith((".safetensors", ".bin", ".pt", ".pth", ".ckpt", INDEX_SUFFIX)) for name in names)
+    ):
+        return None
+    if shards:
+        match = _SHARD_OF.fullmatch(shards[0])
+        assert match is not None
+        index = match[1] + match[3] + INDEX_SUFFIX
+        return f"{shards[0]!r}, one of {int(match[2])} shards, without their index; fetch {index!r}, too"
+    if parts:
+        match = _SHARD.fullmatch(parts[0])
+        assert match is not None
+        index = match[1] + _TENSORFLOW_SUFFIX
+        return f"{parts[0]!r}, a part of a TensorFlow checkpoint, without its index; fetch {index!r}, too"
+    return next((said for name in names if (said := unread_file(name)) is not None), None)
+
+
+def require_whole(target: Target) -> None:
+    """Refuse one of several shards, given as the file of the weights.
+
+    Raises:
+        CheckpointError: naming the index.
+    """
+    match = _SHARD_OF.fullmatch(target.file or "")
+    if match and int(match[2]) > 1 and match[3] not in _UNREAD:
+        raise CheckpointError(
+            f"weights of {target.label!r} are expected to be whole, but are one of {int(match[2])} shards; name the folder, or "
+            f"{match[1] + match[3] + INDEX_SUFFIX}",
+            path=target.file,
+        )
 
 
 def _candidates(target: Target, wanted: Wanted, counting: Callable[[Iterable[str]], list[str]]) -> Sequence[str]:

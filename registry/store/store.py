@@ -169,6 +169,17 @@ class Store:
             raise as_locked(failures[0], place, name) if place.lock else failures[0]
         return None
 
+    def is_there(self, place: Place, name: str) -> bool:
+        """Whether a source says that it has a file, which is not fetched; False where none can be asked."""
+        if self.offline:
+            return False
+        for source in place.sources:
+            transport = self._transports.for_source(source)
+            with contextlib.suppress(RegistryError):
+                transport.describe(transport.join(source, name))
+                return True
+        return False
+
     def folder(self, label: str, files: Iterable[StoredFile], *, alone: bool = False) -> Path:
         """Return a folder with these files under their names: their own, when they lie together in one already.
 
