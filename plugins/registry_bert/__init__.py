@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         BertForSequenceClassification,
         BertForTokenClassification,
         BertModel,
+        BertPreTrainedModel,
     )
     from registry_bert.tokenization import BertTokenizer
 
@@ -25,6 +26,7 @@ __all__ = [
     "BertForSequenceClassification",
     "BertForTokenClassification",
     "BertModel",
+    "BertPreTrainedModel",
     "BertTokenizer",
 ]
 

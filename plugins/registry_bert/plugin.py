@@ -25,6 +25,7 @@ def registry_family() -> Family:
         },
         default_head="base",
         tokenizer="registry_bert.tokenization:BertTokenizer",
+        classes=(_MODELS + "BertPreTrainedModel",),
         files={
             "weights": ("model.safetensors", "pytorch_model.bin"),
             "config": ("config.json", "bert_config.json"),

@@ -3,7 +3,7 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry_gpt.config import OpenAIGPTConfig
-    from registry_gpt.modeling import OpenAIGPTDoubleHeadsModel, OpenAIGPTLMHeadModel, OpenAIGPTModel
+    from registry_gpt.modeling import OpenAIGPTDoubleHeadsModel, OpenAIGPTLMHeadModel, OpenAIGPTModel, OpenAIGPTPreTrainedModel
     from registry_gpt.tokenization import OpenAIGPTTokenizer
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "OpenAIGPTDoubleHeadsModel",
     "OpenAIGPTLMHeadModel",
     "OpenAIGPTModel",
+    "OpenAIGPTPreTrainedModel",
     "OpenAIGPTTokenizer",
 ]
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from registry.pretrained.causal_layers import CausalAttention, FeedForward, KeyValueCache
-from registry.pretrained.causal_model import CausalDoubleHeadsModel, CausalLMHeadModel, CausalModel
+from registry.pretrained.causal_model import CausalDoubleHeadsModel, CausalLMHeadModel, CausalModel, CausalPreTrainedModel
 from registry.pretrained.layers import ACTIVATIONS, Embedding, LayerNorm
 from registry_gpt.config import ACTIVATION_NAMES, OpenAIGPTConfig
 
-__all__ = ["OpenAIGPTDoubleHeadsModel", "OpenAIGPTLMHeadModel", "OpenAIGPTModel"]
+__all__ = ["OpenAIGPTDoubleHeadsModel", "OpenAIGPTLMHeadModel", "OpenAIGPTModel", "OpenAIGPTPreTrainedModel"]
 
 
 class OpenAIGPTBlock(nn.Module):
@@ -39,7 +39,14 @@ class OpenAIGPTBlock(nn.Module):
         return self.ln_2(hidden + self.mlp(hidden)), present, weights
 
 
-class OpenAIGPTModel(CausalModel):
+class OpenAIGPTPreTrainedModel(CausalPreTrainedModel):
+    """What every class of the family shares; the base of a head of one's own."""
+
+    config_class = OpenAIGPTConfig
+    config: OpenAIGPTConfig
+
+
+class OpenAIGPTModel(CausalModel, OpenAIGPTPreTrainedModel):
     """The bare decoder: learned positions and blocks."""
 
     config_class = OpenAIGPTConfig
@@ -54,14 +61,14 @@ class OpenAIGPTModel(CausalModel):
         self.h = nn.ModuleList(OpenAIGPTBlock(config, number) for number in range(config.n_layer))
 
 
-class OpenAIGPTLMHeadModel(CausalLMHeadModel):
+class OpenAIGPTLMHeadModel(CausalLMHeadModel, OpenAIGPTPreTrainedModel):
     """OpenAI GPT as a language model."""
 
     config_class = OpenAIGPTConfig
     model_class = OpenAIGPTModel
 
 
-class OpenAIGPTDoubleHeadsModel(CausalDoubleHeadsModel):
+class OpenAIGPTDoubleHeadsModel(CausalDoubleHeadsModel, OpenAIGPTPreTrainedModel):
     """OpenAI GPT as a language model that also picks one of several sequences."""
 
     config_class = OpenAIGPTConfig

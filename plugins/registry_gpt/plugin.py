@@ -20,6 +20,7 @@ def registry_family() -> Family:
         },
         default_head="lm",
         tokenizer="registry_gpt.tokenization:OpenAIGPTTokenizer",
+        classes=(_MODELS + "OpenAIGPTPreTrainedModel",),
         files={
             "weights": ("model.safetensors", "pytorch_model.bin"),
             "config": ("config.json", "openai_gpt_config.json"),

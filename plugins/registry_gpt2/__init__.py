@@ -3,7 +3,7 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry_gpt2.config import GPT2Config
-    from registry_gpt2.modeling import GPT2DoubleHeadsModel, GPT2LMHeadModel, GPT2Model
+    from registry_gpt2.modeling import GPT2DoubleHeadsModel, GPT2LMHeadModel, GPT2Model, GPT2PreTrainedModel
     from registry_gpt2.tokenization import GPT2Tokenizer
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "GPT2DoubleHeadsModel",
     "GPT2LMHeadModel",
     "GPT2Model",
+    "GPT2PreTrainedModel",
     "GPT2Tokenizer",
 ]
 

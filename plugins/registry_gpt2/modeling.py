@@ -8,11 +8,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from registry.pretrained.causal_layers import CausalAttention, FeedForward, KeyValueCache
-from registry.pretrained.causal_model import CausalDoubleHeadsModel, CausalLMHeadModel, CausalModel
+from registry.pretrained.causal_model import CausalDoubleHeadsModel, CausalLMHeadModel, CausalModel, CausalPreTrainedModel
 from registry.pretrained.layers import ACTIVATIONS, Embedding, LayerNorm
 from registry_gpt2.config import GPT2Config
 
-__all__ = ["GPT2DoubleHeadsModel", "GPT2LMHeadModel", "GPT2Model"]
+__all__ = ["GPT2DoubleHeadsModel", "GPT2LMHeadModel", "GPT2Model", "GPT2PreTrainedModel"]
 
 
 class GPT2Block(nn.Module):
@@ -40,7 +40,14 @@ class GPT2Block(nn.Module):
         return hidden + self.mlp(self.ln_2(hidden)), present, weights
 
 
-class GPT2Model(CausalModel):
+class GPT2PreTrainedModel(CausalPreTrainedModel):
+    """What every class of the family shares; the base of a head of one's own."""
+
+    config_class = GPT2Config
+    config: GPT2Config
+
+
+class GPT2Model(CausalModel, GPT2PreTrainedModel):
     """The bare decoder: learned positions, blocks, and a last layer norm."""
 
     config_class = GPT2Config
@@ -65,14 +72,14 @@ class GPT2Model(CausalModel):
         return self.config.use_cache
 
 
-class GPT2LMHeadModel(CausalLMHeadModel):
+class GPT2LMHeadModel(CausalLMHeadModel, GPT2PreTrainedModel):
     """GPT-2 as a language model."""
 
     config_class = GPT2Config
     model_class = GPT2Model
 
 
-class GPT2DoubleHeadsModel(CausalDoubleHeadsModel):
+class GPT2DoubleHeadsModel(CausalDoubleHeadsModel, GPT2PreTrainedModel):
     """GPT-2 as a language model that also picks one of several sequences."""
 
     config_class = GPT2Config

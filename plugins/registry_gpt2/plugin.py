@@ -20,6 +20,7 @@ def registry_family() -> Family:
         },
         default_head="lm",
         tokenizer="registry_gpt2.tokenization:GPT2Tokenizer",
+        classes=(_MODELS + "GPT2PreTrainedModel",),
         files={
             "weights": ("model.safetensors", "pytorch_model.bin"),
             # The last ones of each are the names in OpenAI's own release.

@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     from registry_transfo_xl.config import TransfoXLConfig
     from registry_transfo_xl.corpus import TransfoXLCorpus
     from registry_transfo_xl.iterators import LMMultiFileIterator, LMOrderedIterator, LMShuffledIterator
-    from registry_transfo_xl.modeling import TransfoXLLMHeadModel, TransfoXLModel
+    from registry_transfo_xl.modeling import TransfoXLLMHeadModel, TransfoXLModel, TransfoXLPreTrainedModel
     from registry_transfo_xl.tokenization import TransfoXLTokenizer
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "TransfoXLCorpus",
     "TransfoXLLMHeadModel",
     "TransfoXLModel",
+    "TransfoXLPreTrainedModel",
     "TransfoXLTokenizer",
 ]
 

@@ -21,7 +21,7 @@ from registry_transfo_xl.config import TransfoXLConfig
 from registry_transfo_xl.generation import GenerationState
 from registry_transfo_xl.outputs import TransfoXLLMHeadModelOutput, TransfoXLModelOutput
 
-__all__ = ["TransfoXLLMHeadModel", "TransfoXLModel"]
+__all__ = ["TransfoXLLMHeadModel", "TransfoXLModel", "TransfoXLPreTrainedModel"]
 
 _BIASES = ("r_w_bias", "r_r_bias")
 

@@ -16,6 +16,13 @@ def registry_family() -> Family:
         heads={"base": _MODELS + "TransfoXLModel", "lm": _MODELS + "TransfoXLLMHeadModel"},
         default_head="lm",
         tokenizer="registry_transfo_xl.tokenization:TransfoXLTokenizer",
+        classes=(
+            _MODELS + "TransfoXLPreTrainedModel",
+            "registry_transfo_xl.corpus:TransfoXLCorpus",
+            "registry_transfo_xl.iterators:LMMultiFileIterator",
+            "registry_transfo_xl.iterators:LMOrderedIterator",
+            "registry_transfo_xl.iterators:LMShuffledIterator",
+        ),
         files={
             "weights": ("model.safetensors", "pytorch_model.bin"),
             "config": ("config.json",),

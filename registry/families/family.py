@@ -31,6 +31,7 @@ class Family:
         heads: head name to model class.
         default_head: the head that `load` builds when neither caller nor entry names one.
         tokenizer: the tokenizer class, or None.
+        classes: further public classes, such as the base of the models, that `from registry import …` finds.
         files: role to the file names that can fill it, best first. `weights` and `config` are needed to load a model;
             every further role (`vocab`, `merges`) is needed by the tokenizer.
         converters: another program's format, `tensorflow` or `numpy`, to the function that gives a checkpoint in it the
@@ -43,6 +44,7 @@ class Family:
     heads: Mapping[str, str]
     default_head: str
     tokenizer: str | None = None
+    classes: tuple[str, ...] = ()
     files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict(DEFAULT_FILES))
     converters: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,7 +65,7 @@ class Family:
 
     def class_paths(self) -> tuple[str, ...]:
         """Return the paths of every class of the family."""
-        return tuple(path for path in (self.config, *self.heads.values(), self.tokenizer) if path)
+        return tuple(path for path in (self.config, *self.heads.values(), self.tokenizer, *self.classes) if path)
 
     def head_path(self, head: str) -> str:
         """Return the class path of a head.

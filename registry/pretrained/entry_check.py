@@ -109,7 +109,9 @@ def _misfit(hint: Any, value: object) -> str:
         return "list of str" if of_text and any(type(item) in _PLAIN and type(item) is not str for item in value) else ""
     # A str is a Sequence of str, but nobody means its letters.
     fitting = fits(value, allowed.kinds) and not (type(value) is str and not {str, object} & {*allowed.kinds})
-    return "" if fitting else allowed.words.replace("Sequence", "list").replace("NoneType", "None")
+    return (
+        "" if fitting else allowed.words.replace("Sequence", "list").replace("NoneType", "None").replace(" or AddedToken", "")
+    )
 
 
 @cache

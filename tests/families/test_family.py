@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+from importlib import import_module
 
 import pytest
 
+import registry
 from registry.errors import PluginError, UnknownHead
 from registry.families.family import Family
 
@@ -56,3 +58,19 @@ def test_a_class_that_cannot_be_imported_is_the_plugins_error(path: str, cause: 
         family().load_class(path)
     assert isinstance(caught.value.__cause__, cause)
     assert caught.value.family == "acme"
+
+
+@pytest.mark.parametrize("package", ["registry_bert", "registry_gpt", "registry_gpt2", "registry_transfo_xl"])
+def test_every_public_class_of_a_family_comes_from_the_top_package(package: str) -> None:
+    home = import_module(package)
+    for name in home.__all__:
+        assert getattr(registry, name) is getattr(home, name)
+    base = next(name for name in home.__all__ if name.endswith("PreTrainedModel"))
+    heads = [getattr(home, name) for name in home.__all__ if name.endswith("Model") or "For" in name]
+    assert len(heads) > 2 and all(issubclass(head, getattr(home, base)) for head in heads)
+
+
+def test_further_classes_of_a_family_are_found() -> None:
+    assert family(classes=("m:Base",)).class_paths() == ("m:C", "m:B", "m:L", "m:Base")
+    with pytest.raises(PluginError, match="'module:Name'"):
+        family(classes=("Base",))
