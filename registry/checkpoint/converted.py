@@ -110,9 +110,14 @@ class _Converted:
     """A converted file, with the names again that share a tensor."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        """Read the names that share a tensor; ValueError when they are damaged."""
         self._checkpoint = checkpoint
         self.metadata = {key: value for key, value in checkpoint.metadata.items() if key not in (_SHARED, "format")}
-        self._shared: dict[str, str] = json.loads(checkpoint.metadata.get(_SHARED, "{}"))
+        shared = json.loads(checkpoint.metadata.get(_SHARED, "{}"))
+        held = set(checkpoint.names()) if shared else set()
+        if not isinstance(shared, dict) or not all(isinstance(name, str) and name in held for name in shared.values()):
+            raise ValueError("names that share a tensor")
+        self._shared: dict[str, str] = shared
 
     def names(self) -> Iterable[str]:
         return [*self._checkpoint.names(), *self._shared]
@@ -140,6 +145,11 @@ def _find(cache: Cache, url: str) -> Checkpoint | None:
 def _open(path: Path) -> Checkpoint:
     try:
         return _Converted(open_checkpoint(path))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"cache file {str(path)!r} is expected to be as it was written, but is damaged ({error!s:.200}); remove it",
+            path=str(path),
+        ) from error
     except CheckpointError:
         if path.exists():
             raise

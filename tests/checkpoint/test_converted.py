@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import registry
 from registry import BertConfig, BertModel, CheckpointError, ModelRegistry, UnsafeCheckpoint
-from registry.checkpoint import torch_file
+from registry.checkpoint import converted, torch_file
 from registry.checkpoint.converted import open_stored
 from registry.store.cache import Cache
 from registry.store.place import StoredFile
@@ -59,6 +60,20 @@ def test_saved_and_converted_weights_begin_at_multiples_of_64(server: Server, mo
         for name, value in loaded.state_dict().items():
             assert value.nbytes % 64 or value.data_ptr() % 64 == 0, name
         assert torch.equal(loaded(ids).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("said", ["{", "[" * 100_000, "[]", "1", '{"b": "c"}', '{"b": ["a"]}', '{"b": null}'])
+def test_a_converted_file_that_was_changed_is_named(tmp_path: Path, said: str) -> None:
+    both = torch.ones(2)
+    torch.save({"a": both, "b": both}, tmp_path / "x.bin")
+    with Store(Cache((tmp_path / "cache",)), offline=True) as store:
+        file = StoredFile("x.bin", tmp_path / "x.bin")
+        assert sorted(open_stored(file, store, "x").names()) == ["a", "b"]
+        (path,) = blobs(tmp_path / "cache")
+        save_file({"a": both}, tmp_path / "new", {"shared": said})
+        (tmp_path / "new").replace(path)
+        with pytest.raises(CheckpointError, match=f"cache file .*{path.name}.* damaged"):
+            converted._open(path)
 
 
 def test_a_dtype_that_safetensors_lacks_is_read_from_the_pickle(tmp_path: Path) -> None:
