@@ -206,6 +206,7 @@ class ModelRegistry:
         cache_dir: PathLike | None = None,
         from_tf: bool = False,
         force_download: bool = False,
+        refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         output_loading_info: bool = False,
         strict: bool | None = None,
@@ -220,7 +221,7 @@ class ModelRegistry:
         **kwargs: Any,
     ) -> Any:
         """Load a model of a given class, as its `from_pretrained` says."""
-        access = Access(cache_dir, offline, locked, force_download, proxies)
+        access = Access(cache_dir, offline, locked, force_download or refresh, proxies)
         dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
         options = _options(dtype, device, strict, state_dict, ignore_mismatched_sizes, broadcast)._replace(from_tf=from_tf)
         overrides, rest = _parted(kwargs, cls.config_class.field_names())
@@ -357,6 +358,7 @@ class ModelRegistry:
         *,
         cache_dir: PathLike | None = None,
         force_download: bool = False,
+        refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         offline: bool | None = None,
         locked: bool | str | None = None,
@@ -367,7 +369,9 @@ class ModelRegistry:
         overrides, unused = _parted(kwargs, cls.field_names())
         if unused and not return_unused_kwargs:
             cls.check_names(unused)
-        with self._environment.open(name_or_path, Access(cache_dir, offline, locked, force_download, proxies)) as request:
+        with self._environment.open(
+            name_or_path, Access(cache_dir, offline, locked, force_download or refresh, proxies)
+        ) as request:
             config = request.config(cls, None, overrides)
         return (config, unused) if return_unused_kwargs else config
 
@@ -401,13 +405,16 @@ class ModelRegistry:
         *init_inputs: Any,
         cache_dir: PathLike | None = None,
         force_download: bool = False,
+        refresh: bool = False,
         proxies: Mapping[str, str] | None = None,
         offline: bool | None = None,
         locked: bool | str | None = None,
         **kwargs: Any,
     ) -> Any:
         """Load a tokenizer of a given class, as its `from_pretrained` says."""
-        with self._environment.open(name_or_path, Access(cache_dir, offline, locked, force_download, proxies)) as request:
+        with self._environment.open(
+            name_or_path, Access(cache_dir, offline, locked, force_download or refresh, proxies)
+        ) as request:
             return request.tokenizer(cls, None, init_inputs, kwargs)
 
     # -- files ---------------------------------------------------------------------------------------------------------
@@ -460,6 +467,8 @@ class ModelRegistry:
         *,
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
+        refresh: bool = False,
+        locked: bool | str | None = None,
     ) -> Path:
         """Return one verified file that stands beside a model's own, such as a corpus.
 
@@ -468,11 +477,13 @@ class ModelRegistry:
             file: the file's name there.
             cache_dir: the cache folder for this call.
             offline: whether to use only what is here; by default the environment decides.
+            refresh: ask the source again for what was found before.
+            locked: as in `load`.
 
         Raises:
             DownloadError: when there is no such file; otherwise as `load`.
         """
-        with self._environment.open(name_or_path, Access(cache_dir, offline)) as request:
+        with self._environment.open(name_or_path, Access(cache_dir, offline, locked, refresh)) as request:
             return request.file(file)
 
     @retried

@@ -304,8 +304,8 @@ class PretrainedConfig(metaclass=_ConfigMeta):
 
         Args:
             pretrained_model_name_or_path: what to load.
-            kwargs: `cache_dir`, `force_download`, `offline`; `return_unused_kwargs=True` returns `(config, rest)`;
-                everything else overrides a field.
+            kwargs: `cache_dir`, `force_download` (or `refresh`), `offline`; `return_unused_kwargs=True` returns
+                `(config, rest)`; everything else overrides a field.
         """
         from registry.pretrained.loading import load_config
 

@@ -311,8 +311,8 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
             pretrained_model_name_or_path: a name, folder, weights file, URL or source; None with `config` and `state_dict`.
             model_args: further positional arguments of the constructor.
             kwargs: `config` (an object or what its own `from_pretrained` takes), `state_dict` (used instead of a file and
-                not modified), `cache_dir`, `from_tf`, `force_download`, `proxies`, `output_loading_info` (returns
-                `(model, report)`), `strict`, `dtype`, `device`, `ignore_mismatched_sizes`, `offline`; a field of the
+                not modified), `cache_dir`, `from_tf`, `force_download` (or `refresh`), `proxies`, `output_loading_info`
+                (returns `(model, report)`), `strict`, `dtype`, `device`, `ignore_mismatched_sizes`, `offline`; a field of the
                 configuration overrides it; the rest goes to the constructor.
 
         Raises:

@@ -96,7 +96,7 @@ class PreTrainedTokenizer(TextCoder):
         Args:
             pretrained_model_name_or_path: what to load.
             init_inputs: further positional arguments of the constructor, after the vocabulary files.
-            kwargs: `cache_dir`, `force_download`, `offline`; the rest are arguments of the constructor.
+            kwargs: `cache_dir`, `force_download` (or `refresh`), `offline`; the rest are arguments of the constructor.
         """
         from registry.pretrained.loading import load_tokenizer
 

@@ -111,6 +111,16 @@ class Known:
             return False
         return bool(sources)
 
+    def trusted(self, place: Place, name: str, pin: FilePin) -> Ref | None:
+        """Return what a URL of a file was trusted to be on first use, also for a refresh that does not count it."""
+        refs = (self._cache.read_ref(url) for url in self.urls(place, name, pin))
+        return next((ref for ref in refs if ref is not None and ref.sha256 and ref.trust == "first-use"), None)
+
+    def is_other(self, place: Place, name: str, pin: FilePin) -> bool:
+        """Return True if a URL of a pinned file was found to be something else before."""
+        refs = (self._cache.read_ref(url) for url in self.urls(place, name, pin))
+        return any(ref is not None and ref.sha256 not in ("", pin.sha256) for ref in refs)
+
     def note_absent(self, url: str, source: str) -> None:
         """Note that a source said that there is no such file."""
         with self._lock:

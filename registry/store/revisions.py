@@ -44,6 +44,18 @@ class Revisions:
             commit = self._commits[source]
         return transport.at(source, commit) if commit else source
 
+    def recorded(self, source: str) -> str:
+        """Return the commit that an earlier operation held a moving revision to; empty where there was none."""
+        with self._lock:
+            return "" if source in self._new else self._commits.get(source, "")
+
+    def renew(self, source: str, commit: str) -> None:
+        """Hold a moving revision to another commit than before, for later operations too."""
+        with self._lock:
+            self._commits[source] = commit
+            self._new.add(source)
+        self.record(source)
+
     def keep(self, commits: Mapping[str, str]) -> None:
         """Hold sources to commits for this operation only."""
         with self._lock:

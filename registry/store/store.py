@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from registry.store.adoption import Adoption
     from registry.store.fetching import Fetcher
 
-__all__ = ["Store", "Vanished"]
+__all__ = ["Moved", "Store", "Vanished"]
 
 logger = lazy_logger(__name__)
 
@@ -44,6 +44,10 @@ _ANY_COMMIT = "0" * 40
 
 class Vanished(CacheError):
     """A file of the cache was removed while an operation used it: the operation can be done anew."""
+
+
+class Moved(Vanished):
+    """A revision is held to a later commit than before: the operation can be repeated, so that all its files are of that."""
 
 
 class Store:
@@ -150,14 +154,25 @@ class Store:
         self.asked = True
         if found := self._adopted(place, name, pin):
             return self._reused(place, found)
+        if pin.sha256 and not self.offline and self._known.is_other(place, name, pin):
+            self._ask_revisions_again(place, name, pin)
         failures: list[RegistryError] = []
         sources = self._known.sources(place, pin)
+        before = self._known.trusted(place, name, pin) if self._refresh and not pin.sha256 else None
         ref = None if pin.sha256 else self._known.recorded(place, name, pin)
         trust = "catalog" if pin.sha256 else ref.trust if ref else "first-use"
         claims = Claims(pin.sha256 or (ref.sha256 if ref else None), None, trust)
         for number, source in enumerate(sources, start=1):
             try:
-                return self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
+                file = self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
+                if before is not None and file.sha256 not in ("", before.sha256):
+                    logger.warning(
+                        "%s, trusted on first use as sha256 %s, was replaced: it is sha256 %s now",
+                        redact(before.url),
+                        before.sha256,
+                        file.sha256,
+                    )
+                return file
             except FileMissing:
                 continue
             except Refused:
@@ -165,8 +180,12 @@ class Store:
             except (DownloadError, IntegrityError, OfflineError) as error:
                 logger.info("%s", error)
                 failures.append(error)
+        if failures and place.lock:
+            raise as_locked(failures[0], place, name)
+        if any(isinstance(error, IntegrityError) for error in failures):
+            self._ask_revisions_again(place, name, pin)
         if failures:
-            raise as_locked(failures[0], place, name) if place.lock else failures[0]
+            raise self._advised(failures[0], sources, pin)
         return None
 
     def is_there(self, place: Place, name: str) -> bool:
@@ -179,6 +198,45 @@ class Store:
                 transport.describe(transport.join(source, name))
                 return True
         return False
+
+    def _advised(self, error: RegistryError, sources: Sequence[str], pin: FilePin) -> RegistryError:
+        """Return an error for other bytes than expected that says how to ask again, where that may help."""
+        moving = any(self._revisions.commit(source) for source in sources)
+        if not isinstance(error, IntegrityError) or (pin.sha256 and not moving):
+            return error
+        return IntegrityError(
+            f"{error.message}. If the publisher has replaced it, --refresh (refresh=True) asks for what is there now",
+            url=error.url,
+            expected=error.expected,
+            actual=error.actual,
+        )
+
+    def _ask_revisions_again(self, place: Place, name: str, pin: FilePin) -> None:
+        """Hold a moving revision to the commit that it stands for now, if a file of that fits its pin.
+
+        A pin that was changed in a catalog may be of a later commit than the one that a branch is held to.
+
+        Raises:
+            Moved: when it does: the files of an operation are of one commit.
+        """
+        if self._refresh or place.lock or (pin.sha256 is None and pin.size is None):
+            return
+        for source in self._known.sources(place, pin):
+            held = self._revisions.recorded(source)
+            if not held:
+                continue
+            with contextlib.suppress(DownloadError, IntegrityError):  # what it is held to stays
+                transport = self._transports.for_source(source)
+                commit = transport.describe(source if pin.url else transport.join(source, name)).commit
+                if commit in (None, held):
+                    continue
+                at, claims = transport.at(source, commit), Claims(pin.sha256, None, "catalog" if pin.sha256 else "first-use")
+                self._fetcher.fetch(transport, at, place.label, name, pin, claims, more_sources=False)
+                self._revisions.renew(source, commit)
+                raise Moved(
+                    f"revision of {redact(source)} has moved to a commit that fits the pin of {name!r}; try again",
+                    path=str(self.cache.root),
+                )
 
     def folder(self, label: str, files: Iterable[StoredFile], *, alone: bool = False) -> Path:
         """Return a folder with these files under their names: their own, when they lie together in one already.
