@@ -79,7 +79,7 @@ def _lines(found: Inspection) -> list[str]:
 @click.command(
     epilog="\b\nExamples:\n  registry convert ./uncased_L-12_H-768_A-12.zip bert/\n"
     "  registry convert ./gpt-release gpt/ --family gpt --dtype float16\n"
-    "  registry convert ./run/model.ckpt-343 labels/ --config num_labels=3 --tokenizer do_lower_case=false\n"
+    "  registry convert ./run/model.ckpt-343 labels/ --config num_labels=3 \\\n    --tokenizer do_lower_case=false\n"
     "  registry convert bert-base-uncased bert/ --max-shard-size 200MB"
 )
 @click.argument("source")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry.base.urls import redact
-from registry.catalog.entry import FilePin
+from registry.catalog.entry import FilePin, Origin
+from registry.catalog.names import maybe_user_path
 from registry.catalog.unknown import close_names
-from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, printable, table
+from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, folded, printable, table, terminal_width
 from registry.errors import RegistryError, warn
 from registry.families.roles import looked_up, role_of
 from registry.model_registry import default_registry
@@ -88,7 +89,7 @@ def list_command(pattern: str, as_json: bool) -> None:
         ]
         click.echo(json.dumps(rows, indent=2))
     else:
-        for line in table((name, entry.family, entry.description) for name, entry in entries):
+        for line in table(((name, entry.family, entry.description) for name, entry in entries), fit=True):
             click.echo(line)
     if not entries:
         click.get_current_context().exit(1)
@@ -153,21 +154,21 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         if value in (None, [], {}, ""):
             continue
         shown = f"{value:,}" if isinstance(value, int) else ", ".join(value) if isinstance(value, list) else str(value)
-        rows.append((field, shown, str(entry.origins.get(field, ""))))
-    for line in table(rows):
+        rows.append((field, shown, _place(entry.origins[field]) if field in entry.origins else ""))
+    rows += [("shadows", _place(origin), "") for origin in entry.shadows]
+    for line in folded(rows):
         click.echo(line)
-    for origin in entry.shadows:
-        click.echo(printable(f"shadows {origin}"))
     click.echo("files")
     listed = []
     for file, facts in files.items():
         digest = f"sha256 {str(facts['sha256'])[:12]}…" if facts["sha256"] else "not pinned"
         size = f"{facts['size']:,} bytes" if facts["size"] is not None else ""
         listed.append((f"  {file}", digest, size, str(facts["trust"] or ""), str(facts["path"] or "not here")))
-    for line in table(listed):
+    for line in folded(listed):
         click.echo(line)
     for role, names in searched.items():
-        click.echo(printable(f"  {role} is looked up: {', '.join(names)}"))
+        text = printable(f"{role} is looked up: {', '.join(names)}")
+        click.echo(click.wrap_text(text, terminal_width(), "  ", "    "))
 
 
 @cli.command(epilog="\b\nExamples:\n  registry fetch bert-base-uncased\n  registry fetch minilm bert-base-cased --json")
@@ -210,8 +211,8 @@ def fetch(
 @cli.command(
     "try",
     epilog="\b\nExamples:\n  registry try minilm 'A man eats.' 'Someone is eating.'\n"
-    "  registry try bert-base-uncased --head masked-lm 'Paris is the [MASK] of France.'\n"
-    "  registry try bert-large-uncased-whole-word-masking-finetuned-squad 'Who wrote it?' 'Ada wrote the book.'\n"
+    "  registry try bert-base-uncased --head masked-lm \\\n    'Paris is the [MASK] of France.'\n"
+    "  registry try bert-large-uncased-whole-word-masking-finetuned-squad \\\n    'Who wrote it?' 'Ada wrote the book.'\n"
     "  registry try gpt2 'Once upon'",
 )
 @click.argument("name")
@@ -255,6 +256,21 @@ def _progress_lines(quiet: bool) -> Iterator[None]:
             stack.callback(progress.logger.setLevel, level)
             stack.callback(progress.logger.removeHandler, handler)
         yield
+
+
+def _place(origin: Origin) -> str:
+    """Return a file and line as short as they can be found again from here."""
+    path = Path(origin.file)
+    for folder, short in ((_here(), ""), (maybe_user_path("~"), "~/")):
+        if folder is not None and path.is_relative_to(folder):
+            return f"{short}{path.relative_to(folder)}:{origin.line}"
+    return str(origin)
+
+
+def _here() -> Path | None:
+    with contextlib.suppress(FileNotFoundError):
+        return Path.cwd()
+    return None
 
 
 def _parameters(cached: Mapping[str, StoredFile]) -> int | None:

@@ -35,7 +35,7 @@ def _file_options(command: _Command) -> _Command:
 @click.command(
     epilog="\b\nExamples:\n  registry add acme-support hf://acme/support-bert --config num_labels=3\n"
     "  registry add mine ./checkpoints/last --family bert --project\n"
-    "  registry add acme-cased https://models.acme.example/cased/ --mirror https://mirror.acme.example/cased/ --pin"
+    "  registry add acme-cased https://models.acme.example/cased/ --pin \\\n    --mirror https://mirror.acme.example/cased/"
 )
 @click.argument("name")
 @click.argument("source")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import textwrap
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -18,11 +21,13 @@ __all__ = [
     "LOCKED",
     "OFFLINE",
     "each",
+    "folded",
     "key_values",
     "printable",
     "printable_lines",
     "size_text",
     "table",
+    "terminal_width",
 ]
 
 #: C0 and C1 controls, and what turns the direction of writing.
@@ -59,19 +64,89 @@ def printable_lines(message: object) -> str:
     return "\n".join(printable(line) for line in str(message).split("\n"))
 
 
-def table(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows as lines with aligned columns, the first in bold on a terminal that wants it."""
+def table(rows: Iterable[Sequence[str]], *, fit: bool = False) -> list[str]:
+    """Return rows as lines with aligned columns, the first in bold on a terminal that wants it.
+
+    With `fit` the last column is cut where a line would be wider than the terminal, and a row whose first cell takes more than
+    half of it is not aligned with the others.
+    """
     rows = [[printable(cell) for cell in row] for row in rows]
     if not rows:
         return []
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(map(_columns, column)) for column in zip(*rows, strict=True)]
+    if fit:
+        half = terminal_width() // 2
+        widths[0] = max((found for row in rows if (found := _columns(row[0])) <= half), default=0)
     lines = []
     for row in rows:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        if not os.environ.get("NO_COLOR"):
-            cells[0] = click.style(cells[0], bold=True)  # click drops it where the output is no terminal
-        lines.append("  ".join(cells).rstrip())
+        cells = [cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        if fit:
+            cells[-1] = _cut(row[-1], terminal_width() - _columns("  ".join([*cells[:-1], ""])))
+        lines.append(_bold("  ".join(cells).rstrip(), cells[0]))
     return lines
+
+
+def folded(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows as lines that are no wider than the terminal: what does not fit beside the first cell goes below."""
+    rows = [[printable(cell) for cell in row] for row in rows]
+    label = max((_columns(row[0]) for row in rows), default=0)
+    lines = []
+    for first, *others in rows:
+        room = terminal_width() - label - 2
+        pieces: list[str] = []
+        for cell in filter(None, others):
+            if pieces and _columns(beside := f"{pieces[-1]}  {cell}") <= room:
+                pieces[-1] = beside
+            else:
+                pieces += _wrapped(cell, room)
+        begin = first + " " * (label - _columns(first))
+        lines.append(_bold(f"{begin}  {''.join(pieces[:1])}".rstrip(), first))
+        lines += [" " * (label + 2) + piece for piece in pieces[1:]]
+    return lines
+
+
+def terminal_width() -> int:
+    """Return the columns of the terminal, or of what stands in for one: 80 where there is none."""
+    return max(shutil.get_terminal_size().columns, 40)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a text; a path that is too long for one is parted behind a `/` where that is possible."""
+    lines = []
+    for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
+        while _columns(line) > width:
+            head = _cut(line, width, "")
+            end = head.rfind("/") + 1 or len(head)
+            lines.append(line[:end])
+            line = line[end:]
+        lines.append(line)
+    return lines
+
+
+def _bold(line: str, begin: str) -> str:
+    if os.environ.get("NO_COLOR"):
+        return line
+    return click.style(line[: len(begin)], bold=True) + line[len(begin) :]  # click drops it where the output is no terminal
+
+
+def _columns(text: str) -> int:
+    """Return how many columns a text takes on a terminal."""
+    return len(text) if text.isascii() else sum(map(_letter_columns, text))
+
+
+def _letter_columns(letter: str) -> int:
+    return 0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+
+
+def _cut(text: str, width: int, mark: str = "…") -> str:
+    """Return as much of the beginning of a text as fits, with a mark where that is not all."""
+    if _columns(text) <= width:
+        return text
+    end, used = 0, len(mark)
+    while end < len(text) and used + _letter_columns(text[end]) <= width:
+        used += _letter_columns(text[end])
+        end += 1
+    return text[: max(end, 1)].rstrip() + mark if mark else text[: max(end, 1)]
 
 
 def size_text(count: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -65,7 +66,34 @@ def test_list_shows_the_names_that_match(run: Run) -> None:
 def test_list_without_a_pattern_shows_all_in_aligned_columns(run: Run) -> None:
     lines = run("list").out.splitlines()
     assert [line.split()[0] for line in lines] == registry.list_models()
-    assert len({line.index(" bert ") for line in lines if " bert " in line}) == 1
+    # But for one whose name takes more than half of the line.
+    assert len({line.index(" bert ") for line in lines if " bert " in line and len(line.split()[0]) <= 40}) == 1
+
+
+@pytest.mark.parametrize("columns", [None, 40, 80, 200])
+def test_list_and_info_fit_the_terminal(columns: int | None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "a folder" / ("deep/" * 40)
+    source.mkdir(parents=True)
+    (source / "config.json").write_text("{}")
+    outside = tmp_path / ("far" * 30) / "models.yaml"
+    outside.parent.mkdir()
+    outside.write_text(
+        f"registry: 1\nmodels:\n  acme: {{family: bert, source: {source}, description: {'many words ' * 30}, "
+        f"license: {'x' * 300}}}\n"
+        f"  {'long-' * 8}x: {{alias: acme}}\n  wide: {{family: bert, source: ./m, description: {'模型' * 80}}}\n"
+    )
+    monkeypatch.setenv("REGISTRY_MODELS", str(outside))
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+    for arguments in (["list", "bert-base-*"], ["list", "[aw]*"], ["info", "acme"], ["info", "wide"], ["info", "gpt2"]):
+        lines = run(*arguments).out.splitlines()
+        assert max(layout._columns(line) for line in lines) <= (columns or 80)
+    shown = "".join(run("info", "acme").out.split())
+    assert str(source).replace(" ", "") in shown and f"{outside}:3" in shown and "x" * 300 in shown
+    (name, *_), *_ = (line.split() for line in run("list", "long*").out.splitlines())
+    assert name == f"{'long-' * 8}x"
+    if columns == 200:
+        assert "12 layers, hidden size 768, 12 heads" in run("list", "bert-base-cased").out
 
 
 def test_list_of_no_match_says_so_and_ends_with_1(run: Run) -> None:
@@ -104,8 +132,13 @@ def test_list_leaves_out_what_cannot_be_used_and_says_why(run: Run) -> None:
 def test_info_shows_each_field_with_its_place(run: Run, tiny_bert: Path) -> None:
     done = run("info", "tiny")
     assert done.code == 0 and not done.err
-    rows = {line.split()[0]: line for line in done.out.splitlines()}
-    place = f"{Path.cwd()}/models.yaml"
+    # What does not fit beside the first column stands below it.
+    rows = {
+        row.split()[0]: "".join(line.strip() + " " * (line == row) for line in row.split("\n"))
+        for row in re.split(r"\n(?! {5})", done.out)
+        if row
+    }
+    place = "models.yaml"
     for field, value, line in (
         ("family", "bert", 4),
         ("source", str(tiny_bert), 5),
@@ -114,7 +147,7 @@ def test_info_shows_each_field_with_its_place(run: Run, tiny_bert: Path) -> None
         ("description", "random weights", 9),
         ("license", "CC0-1.0", 10),
     ):
-        assert value in rows[field] and rows[field].endswith(f"{place}:{line}")
+        assert value in rows[field] and rows[field].strip().endswith(f"{place}:{line}")
     assert "question-answering" in rows["heads"]
     assert str(tiny_bert / "model.safetensors") in rows["model.safetensors"]
     digest = hashlib.sha256((tiny_bert / "vocab.txt").read_bytes()).hexdigest()
@@ -140,7 +173,7 @@ def test_info_json(run: Run, tiny_bert: Path) -> None:
 
 @pytest.mark.usefixtures("demo")
 def test_info_shows_what_a_name_shadows(run: Run) -> None:
-    assert "registry_bert/models.yaml:" in run("info", "bert-base-cased").out.partition("\nshadows ")[2]
+    assert "registry_bert/models.yaml:" in run("info", "bert-base-cased").out.partition("\nshadows")[2]
     (shadow,) = json.loads(run("info", "bert-base-cased", "--json").out)["shadows"]
     assert Path(shadow["file"]).parts[-2:] == ("registry_bert", "models.yaml")
 
@@ -340,9 +373,9 @@ def test_the_help_is_that_of_the_snapshot() -> None:
     groups = [[name, inner] for name, group in commands.items() if isinstance(group, click.Group) for inner in group.commands]
     for command in ([], *sorted([*([name] for name in commands), *groups])):
         arguments = [*command, "--help"]
-        done = CliRunner().invoke(cli, arguments, prog_name="registry", terminal_width=100)
+        done = CliRunner().invoke(cli, arguments, prog_name="registry", terminal_width=80)
         assert done.exit_code == 0
-        assert "Examples:" in done.output
+        assert "Examples:" in done.output and max(map(len, done.output.splitlines())) <= 80
         pages.append(f"$ registry {' '.join(arguments)}\n{done.output}")
     assert_snapshot("cli_help.txt", "\n".join(pages))
 
