@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-import shutil
+import sys
 import textwrap
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -107,7 +108,13 @@ def folded(rows: Iterable[Sequence[str]]) -> list[str]:
 
 def terminal_width() -> int:
     """Return the columns of the terminal, or of what stands in for one: 80 where there is none."""
-    return max(shutil.get_terminal_size().columns, 40)
+    # As shutil does, which takes longer to import than this takes in all.
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) < 6 else 0
+    if not width:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            width = os.get_terminal_size(sys.__stdout__.fileno()).columns  # type: ignore[union-attr]  # or none
+    return max(width or 80, 40)
 
 
 def _wrapped(text: str, width: int) -> list[str]:

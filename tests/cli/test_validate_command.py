@@ -137,7 +137,11 @@ REFUSED = {
     "an unknown argument": ("tokenizer.do_lowercase", "true", "of BertTokenizer, but is not; did you mean 'do_lower_case'?"),
     "a file": ("tokenizer.vocab_file", "x", "'vocab_file' is expected to be an argument of BertTokenizer, but is not"),
     "a third side": ("tokenizer.padding_side", "up", "padding_side of BertTokenizer is expected to be 'left' or 'right'"),
-    "no text for a token": ("tokenizer.unk_token", "5", "unk_token of BertTokenizer is expected to be str, but is 5"),
+    "no text for a token": (
+        "tokenizer.unk_token",
+        "5",
+        "unk_token of BertTokenizer is expected to be str",
+    ),
 }
 
 
