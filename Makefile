@@ -21,7 +21,7 @@ NGINX := command -v nginx >/dev/null || test -x /usr/sbin/nginx || \
 		echo "nginx is not installed: its tests will be skipped"; \
 	fi
 
-.PHONY: demo test lint format soak fuzz bench bench-quick bench-scale bench-sharded clean
+.PHONY: demo test lint format soak fuzz fuzz-parity bench bench-quick bench-scale bench-sharded clean
 
 # Real sentences through real weights, found by name.
 demo: $(VENV)/.demo
@@ -47,6 +47,11 @@ soak: $(VENV)/.dev
 # Damaged files of every kind, which must end in a result or an error that names them; `make fuzz EXAMPLES=200 SEED=5`.
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m tests.fuzz --examples $(or $(EXAMPLES),2000) $(if $(SEED),--seed $(SEED),) $(if $(KINDS),--kinds "$(KINDS)",)
+
+# Random models, folders, generations, tokenizers and corpora against both oracles; one again: `make fuzz-parity SEED=7 KINDS=models`.
+fuzz-parity: $(VENV)/.dev
+	$(BIN)/python -W ignore -m tests.parity_fuzz $(if $(SEEDS),--seeds $(SEEDS),) $(if $(SEED),--seed $(SEED),) \
+		$(if $(KINDS),--kinds $(KINDS),)
 
 # Every row of the table in docs/benchmarks.md; `make bench ARGS="--only load,forward"` some of them.
 bench: $(VENV)/.dev
