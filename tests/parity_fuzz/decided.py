@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["DECIDED", "decided"]
 
 DECIDED = {
+    "padding outside the vocabulary": "resizing below pad_token_id is an error here; neither oracle opens what it then saves",
     "loss of nothing": "a loss over no labels is 0 here and nan in both oracles",
     "masked queries": "what a masked position of a causal model predicts means nothing, and each library makes its own of it",
     "token classification": "1.2.0 leaves masked positions out of the loss, transformers 5 counts them; 1.2.0 wins",

@@ -12,8 +12,9 @@ from torch import Tensor
 
 import registry
 from tests.oracles import new, old
+from tests.parity_fuzz.decided import decided
 from tests.parity_fuzz.models import BERT, GPT, build, lively, sizes_of, twin
-from tests.parity_fuzz.trial import Trial
+from tests.parity_fuzz.trial import Refused, Trial, attempt
 
 __all__ = ["run"]
 
@@ -38,6 +39,12 @@ def _absolute(trial: Trial, name: str, folder: Path) -> None:
     model = lively(build(registry, name, sizes), trial.number("weights", 0, 9))
     theirs = twin(new, name, sizes, model)
     count = trial.pick("resized to", (None, None, vocabulary + 1, vocabulary + 5, max(1, vocabulary - 1), 1, 2))
+    if count is not None and decided("padding outside the vocabulary", count <= sizes.get("pad_token_id", 0)):
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        refused = attempt(lambda: model.resize_token_embeddings(count))
+        trial.require("resizing below the padding", isinstance(refused, Refused), f"it gives {refused}")
+        trial.same("a model that was not resized", model.state_dict, lambda: state)
+        count = None
     if count is not None:
         trial.same(
             "transformers: resized",
@@ -45,8 +52,7 @@ def _absolute(trial: Trial, name: str, folder: Path) -> None:
             lambda: _resized(theirs, count, vocabulary),
         )
         sizes["vocab_size"] = count
-    fits = count is None or count > sizes.get("pad_token_id", 0)
-    theirs = twin(new, name, sizes, model) if fits else None  # which does not open the others
+    theirs = twin(new, name, sizes, model)
     pruned = heads > 1 and trial.flag("pruned", 6)
     if pruned:
         model.prune_heads({0: [heads - 1]})
