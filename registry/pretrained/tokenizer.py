@@ -131,7 +131,10 @@ class PreTrainedTokenizer(TextCoder):
         files = {name: str(path) for name, path in vocabulary.items()}
         try:
             tokenizer = cls._build(files, inputs, {**settings, **kwargs})
-        except (RegistryError, MemoryError):
+        except (RegistryError, MemoryError) as error:
+            beside = [str(path) for path in side_files.values()]
+            if isinstance(error, ConfigError) and not any(path in error.message for path in (*files.values(), *beside)):
+                raise ConfigError(f"{error.message}; the files are {', '.join((*files.values(), *beside))}") from error
             raise
         except BaseException as error:
             # Whatever else the engine finds wrong; where its own code fails, it raises what is no Exception.

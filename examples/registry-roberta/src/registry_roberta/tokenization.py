@@ -20,13 +20,13 @@ class RobertaTokenizer(BPETokenizer):
         self,
         vocab_file: FilePath,
         merges_file: FilePath | None = None,
-        bos_token: str = "<s>",
-        eos_token: str = "</s>",
-        sep_token: str = "</s>",
-        cls_token: str = "<s>",
-        unk_token: str = "<unk>",
-        pad_token: str = "<pad>",
-        mask_token: str = "<mask>",
+        bos_token: str | AddedToken = "<s>",
+        eos_token: str | AddedToken = "</s>",
+        sep_token: str | AddedToken = "</s>",
+        cls_token: str | AddedToken = "<s>",
+        unk_token: str | AddedToken = "<unk>",
+        pad_token: str | AddedToken = "<pad>",
+        mask_token: str | AddedToken = "<mask>",
         add_prefix_space: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -49,17 +49,19 @@ class RobertaTokenizer(BPETokenizer):
             ConfigError: when the files hold no vocabulary, or one without `cls_token` or `sep_token`.
         """
         engine = Tokenizer(read_bpe(vocab_file, find_merges(vocab_file, merges_file)))
-        for token in (cls_token, sep_token):
+        for token in (str(cls_token), str(sep_token)):
             if engine.token_to_id(token) is None:
                 raise ConfigError(f"vocabulary {str(vocab_file)!r} is expected to hold {token!r}, but does not; is it GPT-2's?")
         engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
         engine.post_processor = processors.RobertaProcessing(
-            (sep_token, engine.token_to_id(sep_token)),
-            (cls_token, engine.token_to_id(cls_token)),
+            (str(sep_token), engine.token_to_id(str(sep_token))),
+            (str(cls_token), engine.token_to_id(str(cls_token))),
             trim_offsets=True,
             add_prefix_space=add_prefix_space,
         )
         engine.decoder = decoders.ByteLevel()
+        if isinstance(mask_token, str) and engine.token_to_id(mask_token) is not None:
+            mask_token = AddedToken(mask_token, lstrip=True, normalized=False, special=True)
         super().__init__(
             engine,
             settings={"add_prefix_space": add_prefix_space},
@@ -72,8 +74,6 @@ class RobertaTokenizer(BPETokenizer):
             mask_token=mask_token,
             **kwargs,
         )
-        if engine.token_to_id(mask_token) is not None:
-            engine.add_special_tokens([AddedToken(mask_token, lstrip=True, normalized=False, special=True)])
 
     @classmethod
     def settings_names(cls) -> tuple[str, ...]:
