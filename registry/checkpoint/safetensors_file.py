@@ -17,7 +17,7 @@ from registry.checkpoint.reader import TensorInfo
 from registry.checkpoint.safetensors_header import PAIRS, read_header
 from registry.errors import CheckpointError
 
-__all__ = ["SafetensorsFile", "bytes_of"]
+__all__ = ["FilePieces", "SafetensorsFile", "bytes_of", "map_file"]
 
 _PIECE = 16 << 20
 
@@ -39,7 +39,7 @@ class SafetensorsFile:
         self._header = read_header(path)
         self._mapping: mmap.mmap | None = None
         if mapped:
-            self._mapping = _mapping(path, self._header.end)
+            self._mapping = map_file(path, self._header.end)
         else:
             _ = self._pieces  # opened now, so that a file that cannot be read is told of here
 
@@ -109,8 +109,8 @@ class SafetensorsFile:
         return dtype  # type: ignore[no-any-return]
 
     @cached_property
-    def _pieces(self) -> _Pieces:
-        return _Pieces(self.path)
+    def _pieces(self) -> FilePieces:
+        return FilePieces(self.path)
 
     def parameters(self) -> int:
         """Return the number of floating point scalars in the file, from the header alone: integers are no weights."""
@@ -122,7 +122,7 @@ class SafetensorsFile:
         )
 
 
-def _mapping(path: Path, size: int) -> mmap.mmap:
+def map_file(path: Path, size: int) -> mmap.mmap:
     """Map a file privately: what is written to the memory stays in this process."""
     try:
         with path.open("rb") as file:
@@ -147,7 +147,7 @@ def bytes_of(tensor: torch.Tensor) -> memoryview:
     return flat.view(torch.uint8).numpy().data
 
 
-class _Pieces:
+class FilePieces:
     """A file that is read at given places, by any number of threads."""
 
     def __init__(self, path: Path) -> None:

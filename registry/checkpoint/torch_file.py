@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import mmap
+import sys
+import threading
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ import torch
 
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.checkpoint.reader import TensorInfo, WholeTensors
-from registry.checkpoint.torch_layout import check_sums, explained, is_zip, read_layout, scan_torch_file
+from registry.checkpoint.safetensors_file import FilePieces, bytes_of, map_file
+from registry.checkpoint.torch_layout import check_sums, explained, read_layout, scan_torch_file
 from registry.checkpoint.torch_pickle import TensorPart
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
@@ -24,10 +27,16 @@ logger = logging.getLogger(__name__)
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module")
 #: How often all tensors together may hold the bytes of the file: views that overlap would multiply it when they are saved.
 _MAX_REPEAT = 4
+#: Bytes of the widest value: a mapped storage that does not lie at a multiple of it is copied.
+_ALIGNMENT = 16
 
 
 class TorchFile(WholeTensors):
-    """A state dict in a file that `torch.save` wrote. Tensors of the zip form are mapped, those of the legacy form read."""
+    """A state dict in a file that `torch.save` wrote. Tensors of the zip form are mapped, those of the legacy form read.
+
+    Tensors are made of what the layout says, as `torch.load` would make them; torch's unpickler is not asked. Tensors that
+    shared a storage when they were saved share it.
+    """
 
     def __init__(self, path: Path, *, mapped: bool = True) -> None:
         """Look at the file, and read none of its values.
@@ -41,7 +50,6 @@ class TorchFile(WholeTensors):
             CheckpointError: when it is damaged or holds no state dict.
         """
         self.path = path
-        self._mapped = mapped
         with explained(path):
             self._stamp = _stamp(path)
         #: What the scan of its pickles found.
@@ -55,7 +63,12 @@ class TorchFile(WholeTensors):
                 globals=self.report.refused,
             )
         #: The name of the state dict within the file; None when the file holds nothing else.
-        self.container, self._parts = _state_dict(read_layout(path), path)
+        self._layout = read_layout(path)
+        self.container, self._parts = _state_dict(self._layout.value, path)
+        self._mapped = mapped and self._layout.zipped
+        self._source: mmap.mmap | FilePieces | None = None
+        self._storages: dict[str, torch.UntypedStorage] = {}
+        self._lock = threading.Lock()
         if self.container is not None:
             logger.info("of checkpoint %s only %r is read", path, self.container)
         self.metadata: Mapping[str, str] = {}
@@ -70,20 +83,17 @@ class TorchFile(WholeTensors):
         return TensorInfo(part.dtype, part.shape, part.nbytes)
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor. The first one that is asked for makes torch read the file.
+        """Return a tensor.
 
         Raises:
-            CheckpointError: when torch cannot read it.
+            CheckpointError: when the file was changed since it was looked at, or cannot be read.
         """
-        tensor = self._tensors.get(name)
         part = self._parts[name]
-        if not isinstance(tensor, torch.Tensor) or (TensorInfo.of(tensor), tensor.stride()) != (self.info(name), part.stride):
-            raise CheckpointError(
-                f"tensor {name!r} of checkpoint {str(self.path)!r} is expected to be what its pickle says, but torch reads it "
-                "otherwise; fetch it again",
-                path=str(self.path),
-            )
-        return tensor.detach()
+        with explained(self.path), self._lock:
+            if (storage := self._storages.get(part.storage)) is None:
+                storage = self._storages[part.storage] = self._read(part.storage)
+        empty = torch.empty(0, dtype=getattr(torch, part.dtype), device="cpu")
+        return empty.set_(storage, part.offset, part.shape, part.stride)
 
     def stored_name(self, name: str) -> str:
         """Return the first name that has these values."""
@@ -100,24 +110,29 @@ class TorchFile(WholeTensors):
         """
         check_sums(self.path)
 
-    @cached_property
-    def _tensors(self) -> Mapping[str, Any]:
-        with explained(self.path):
-            loaded: Any = _load(self.path, mapped=self._mapped)
-            stamp = _stamp(self.path)
-        if stamp != self._stamp:
-            raise CheckpointError(
-                f"checkpoint {str(self.path)!r} is expected to stay as it is while it is read, but changed; load it again",
-                path=str(self.path),
-            )
-        return loaded if self.container is None else loaded[self.container]  # type: ignore[no-any-return]
-
-
-def _load(path: Path, *, mapped: bool) -> object:
-    if path.suffix == ".safetensors":  # torch would go by that name; an open file has none, but cannot be mapped
-        with path.open("rb") as file:
-            return torch.load(file, map_location="cpu", weights_only=True)
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and is_zip(path))
+    def _read(self, key: str) -> torch.UntypedStorage:
+        """Return a storage over the mapped file, or of its own."""
+        begin, storage = self._layout.places[key]
+        if not storage.count:
+            return torch.UntypedStorage(0)  # type: ignore[no-untyped-call]
+        if self._source is None:
+            self._source = map_file(self.path, self._stamp[1]) if self._mapped else FilePieces(self.path)
+            if _stamp(self.path) != self._stamp:
+                raise CheckpointError(
+                    f"checkpoint {str(self.path)!r} is expected to stay as it is while it is read, but changed; load it again",
+                    path=str(self.path),
+                )
+        if isinstance(self._source, mmap.mmap):
+            values = torch.frombuffer(self._source, dtype=torch.uint8, count=storage.nbytes, offset=begin)
+            if begin % _ALIGNMENT:
+                values = values.clone()
+        else:
+            values = torch.empty(storage.nbytes, dtype=torch.uint8, device="cpu")
+            self._source.read(bytes_of(values), begin)
+        held = values.untyped_storage()
+        if self._layout.byte_order != sys.byteorder:
+            held.byteswap(getattr(torch, storage.dtype))  # type: ignore[no-untyped-call]
+        return held
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from registry.checkpoint.archive_stage import Refused
 from registry.checkpoint.pickle_scan import (
@@ -30,7 +30,7 @@ from registry.checkpoint.torch_pickle import Storage, TorchMachine, amount
 from registry.checkpoint.zip_file import opened_zip, placed_members
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
-__all__ = ["check_sums", "is_zip", "read_layout", "scan_torch_file"]
+__all__ = ["Layout", "Place", "check_sums", "explained", "read_layout", "scan_torch_file"]
 
 _LEGACY_PICKLES = 5
 _PROTOCOL = 1001
@@ -38,6 +38,26 @@ _PROTOCOL = 1001
 _DESCRIPTORS = (16, 24)
 _FOLDER = 0x10  # MS-DOS attribute; torch reads nothing of such a record, whatever its size
 _PIECE = 1 << 20
+
+
+class Place(NamedTuple):
+    """Where the values of a storage lie in the file."""
+
+    begin: int
+    storage: Storage
+
+
+class Layout(NamedTuple):
+    """What a file holds, and where."""
+
+    #: The object in the file, with a `TensorPart` in place of each tensor.
+    value: Any
+    #: Where each storage lies, by its key.
+    places: Mapping[str, Place]
+    #: True for the zip form.
+    zipped: bool
+    #: `little` or `big`.
+    byte_order: str = "little"
 
 
 def scan_torch_file(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int = MAX_OPERATIONS) -> PickleReport:
@@ -72,8 +92,8 @@ def scan_torch_file(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: 
     return PickleReport(tuple(sorted(found)), tuple(sorted(found - SAFE_GLOBALS)), pickles, stream.operations)
 
 
-def read_layout(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int = MAX_OPERATIONS) -> Any:
-    """Return the object in a file, with a `TensorPart` in place of each tensor; each lies in the file in full length.
+def read_layout(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int = MAX_OPERATIONS) -> Layout:
+    """Return what a file holds, and where its storages lie, each in full length.
 
     Arguments are those of `scan_torch_file`.
 
@@ -87,9 +107,11 @@ def read_layout(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int 
         machine.max_copied = max_operations // 4
         if zipped:
             records = _records(file)
-            return _read_zip(records, _data_pickle(records, file, max_bytes, max_operations), machine)
+            value, places = _read_zip(records, _data_pickle(records, file, max_bytes, max_operations), machine)
+            return Layout(value, places, True, _byte_order(records, file))
         size = path.stat().st_size
-        return _read_legacy(file, PickleStream(file, size, max_bytes=max_bytes, max_operations=max_operations), size, machine)
+        stream = PickleStream(file, size, max_bytes=max_bytes, max_operations=max_operations)
+        return Layout(*_read_legacy(file, stream, size, machine), False)
 
 
 def check_sums(path: Path) -> None:
@@ -106,12 +128,6 @@ def check_sums(path: Path) -> None:
         for name, record in _records(file).items():
             if record.crc and _crc(file, record) != record.crc:
                 raise Refused(f"record {name!r}", "as it was saved", "was changed: its CRC-32 is another")
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a file has the zip form."""
-    with path.open("rb") as file:
-        return _is_zip(file)
 
 
 @contextlib.contextmanager
@@ -222,8 +238,21 @@ def _data_pickle(records: Mapping[str, _Record], file: BinaryIO, max_bytes: int,
     return PickleStream(file, record.size, max_bytes=max_bytes, max_operations=max_operations)
 
 
-def _read_zip(records: Mapping[str, _Record], stream: PickleStream, machine: TorchMachine) -> Any:
+def _byte_order(records: Mapping[str, _Record], file: BinaryIO) -> str:
+    """Return the order of the bytes of a value; older files do not say it, and were written on little-endian machines."""
+    record = next((record for name, record in records.items() if name.lower() == "byteorder"), None)
+    if record is None:
+        return "little"
+    file.seek(record.offset)
+    said = file.read(min(record.size, 8))
+    if said not in (b"little", b"big"):
+        raise Refused("record 'byteorder'", "little or big", "is neither")
+    return said.decode()
+
+
+def _read_zip(records: Mapping[str, _Record], stream: PickleStream, machine: TorchMachine) -> tuple[Any, dict[str, Place]]:
     value = machine.run(stream)
+    places = {}
     for key, storage in machine.storages.items():
         record = records.get(f"data/{key}")
         if record is None:
@@ -232,10 +261,11 @@ def _read_zip(records: Mapping[str, _Record], stream: PickleStream, machine: Tor
             raise Refused(
                 f"storage {key!a:.40}", f"{amount(storage.nbytes)} bytes long, as its pickle says", f"has {record.size}"
             )
-    return value
+        places[key] = Place(record.offset, storage)
+    return value, places
 
 
-def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: TorchMachine) -> Any:
+def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: TorchMachine) -> tuple[Any, dict[str, Place]]:
     with contextlib.suppress(tarfile.HeaderError):  # torch looks first whether it is one, of 2016, and believes its sizes
         file.seek(0)
         tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
@@ -256,21 +286,23 @@ def _read_legacy(file: BinaryIO, stream: PickleStream, size: int, machine: Torch
     are_keys = type(keys) is list and len(keys) == len(machine.storages) and all(type(key) is str for key in keys)
     if not are_keys or set(keys) != set(machine.storages):
         raise ValueError("the list of its storages is another than those that its tensors have")
-    end = _check_storages(file, stream.position, size, [machine.storages[key] for key in keys])
-    if end != size:
-        raise ValueError(f"it has {size - end} bytes behind its last storage")
-    return value
+    places = _legacy_places(file, stream.position, size, [machine.storages[key] for key in keys])
+    return value, places
 
 
-def _check_storages(file: BinaryIO, offset: int, size: int, storages: list[Storage]) -> int:
-    """Go from storage to storage; return where the last one ends."""
+def _legacy_places(file: BinaryIO, offset: int, size: int, storages: list[Storage]) -> dict[str, Place]:
+    """Go from storage to storage, to the end of the file; return where each lies."""
+    places = {}
     for storage in storages:
         file.seek(offset)
         count = int.from_bytes(file.read(8), "little")
+        places[storage.key] = Place(offset + 8, storage)
         offset += 8 + storage.nbytes
         if count != storage.count or offset > size:
             raise ValueError(
                 f"storage {storage.key!a:.40} has {amount(storage.count)} values in its pickle, {count} where it lies, in a "
                 f"file of {size} bytes"
             )
-    return offset
+    if offset != size:
+        raise ValueError(f"it has {size - offset} bytes behind its last storage")
+    return places

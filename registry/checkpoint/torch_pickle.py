@@ -1,7 +1,7 @@
 """Read the pickle in a torch file as data: which tensors there are, and of which part of which storage each is a view.
 
-Nothing is called. What torch's restricted unpickler would be asked to do is checked here first, argument by argument,
-so that it is never asked for memory that the file does not fill.
+Nothing is called. What torch's restricted unpickler would be asked to do is checked here, argument by argument,
+and tensors are made of what was checked, so that a stranger's file never reaches torch's unpickler.
 """
 
 from __future__ import annotations
@@ -69,6 +69,9 @@ class Storage:
     dtype: str
     #: Number of values.
     count: int
+    #: For a part of another storage: the key of that, and the value at which the part begins.
+    whole: str = ""
+    begin: int = 0
 
     @property
     def nbytes(self) -> int:
@@ -192,7 +195,7 @@ class TorchMachine(PlainMachine):
             raise ValueError(
                 f"a view of storage {storage.key!a:.40} ends at {amount(offset + count)} of {storage.count} values"
             )
-        part = Storage(f"{storage.key}[{offset}:{offset + count}]", storage.dtype, count)
+        part = Storage(f"{storage.key}[{offset}:{offset + count}]", storage.dtype, count, storage.key, offset)
         if key in self.storages or self._views.setdefault(key, (storage, part)) != (storage, part):
             raise ValueError(f"view {key!a:.40} is two")
         return part
@@ -219,7 +222,10 @@ class TorchMachine(PlainMachine):
         self._tensors += 1
         if self._tensors > MAX_TENSORS:
             raise BeyondLimit(f"it has more than {MAX_TENSORS:,} tensors")
-        return TensorPart(storage.key, kind, shape, stride, offset)
+        skipped, rest = divmod(storage.begin * _WIDTHS[storage.dtype], _WIDTHS[kind])
+        if rest:
+            raise ValueError(f"a view of storage {storage.whole!a:.40} begins within a value")
+        return TensorPart(storage.whole or storage.key, kind, shape, stride, offset + skipped)
 
 
 def amount(count: Any) -> str:

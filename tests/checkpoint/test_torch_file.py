@@ -335,3 +335,96 @@ def test_a_name_that_could_be_a_path_is_refused(tmp_path: Path, name: str) -> No
 def test_a_name_with_slashes_and_dots_in_words_is_a_name(tmp_path: Path, name: str) -> None:
     torch.save({name: VALUES}, tmp_path / "x")
     assert_equal(open_checkpoint(tmp_path / "x"), {name: VALUES})
+
+
+DTYPES = [
+    *(
+        "bool",
+        "uint8",
+        "int8",
+        "int16",
+        "uint16",
+        "int32",
+        "uint32",
+        "int64",
+        "uint64",
+        "float16",
+        "bfloat16",
+        "float32",
+        "float64",
+    ),
+    *("complex32", "complex64", "complex128", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz"),
+    *("float8_e8m0fnu", "float4_e2m1fn_x2"),
+]
+#: What the form of torch before 1.6 has no storage for.
+NEWER = {name for name in DTYPES if name.startswith(("uint16", "uint32", "uint64", "float8", "float4")) or name == "complex32"}
+
+
+def views(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Every kind of view of one storage, and one of a storage of its own that begins at an odd place in the file."""
+    raw = torch.arange(24 * dtype.itemsize, dtype=torch.uint8) % 2 if dtype == torch.bool else torch.arange(24 * dtype.itemsize)
+    base = raw.to(torch.uint8).view(dtype).reshape(2, 3, 4)
+    return {
+        "whole": base,
+        "transposed": base.transpose(0, 2),
+        "column": base[:, :, 1],
+        "last": base[1, 2],
+        "steps": base[:, ::2],
+        "expanded": base[:1].expand(2, 3, 4),
+        "scalar": base[1, 1, 1],
+        "empty": base[:0],
+        "other": base.flatten()[:3].clone(),
+        "diagonal": base[0].diagonal(),
+    }
+
+
+def with_byte_order(path: Path, order: bytes | None) -> None:
+    """Write a torch file again, with another record of its byte order, or none; values then lie wherever they come to lie."""
+    with zipfile.ZipFile(path) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for record, data in records.items():
+            if not record.endswith("/byteorder"):
+                archive.writestr(record, data)
+            elif order is not None:
+                archive.writestr(record, order)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+@pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "read"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [
+        *((kind, form) for kind in DTYPES for form in ("zip", "little", "big", "unsaid")),
+        *((kind, "legacy") for kind in DTYPES if kind not in NEWER),
+    ],
+)
+def test_every_dtype_view_and_byte_order_is_read_as_torch_reads_it(tmp_path: Path, kind: str, form: str, mapped: bool) -> None:
+    path = saved(tmp_path / "x", views(getattr(torch, kind)), form != "legacy")
+    if form not in ("zip", "legacy"):
+        with_byte_order(path, None if form == "unsaid" else form.encode())
+    expected = torch.load(path, weights_only=True)
+    found = open_checkpoint(path, mapped=mapped)
+    for key, value in expected.items():
+        actual = found.tensor(key)
+        assert (actual.dtype, actual.shape, actual.stride(), actual.storage_offset()) == (
+            *(value.dtype, value.shape, value.stride(), value.storage_offset()),
+        ), key
+        assert bytes(actual.untyped_storage()) == bytes(value.untyped_storage()), key
+    addresses = {found.tensor(key).untyped_storage().data_ptr() for key in expected if key != "other"}
+    assert len(addresses) == len({expected[key].untyped_storage().data_ptr() for key in expected if key != "other"})
+
+
+def test_a_byte_order_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x", {"a": VALUES}, True)
+    with_byte_order(path, b"middle")
+    with pytest.raises(CheckpointError, match="'byteorder' .* expected to be little or big, but is neither"):
+        open_checkpoint(path)
+    with pytest.raises(ValueError, match="Unknown endianness"):
+        torch.load(path, weights_only=True)
+
+
+def test_torchs_unpickler_is_never_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(tmp_path / "x", {"a": VALUES}, True)
+    monkeypatch.setattr(torch, "load", None)
+    assert open_checkpoint(path).tensor("a").equal(VALUES)
