@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from registry.errors import ConfigError
 from registry.pretrained.causal_config import CausalConfig
-from registry.pretrained.field_types import shown
+from registry.pretrained.field_types import MAX_INT, shown
 
 __all__ = ["ACTIVATION_NAMES", "OpenAIGPTConfig"]
 
@@ -38,8 +38,10 @@ class OpenAIGPTConfig(CausalConfig):
         """Build from the content of a config.json; release 0.6 counted tokens that a user added apart, in `n_special`."""
         if special := data.get("n_special"):
             size = data.get("vocab_size", cls.vocab_size)
-            if type(special) is not int or special < 0:
-                raise ConfigError(f"n_special of {cls.__name__} is expected to be 0 or more, but is {shown(special)}")
+            if type(special) is not int or not 0 <= special <= MAX_INT:
+                raise ConfigError(
+                    f"n_special of {cls.__name__} is expected to be from 0 to {MAX_INT:,}, but is {shown(special)}"
+                )
             if type(size) is int:  # else it is named as wrong below
                 data = {**data, "vocab_size": size + special, "n_special": 0}
         return super().from_dict(data)

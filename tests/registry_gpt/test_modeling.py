@@ -460,3 +460,10 @@ def test_activations_of_gpt_are_those_of_transformers(name: str) -> None:
     torch.testing.assert_close(model(ids(2, 9)).logits, GPT.twin(new, model, afn=name)(ids(2, 9)).logits, **TOLERANCE)
     with pytest.raises(ConfigError, match="afn"):
         GPT.config(afn="mish")
+
+
+@pytest.mark.parametrize("count", [-1, 2**40, "3", 1.5, True, [1]])
+def test_an_impossible_number_of_added_tokens_is_named(count: Any) -> None:
+    with pytest.raises(ConfigError, match="n_special of OpenAIGPTConfig is expected to be from 0 to"):
+        registry_gpt.OpenAIGPTConfig.from_dict({"n_special": count})
+    assert registry_gpt.OpenAIGPTConfig.from_dict({"vocab_size": 10, "n_special": 3}).vocab_size == 13
