@@ -86,6 +86,12 @@ class _HubFile(NamedTuple):
     revision: str
     path: str
 
+    def at(self, commit: str) -> str:
+        """Return the URL of the file at a commit."""
+        from registry.store.transports.hub import hub_url
+
+        return hub_url(self.repo, commit, self.path)
+
     @property
     def address(self) -> str | None:
         return old_address(self.repo, self.path)
@@ -149,7 +155,7 @@ class Adoption:
             commit = self._hub.commit(file.repo, file.revision) if offline else None
         if commit is None or not self._hub.was_absent(file.repo, commit, file.path):
             return None
-        return f"hf://{file.repo}@{commit}/{file.path}"
+        return file.at(commit)
 
     def is_left_out(self, url: str) -> bool:
         """Return True if, while the network is off, a whole snapshot of the hub's cache shows that there is no such file.
@@ -258,7 +264,7 @@ class Adoption:
         if (file := _hub_file(url)) is None:
             return None
         if not _COMMIT.fullmatch(file.revision) and (commit := self._hub.commit(file.repo, file.revision)):
-            held = f"hf://{file.repo}@{commit}/{file.path}"
+            held = file.at(commit)
             if found := self._recorded_before(held, size, first_use) or (self._at_commit(held, size) if first_use else None):
                 return found
         address = file.address

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from registry.base.urls import is_url, redact, scheme_of
 from registry.catalog.entry import FilePin, ModelEntry
@@ -27,6 +28,9 @@ __all__ = [
 
 #: A URL or source that ends so is one file; anything else is a folder.
 _FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt(-\d+)?|index|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
+#: Schemes whose paths have escapes, and those in which everything is a character of the path.
+_ESCAPED = ("http", "https", "hf", "file")
+_AS_IS = ("package", "s3", "gs", "az")
 _ARCHIVE = re.compile(r"\.(tar|gz|tgz|zip)$", re.IGNORECASE)
 
 
@@ -110,7 +114,7 @@ def entry_target(entry: ModelEntry) -> Target:
 def url_target(url: str) -> Target:
     """Return the target of a URL or source; one that ends like a file's name is that file."""
     source, name = _split(url, _FILE)
-    return Target(redact(url), Place((source,), label=redact(url)), folder=_local_folder(source.partition("?")[0]), file=name)
+    return Target(redact(url), Place((source,), label=redact(url)), folder=_local_folder(source), file=name)
 
 
 def source_target(source: str) -> Target:
@@ -126,11 +130,20 @@ def names_archive(name: str) -> bool:
 
 def _split(source: str, file: re.Pattern[str]) -> tuple[str, str | None]:
     """Return the folder and the name of a source that ends as `file` says, else the source itself and None."""
-    path, mark, query = source.partition("?") if is_url(source) else (source, "", "")
+    path, mark, query = source.partition("?") if is_url(source) and scheme_of(source) not in _AS_IS else (source, "", "")
     folder, _, name = path.rpartition("/") if is_url(source) else (str(Path(path).parent), "", Path(path).name)
     if not file.search(name) or ((local := _local_folder(path)) is not None and local.is_dir()):
         return source, None
-    return folder + mark + query, name
+    return folder + mark + query, _unescaped(name) if scheme_of(path) in _ESCAPED and is_url(path) else name
+
+
+def _unescaped(name: str) -> str:
+    """Return a file's name for the last part of a URL, which escapes it; as it is where no name can be meant."""
+    try:
+        plain = unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        return name
+    return name if "/" in plain else plain
 
 
 def _local_folder(source: str) -> Path | None:

@@ -118,7 +118,7 @@ def test_a_wrong_object_is_refused(s3: S3, cache: Path) -> None:
         get(cache, SOURCE, NAME, pinned(NAME, BODY, len(BODY)))
 
 
-@pytest.mark.parametrize("key", ["empty", "a b", "a%20b", "ü", "a+b", "a&b=c"])
+@pytest.mark.parametrize("key", ["empty", "a b", "a%20b", "ü", "a+b", "a&b=c", "a#b", "a%23b", "100%"])
 def test_a_key_is_taken_as_it_is(key: str, s3: S3, cache: Path) -> None:
     body = b"" if key == "empty" else key.encode()
     s3.put(f"bert/{key}", body)

@@ -75,6 +75,10 @@ class HttpTransport:
 
     def describe(self, url: str) -> Resource:
         """Return only the address: a plain server knows no hash, and the length comes with the content."""
+        if "#" in url:
+            raise DownloadError(
+                f"{redact(url)} is expected to be an address without a fragment, but has a #; write it as %23", url=redact(url)
+            )
         return Resource(url, url)
 
     def parallelism(self, resource: Resource) -> int | None:

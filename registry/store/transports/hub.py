@@ -29,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["HubTransport", "split_hub_url"]
+__all__ = ["HubTransport", "hub_url", "split_hub_url"]
 
 _URL = re.compile(r"hf://(?P<repo>[\w.-]++(/[\w.-]++)?+)(@(?P<revision>[^/]+))?(/(?P<path>.*))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -45,13 +45,19 @@ def split_hub_url(url: str) -> tuple[str, str, str]:
     # `refs/pr/5` is one revision although it has slashes.
     if any(mark in url.removeprefix("hf://") for mark in "?#:"):  # whatever it is, it may be a secret
         raise DownloadError(
-            "an hf source is expected to be hf://org/repo@revision, but has a password or query; set HF_TOKEN instead",
+            "an hf source is expected to be hf://org/repo@revision, but has a password, query or fragment; "
+            "set HF_TOKEN instead, and write # in a path as %23",
             url="hf://…",
         )
     found = _URL.fullmatch(re.sub(r"@refs/([^/]+)/([^/]+)", r"@refs%2F\1%2F\2", url))
     if not found:
         raise DownloadError(f"source {url!r} is expected to be hf://org/repo@revision, but is not; write it so", url=url)
-    return found["repo"], unquote(found["revision"] or "main"), found["path"] or ""
+    return found["repo"], unquote(found["revision"] or "main"), unquote(found["path"] or "")
+
+
+def hub_url(repo: str, revision: str, path: str) -> str:
+    """Return the URL of a path in a repository: what is no plain character is escaped (RFC 3986, section 2.1)."""
+    return f"hf://{repo}@{quote(revision, safe='')}" + (f"/{quote(path)}" if path else "")
 
 
 class HubTransport:
@@ -71,13 +77,12 @@ class HubTransport:
     def join(self, source: str, name: str) -> str:
         """Return the URL of `name` in a repository."""
         repo, revision, path = split_hub_url(source)
-        inner = f"{path.rstrip('/')}/{name}" if path else name
-        return f"hf://{repo}@{quote(revision, safe='')}/{inner}"
+        return hub_url(repo, revision, f"{path.rstrip('/')}/{name}" if path else name)
 
     def at(self, source: str, commit: str) -> str:
         """Return the repository at a commit."""
         repo, _, path = split_hub_url(source)
-        return f"hf://{repo}@{commit}" + (f"/{path}" if path else "")
+        return hub_url(repo, commit, path)
 
     def describe(self, url: str) -> Resource:
         """Ask the hub for size, hash and commit of a file."""

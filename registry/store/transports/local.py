@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
-from registry.base.urls import scheme_of
+from registry.base.urls import is_url, scheme_of
 from registry.catalog.names import user_path
 from registry.errors import DownloadError
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
@@ -26,7 +26,9 @@ class LocalTransport:
 
     def join(self, source: str, name: str) -> str:
         """Return the path or URL of `name` in the folder `source`."""
-        return f"{source.rstrip('/')}/{name}" if scheme_of(source) != "file" or "://" in source else str(Path(source, name))
+        if scheme_of(source) == "package":  # a path, with no escapes
+            return f"{source.rstrip('/')}/{name}"
+        return f"{source.rstrip('/')}/{quote(name)}" if is_url(source) else str(Path(source, name))
 
     def at(self, source: str, commit: str) -> str:
         """Return the source: a folder has no revisions."""
@@ -57,13 +59,17 @@ def local_path(source: str) -> Path:
     """Return the path that a local source means; it need not exist.
 
     Raises:
-        DownloadError: when a `package://` source names a package that is not installed.
+        DownloadError: when a `package://` source names a package that is not installed, or a URL has a query or fragment.
     """
     scheme = scheme_of(source)
     if scheme == "package":
         module, _, inner = source.partition("://")[2].partition("/")
         return _package_folder(module, source) / inner
-    if "://" in source:
+    if is_url(source):
+        if "?" in source or "#" in source:
+            raise DownloadError(
+                f"{source} is expected to be a path, but has a query or fragment; write ? as %3F and # as %23", url=source
+            )
         return Path(unquote(urlsplit(source).path))
     return user_path(source)
 
