@@ -65,13 +65,24 @@ def warn(message: str, frame: FrameType | None = None) -> None:
     # A standard error that somebody closed or replaced is no reason to fail.
     with contextlib.suppress(AttributeError, ValueError):
         warnings.warn_explicit(
-            message,
+            escaped(message),
             RegistryWarning,
             caller.f_code.co_filename,
             caller.f_lineno,
             module=str(caller.f_globals.get("__name__")),
             registry=caller.f_globals.setdefault("__warningregistry__", {}),
         )
+
+
+def escaped(text: str) -> str:
+    """Return text with what shows nothing or moves other text as escapes; ends of lines stay.
+
+    That are controls, zero-width and bidirectional characters, separators of lines, and halves of surrogate pairs.
+    """
+    if text.isprintable():
+        return text
+    shown = (each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text)
+    return "".join(shown)
 
 
 def text_of(value: object, form: Callable[[object], str] = repr) -> str:
@@ -105,7 +116,7 @@ class RegistryError(Exception):
         self.message = message
 
     def __str__(self) -> str:
-        return f"[{self.code}] {self.message}"
+        return f"[{self.code}] {escaped(self.message)}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Subclasses take keyword arguments, which the default protocol would lose between processes.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sys
 import textwrap
 import unicodedata
@@ -13,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from registry.errors import RegistryError
+from registry.errors import RegistryError, escaped
 
 __all__ = [
     "CACHE",
@@ -31,8 +30,6 @@ __all__ = [
     "terminal_width",
 ]
 
-#: C0 and C1 controls, and what turns the direction of writing.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
@@ -56,8 +53,8 @@ def each(names: Iterable[str], work: Callable[[str], _Result]) -> tuple[dict[str
 
 
 def printable(text: str) -> str:
-    """Return text with its control characters as escapes, so that what a stranger wrote moves no cursor."""
-    return _CONTROLS.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+    """Return text on one line, `escaped`, so that what a stranger wrote moves no cursor."""
+    return escaped(text).replace("\n", "\\n")
 
 
 def printable_lines(message: object) -> str:
