@@ -13,7 +13,7 @@ from registry.checkpoint.name_table import Renamed
 from registry.checkpoint.numpy_pieces import SHAPES_NAME
 from registry.checkpoint.reader import StateDict
 from registry.checkpoint.writer import refuse_unfinished
-from registry.errors import CheckpointError, ConfigError, DownloadError, UnknownFamily
+from registry.errors import CheckpointError, ConfigError, DownloadError, RegistryError, UnknownFamily
 from registry.families.family import DEFAULT_FILES, Family
 from registry.families.host import PluginHost
 from registry.families.roles import CONFIG, TOKENIZER, WEIGHTS, as_written, named_roles, role_of, side_files
@@ -121,6 +121,7 @@ class Assembly:
         self._families = families
         self._listed = target.listed
         self._stamps: dict[Path, tuple[int, int, int] | None] = {}
+        self._found: list[StoredFile] = []
         #: What is known of the files of the weights.
         self._identity = ""
 
@@ -246,10 +247,23 @@ class Assembly:
         return self._noted(found) if found is not None else None
 
     def _noted(self, file: StoredFile) -> StoredFile:
-        """Note what a file of a folder is before it is read."""
+        """Note what a file is before it is read."""
+        self._found.append(file)
         if self.target.folder is not None:
             self._stamps.setdefault(file.path, _stamp(file.path))
         return file
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Put the name of a file into an error that shows only where it lies in the cache, under its hash."""
+        try:
+            yield
+        except RegistryError as error:
+            names = dict.fromkeys(file.name for file in self._found if str(file.path) in error.message)
+            if names and not any(name in error.message for name in names):
+                error.message = f"{', '.join(names)} of {self.target.label!r}: {error.message}"
+                error.args = (error.message,)
+            raise
 
     @contextlib.contextmanager
     def _of_one_set(self) -> Iterator[None]:
@@ -302,11 +316,11 @@ class Assembly:
                 raise
             message = f"{error.message}; if its family is known otherwise, give family="
             raise DownloadError(message, url=error.url, status=404) from None
-        if cls is None:
-            described = described or self._family_of(file)
-            cls = described.load_class(described.config)
-        assert cls is not None
-        loaded = cls() if file is None else cls.from_json_file(file.path)
+        with self._named():
+            if cls is None:
+                described = described or self._family_of(file)
+                cls = described.load_class(described.config)
+            loaded = cls() if file is None else cls.from_json_file(file.path)
         changes = {**self.target.config, **overrides}
         return loaded.replace(**changes) if changes else loaded
 
@@ -369,7 +383,7 @@ class Assembly:
     ) -> Any:
         """Build a model and fill it from the files, or from the caller's tensors; with ranks, each of them a part."""
         options.check()  # before weights are downloaded for nothing
-        with self._of_one_set():  # to the last tensor: some forms are read when they are needed
+        with self._named(), self._of_one_set():  # to the last tensor: some forms are read when they are needed
             if options.state_dict is not None:
                 return build(cls, args, kwargs, config, StateDict(options.state_dict), "state_dict", options)
             if options.strict is not False:
@@ -386,7 +400,7 @@ class Assembly:
         settings: Mapping[str, Any],
     ) -> Any:
         """Build a tokenizer from its vocabulary and what lies beside it."""
-        with self._of_one_set():
+        with self._named(), self._of_one_set():
             sides = {name: file.path for name, file in self.side_files(files).items()}
             vocabulary = self._vocabulary(files, sides)
             return cls.from_files(vocabulary, sides, *inputs, **{**self.target.tokenizer, **settings})

@@ -15,6 +15,8 @@ import pytest
 
 import registry
 from registry import ConfigError, PretrainedConfig, RegistryError, RegistryWarning, UnknownFamily
+from tests.registry_bert.tiny import SIZES
+from tests.servers import file_server
 
 
 @dataclass(kw_only=True)
@@ -173,6 +175,21 @@ def test_a_model_type_that_tells_no_family_names_the_file(
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
     with pytest.raises(error, match=r"config\.json of .*" + re.escape(str(tmp_path))):
         registry.load_config(tmp_path)
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "vocab.txt", "tokenizer_config.json", "model.safetensors"])
+def test_an_error_for_a_file_in_the_cache_says_which_of_the_model_it_is(damaged: str) -> None:
+    files = {
+        "config.json": json.dumps({"model_type": "bert", **SIZES}).encode(),
+        "vocab.txt": b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n",
+        "tokenizer_config.json": b"{}",
+        "model.safetensors": b"",
+    }
+    with file_server({f"/m/{name}": b"\xff{" if name == damaged else data for name, data in files.items()}) as server:
+        call = registry.load if damaged == "model.safetensors" else registry.load_tokenizer
+        with pytest.raises(RegistryError) as caught:
+            call(f"{server.url}/m/")
+    assert damaged in str(caught.value)
 
 
 def test_a_file_of_another_family_is_warned_of() -> None:
