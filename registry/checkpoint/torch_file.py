@@ -56,14 +56,16 @@ class TorchFile(WholeTensors):
         self.report = scan_torch_file(path)
         if self.report.refused:
             called = ", ".join(self.report.refused)
+            sparse = any("_rebuild_sparse" in name or "_rebuild_nested" in name for name in self.report.refused)
+            advice = ", with `.to_dense()` for its sparse tensors" if sparse else ""
             raise UnsafeCheckpoint(
                 f"checkpoint {str(path)!r} is expected to hold only tensors, but would call {called:.1000}; "
-                "nothing was run. If you trust it, load it where it was made and save its state_dict()",
+                f"nothing was run. If you trust it, load it where it was made and save its state_dict(){advice}",
                 path=str(path),
                 globals=self.report.refused,
             )
-        #: The name of the state dict within the file; None when the file holds nothing else.
         self._layout = read_layout(path)
+        #: The name of the state dict within the file; None when the file holds nothing else.
         self.container, self._parts = _state_dict(self._layout.value, path)
         self._mapped = mapped and self._layout.zipped
         self._source: mmap.mmap | FilePieces | None = None

@@ -428,3 +428,10 @@ def test_torchs_unpickler_is_never_asked(tmp_path: Path, monkeypatch: pytest.Mon
     path = saved(tmp_path / "x", {"a": VALUES}, True)
     monkeypatch.setattr(torch, "load", None)
     assert open_checkpoint(path).tensor("a").equal(VALUES)
+
+
+@FORMS
+def test_sparse_tensors_are_refused_with_the_way_out(tmp_path: Path, zipped: bool) -> None:
+    path = saved(tmp_path / "x", {"a": torch.eye(3).to_sparse()}, zipped)
+    with pytest.raises(UnsafeCheckpoint, match=r"_rebuild_sparse_tensor; .* with `\.to_dense\(\)` for its sparse tensors"):
+        open_checkpoint(path)
