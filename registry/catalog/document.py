@@ -16,7 +16,7 @@ import yaml
 
 from registry.errors import CatalogError
 
-__all__ = ["LOADER", "Node", "parse", "parse_leniently", "plain_scalar"]
+__all__ = ["LOADER", "Node", "parse", "parse_leniently", "plain_scalar", "shortened"]
 
 
 _MAX_DEPTH = 40
@@ -73,8 +73,13 @@ class Node:
             return "a list"
         if self.value is None:
             return "empty"
-        shown = repr(self.value)
-        return f"the {type(self.value).__name__} {shown if len(shown) <= _SHOWN else shown[:_SHOWN] + '…'}"
+        return f"the {type(self.value).__name__} {shortened(self.value)}"
+
+
+def shortened(value: object) -> str:
+    """Return what a message shows of a wrong value."""
+    shown = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
+    return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
 
 
 def parse(text: str, file: str) -> Node | None:
@@ -178,7 +183,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
             value = Node(value.value, value.line, value.column, key.fault)
         if name in mapping:
             first = mapping[name][0]
-            twice = _error(start, file, f"key {name!r} stands twice, first in line {first.line}; remove one")
+            twice = _error(start, file, f"key {shortened(name)} stands twice, first in line {first.line}; remove one")
             value = Node(None, key.line, key.column, twice)
         mapping[name] = (Node(name, key.line, key.column), value)
     return Node(mapping, line, column, fault)

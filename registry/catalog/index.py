@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import fnmatch
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from registry.catalog.entry import ModelEntry, Origin
 from registry.catalog.layers import INSTALLED, CatalogSource, LayerKind
@@ -25,12 +25,26 @@ __all__ = ["Catalog"]
 #: What belongs to a source and therefore is not inherited by an entry that names its own.
 _OF_SOURCE = ("mirrors", "files")
 
+#: How many names of a circle a message shows, and how many keys `files`, `config` or `tokenizer` has with what it inherits.
+_SHOWN = 5
+_MAX_KEYS = 10_000
+#: How often a close name is looked for in one catalog: it costs a look at every name.
+_MAX_SUGGESTIONS = 50
+
 #: Names of which this process was told that they are deprecated.
 _told: set[str] = set()
 
 
 class _Disabled(CatalogError):
     """The name was switched off on purpose: it is not listed, and not reported as a mistake."""
+
+
+class _Merged(NamedTuple):
+    """A raw entry over its bases: its fields, the place of each, and its files by what their names share with twins."""
+
+    fields: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+    twins: Mapping[str, str] = {}
 
 
 class Catalog:
@@ -50,6 +64,16 @@ class Catalog:
         self.problems: list[CatalogError] = []
         #: Name to its usable entries, highest layer first, and to what is wrong with the highest one.
         self._known: dict[str, tuple[list[RawEntry], CatalogError | None]] = {}
+        #: Name to the raw entry that it leads to by its aliases, or why that cannot be used.
+        self._led: dict[str, RawEntry | CatalogError] = {}
+        #: The names that are aliases, and what each stands for.
+        self._aliases: dict[str, str] = {}
+        #: Raw entry, by its id, to what it is over its bases, or why it cannot be that.
+        self._merged: dict[int, _Merged | CatalogError] = {}
+        #: Name to whether what is to be used instead of it leads into a circle.
+        self._replaced: dict[str, bool] = {}
+        #: How many names were looked for that are like one that is not there.
+        self._suggested = 0
         start = 0
         # What packages bring is looked up together: of all files only these can be many.
         for _, group in groupby(self._sources, key=lambda source: "packages" if source.kind in INSTALLED else source):
@@ -108,7 +132,7 @@ class Catalog:
         for name in sorted(self._read_all()):
             if self.knows(name):
                 try:
-                    self._follow(name)
+                    self._leads_to(name)
                 except CatalogError as error:
                     found[name] = error
         return found
@@ -139,39 +163,77 @@ class Catalog:
         return entry
 
     def _follow(self, name: str) -> tuple[ModelEntry, list[RawEntry]]:
-        """Return the entry that a known name leads to, and the raw entries on the way, the last one included."""
-        via: list[str] = []
-        passed: list[RawEntry] = []
-        origins: dict[str, Origin] = {}
-        raw = self._top(name, asked_from=None)
-        while "alias" in raw.fields:
-            passed.append(raw)
-            via.append(raw.name)
-            origins.setdefault("alias", raw.origins["alias"])
-            target = raw.fields["alias"]
-            if target in via:
-                raise _at(
-                    raw,
-                    "alias",
-                    f"alias of model {raw.name!r} leads back to itself: {' -> '.join([*via, target])}; name another",
-                )
-            raw = self._top(target, asked_from=(raw, "alias"))
-        for one in (*passed, raw):
-            self._check_replacements(one)
-        fields, inherited = self._inherit(raw, ())
+        """Return the entry that a known name leads to, the deprecated raw entries on the way, and the last one."""
+        raw, known = self._leads_to(name), self._known
+        via, aliases = [], self._aliases
+        while name in aliases:
+            via.append(name)
+            name = aliases[name]
+        passed = [one for step in via if "deprecated" in (one := known[step][0][0]).fields]
+        origins = {"alias": known[via[0]][0][0].origins["alias"]} if via else {}
+        merged = self._inherit(raw)
+        fields = dict(merged.fields)
+        # Copies, so that no caller changes the catalog; pins cannot be changed.
+        fields |= {
+            key: dict(fields[key]) if key == "files" else copy.deepcopy(fields[key]) for key in MERGED_FIELDS & fields.keys()
+        }
+        shadows = tuple(entry.origin for entry in self._entries(raw.name)[0][1:])
+        entry = ModelEntry(name=raw.name, via=tuple(via), origins={**origins, **merged.origins}, shadows=shadows, **fields)
+        return entry, [*passed, raw]
+
+    def _leads_to(self, name: str) -> RawEntry:
+        """Return the raw entry that a known name leads to by its aliases, once it is known that it can be used.
+
+        Raises:
+            CatalogError: when it cannot. Each name on the way is looked at once, whoever asks.
+        """
+        way: dict[str, RawEntry] = {}
+        at = name
+        while at not in self._led:
+            if at in way:
+                circle = list(way.values())[list(way).index(at) :]
+                for number, one in enumerate(circle):
+                    last = circle[number - 1]
+                    message = f"alias of model {last.name!r} leads back to itself: {_circle(circle, number)}; name another"
+                    self._led[one.name] = _at(last, "alias", message)
+                break
+            asker = next(reversed(way.values()), None)
+            try:
+                way[at] = raw = self._top(at, asked_from=(asker, "alias") if asker is not None else None)
+            except CatalogError as error:
+                # That there is no such name is a mistake of the one that asks for it.
+                self._led[asker.name if asker is not None and not self.knows(at) else at] = error
+                break
+            if "alias" not in raw.fields:
+                break
+            self._aliases[at] = raw.fields["alias"]
+            at = raw.fields["alias"]
+        for one in reversed(way.values()):
+            if one.name not in self._led:
+                self._led[one.name] = self._checked(one)
+        led = self._led[name]
+        if isinstance(led, CatalogError):
+            raise led
+        return led
+
+    def _checked(self, raw: RawEntry) -> RawEntry | CatalogError:
+        """Return the raw entry that another one leads to, or what is wrong with either; what its alias is, is known."""
+        try:
+            self._check_replacements(raw)
+            if "alias" in raw.fields:
+                return self._led[raw.fields["alias"]]
+            fields = self._inherit(raw).fields
+        except CatalogError as error:
+            return error
         for needed in ("source", "family"):
             if needed not in fields:
-                raise CatalogError(
+                return CatalogError(
                     f"model {raw.name!r} is expected to have a {needed}, but has none; add `{needed}:` or `base:`",
                     file=raw.origin.file,
                     line=raw.origin.line,
                     column=raw.origin.column,
                 )
-        # Copies, so that no caller changes the catalog.
-        fields |= {key: copy.deepcopy(fields[key]) for key in MERGED_FIELDS & fields.keys()}
-        shadows = tuple(entry.origin for entry in self._entries(raw.name)[0][1:])
-        entry = ModelEntry(name=raw.name, via=tuple(via), origins=origins | inherited, shadows=shadows, **fields)
-        return entry, [*passed, raw]
+        return raw
 
     def resolve(self, name: str) -> ModelEntry:
         """Return the entry of `name`.
@@ -203,24 +265,32 @@ class Catalog:
             return top
         assert asked_from is not None  # a name that was asked for directly is known
         entry, field = asked_from
-        close = close_names(name, self._all_names(), 1)
+        self._suggested += 1
+        close = close_names(name, self._all_names(), 1) if self._suggested <= _MAX_SUGGESTIONS else []
         meant = f"did you mean {close[0]!r}?" if close else "`registry list` shows the names"
         raise _at(
             entry, field, f"{field} of model {entry.name!r} is expected to be a known model, but {name!r} is not; {meant}"
         )
 
     def _check_replacements(self, raw: RawEntry) -> None:
-        """Raise when what is to be used instead of a deprecated model leads back to it."""
-        passed, at = [raw.name], raw
-        while (deprecated := at.fields.get("deprecated")) and (use := at.fields.get("alias") or deprecated.use):
-            passed.append(use)
-            if use in passed[:-1]:
-                field = "alias" if "alias" in raw.fields else "deprecated.use"
-                chain = " -> ".join(passed)
-                raise _at(raw, field, f"what replaces model {raw.name!r} leads back to itself: {chain}; name another")
+        """Raise when what is to be used instead of a deprecated model leads back to it, or into another circle."""
+        way, at, is_circle = {raw.name}, raw, False
+        while at.name not in self._replaced and (use := _replacement(at)):
+            if is_circle := use in way:
+                break
+            way.add(use)
             if not (stack := self._entries(use)[0]):
                 break
             at = stack[0]
+        is_circle = self._replaced.get(at.name, is_circle)
+        self._replaced.update(dict.fromkeys(way, is_circle))
+        if is_circle:
+            field = "alias" if "alias" in raw.fields else "deprecated.use"
+            chain = [raw.name]
+            while len(chain) <= _SHOWN and chain[-1] not in chain[:-1]:
+                chain.append(_replacement(self._entries(chain[-1])[0][0]))
+            shown = " -> ".join(chain) + (" -> …" if chain[-1] not in chain[:-1] else "")
+            raise _at(raw, field, f"what replaces model {raw.name!r} leads back to itself: {shown}; name another")
 
     def _warn_if_deprecated(self, entry: RawEntry) -> None:
         """Tell once in a process that a name is deprecated."""
@@ -235,29 +305,46 @@ class Catalog:
         note = f" ({deprecated.note})" if deprecated.note else ""
         warn(f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}")
 
-    def _inherit(self, raw: RawEntry, below: tuple[RawEntry, ...]) -> tuple[dict[str, Any], dict[str, Origin]]:
-        """Return the fields of `raw` over those of its base, and the place of each."""
-        if raw in below:
-            chain = " -> ".join(entry.name for entry in (*below[below.index(raw) :], raw))
-            raise _at(raw, "base", f"base of model {raw.name!r} leads back to itself: {chain}; name another")
-        if "alias" in raw.fields:
-            message = f"base of model {below[-1].name!r} is expected to be a model, but {raw.name!r} is an alias"
-            raise _at(below[-1], "base", f"{message}; name the model itself, {raw.fields['alias']!r}")
-        own = {key: value for key, value in raw.fields.items() if key != "base"}
-        if "base" not in raw.fields:
-            return own, dict(raw.origins)
-        fields, origins = self._inherit(self._base(raw), (*below, raw))
-        for key in ("deprecated", "override"):  # said of the base itself
-            fields.pop(key, None)
-            origins.pop(key, None)
-        if "source" in own:
-            for key in _OF_SOURCE:
-                fields.pop(key, None)
-            origins = {key: origin for key, origin in origins.items() if key.split(".")[0] not in _OF_SOURCE}
-        _refuse_twins(raw, fields.get("files", {}), origins)
-        for key, value in own.items():
-            fields[key] = {**fields.get(key, {}), **value} if key in MERGED_FIELDS else value
-        return fields, origins | dict(raw.origins)
+    def _inherit(self, raw: RawEntry) -> _Merged:
+        """Return the fields of `raw` over those of its base, and the place of each.
+
+        A base is known before what is based on it, so a chain may be as long as it likes.
+        """
+        way: dict[int, RawEntry] = {}
+        at = raw
+        while id(at) not in self._merged:
+            above = next(reversed(way.values()), None)
+            if id(at) in way:
+                circle = list(way.values())[list(way).index(id(at)) :]
+                for number, one in enumerate(circle):
+                    message = f"base of model {one.name!r} leads back to itself: {_circle(circle, number)}; name another"
+                    self._merged[id(one)] = _at(one, "base", message)
+                break
+            if above is not None and "alias" in at.fields:
+                message = f"base of model {above.name!r} is expected to be a model, but {at.name!r} is an alias"
+                error = _at(above, "base", f"{message}; name the model itself, {at.fields['alias']!r}")
+                self._merged[id(above)] = error
+                break
+            way[id(at)] = at
+            if "base" not in at.fields:
+                break
+            try:
+                at = self._base(at)
+            except CatalogError as error:
+                self._merged[id(at)] = error
+                break
+        below = self._merged.get(id(at))
+        for one in reversed(way.values()):
+            if (known := self._merged.get(id(one))) is None:
+                try:
+                    known = self._merged[id(one)] = below if isinstance(below, CatalogError) else _merge(one, below)
+                except CatalogError as error:
+                    known = self._merged[id(one)] = error
+            below = known
+        merged = self._merged[id(raw)]
+        if isinstance(merged, CatalogError):
+            raise merged
+        return merged
 
     def _base(self, raw: RawEntry) -> RawEntry:
         base = raw.fields["base"]
@@ -271,13 +358,50 @@ class Catalog:
         return stack[lower]
 
 
-def _refuse_twins(raw: RawEntry, inherited: Mapping[str, Any], origins: Mapping[str, Origin]) -> None:
-    """Raise when a file of `raw` and one that it inherits are one file on some file systems."""
-    known = {twin_key(name): name for name in inherited} if "files" in raw.fields else {}
-    for name in raw.fields["files"] if known else ():
-        if (twin := known.get(twin_key(name), name)) != name:
-            other = f"{twin!a} ({origins[f'files.{twin}']})"
-            raise _at(raw, f"files.{name}", twin_message(f"files of model {raw.name!r}", name, other))
+def _merge(raw: RawEntry, below: _Merged | None) -> _Merged:
+    """Return the fields of an entry over those of its base.
+
+    Raises:
+        CatalogError: when they do not go together.
+    """
+    own = {key: value for key, value in raw.fields.items() if key != "base"}
+    if below is None:
+        return _Merged(own, dict(raw.origins))
+    fields, origins, twins = dict(below.fields), dict(below.origins), below.twins
+    for key in ("deprecated", "override"):  # said of the base itself
+        fields.pop(key, None)
+        origins.pop(key, None)
+    if "source" in own:
+        for key in _OF_SOURCE:
+            fields.pop(key, None)
+        origins = {key: origin for key, origin in origins.items() if key.split(".")[0] not in _OF_SOURCE}
+        twins = {}
+    if "files" in own:
+        twins = dict(twins) if twins else {twin_key(name): name for name in fields.get("files", ())}
+        for name in own["files"]:
+            if (twin := twins.setdefault(twin_key(name), name)) != name:
+                other = f"{twin!a} ({origins[f'files.{twin}']})"
+                raise _at(raw, f"files.{name}", twin_message(f"files of model {raw.name!r}", name, other))
+    for key, value in own.items():
+        fields[key] = {**fields.get(key, {}), **value} if key in MERGED_FIELDS else value
+        if key in MERGED_FIELDS and len(fields[key]) > _MAX_KEYS:
+            but = f"has {len(fields[key]):,} with what it inherits; name another base"
+            raise _at(raw, key, f"{key} of model {raw.name!r} is expected to have at most {_MAX_KEYS:,} keys, but {but}")
+    return _Merged(fields, origins | dict(raw.origins), twins)
+
+
+def _replacement(entry: RawEntry) -> str:
+    """Return what is to be used instead of a deprecated entry; empty for one that is not, or where nothing is said."""
+    deprecated = entry.fields.get("deprecated")
+    return "" if deprecated is None else entry.fields.get("alias") or deprecated.use
+
+
+def _circle(entries: Sequence[RawEntry], start: int) -> str:
+    """Return the names of a circle from one of them back to it, in the middle shortened where they are many."""
+    count = len(entries)
+    names = [entries[(start + number) % count].name for number in range(min(count, _SHOWN))]
+    more = [f"… ({count} models)"] if count > _SHOWN else []
+    return " -> ".join([*names, *more, entries[start].name])
 
 
 def _at(entry: RawEntry, field: str, message: str, kind: type[CatalogError] = CatalogError) -> CatalogError:

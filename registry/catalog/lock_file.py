@@ -196,10 +196,12 @@ class _Reader:
         """Return a mapping whose keys are models' names; empty when nothing is written."""
         if node.value is not None and not isinstance(node.value, dict):
             raise self.error(node, f"{what} is expected to be a mapping, but is {node.kind}; {_AGAIN}")
+        from registry.catalog.document import shortened
+
         found: dict[str, tuple[Node, Node]] = node.value or {}
         for name, (key, _) in found.items():
             if not MODEL_NAME.fullmatch(name):
-                raise self.error(key, f"a key of {what} is expected to be a model name, but is {name!r}; {_AGAIN}")
+                raise self.error(key, f"a key of {what} is expected to be a model name, but is {shortened(name)}; {_AGAIN}")
         return found
 
     def text(self, node: Node, what: str) -> str:

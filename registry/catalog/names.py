@@ -27,8 +27,8 @@ INDEX_SUFFIX = ".index.json"
 #: The file that lists the shapes of a release in numpy's form.
 SHAPES_NAME = "params_shapes.json"
 
-#: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`.
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+#: A model name: words of letters, digits, `.`, `_`, `-`, optionally grouped by `/`; at most 200 characters.
+MODEL_NAME = re.compile(r"(?!.{201})[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 _MAX_PART = 200  # a temporary name adds a suffix, and most file systems stop at 255 bytes
 _MAX_PATH = 1000  # macOS stops at 1024 bytes, and the name stands below a folder

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.base.urls import is_url, unfit_authority
-from registry.catalog.document import Node, parse_leniently
+from registry.catalog.document import Node, parse_leniently, shortened
 from registry.catalog.entry import Deprecation, FilePin, Origin
 from registry.catalog.hosts import unfit_header, unfit_mirror
 from registry.catalog.names import MODEL_NAME, home_folder, twin_key, unsafe_file_name
@@ -72,7 +72,7 @@ class _Reader:
             if name not in keys:
                 close = difflib.get_close_matches(name, keys, n=1)
                 meant = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(keys))}"
-                raise self.error(key, f"{what} has the unknown key {name!r}; {meant}")
+                raise self.error(key, f"{what} has the unknown key {shortened(name)}; {meant}")
         return mapping
 
     def name(self, node: Node, what: str) -> str:
@@ -80,8 +80,8 @@ class _Reader:
         if not MODEL_NAME.fullmatch(name):
             raise self.error(
                 node,
-                f"{what} is expected to be a model name, but is {name!r}; "
-                "use letters, digits, '.', '_', '-' and '/', beginning with a letter or digit",
+                f"{what} is expected to be a model name, but is {shortened(name)}; "
+                "use at most 200 letters, digits, '.', '_', '-' and '/', beginning with a letter or digit",
             )
         return name
 
@@ -117,7 +117,8 @@ class _Reader:
         for name, (key, value) in self.mapping(node, what).items():
             if reason := unsafe_file_name(name):
                 raise self.error(
-                    key, f"a file name of {what} is expected to be a plain relative path, but {name!r} {reason}; rename it"
+                    key,
+                    f"a file name of {what} is expected to be a plain relative path, but {shortened(name)} {reason}; rename it",
                 )
             if (twin := seen.setdefault(twin_key(name), name)) != name:
                 raise self.error(key, twin_message(what, name, f"{twin!a}"))

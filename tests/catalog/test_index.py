@@ -462,7 +462,7 @@ def test_a_replacement_that_is_deprecated_too_is_no_circle() -> None:
     [
         ("a: {alias: a}", 3, 7, "a -> a"),
         ("a: {alias: b}\nb: {alias: c}\nc: {alias: a}", 5, 7, "a -> b -> c -> a"),
-        ("a: {alias: b}\nb: {alias: b}", 4, 7, "a -> b -> b"),
+        ("a: {alias: b}\nb: {alias: b}", 4, 7, "b -> b"),
         ("a: {base: a}", 3, 7, "a -> a"),
         ("a: {base: b}\nb: {base: c}\nc: {base: a}", 3, 7, "a -> b -> c -> a"),
         ("a: {base: b}\nb: {base: c}\nc: {base: b}", 4, 7, "b -> c -> b"),
@@ -530,8 +530,8 @@ def test_names_are_in_natural_order() -> None:
     assert catalog(entries(*reversed(names))).names() == names
 
 
-def test_a_name_with_more_digits_than_python_reads_is_a_name() -> None:
-    longest = "v" + "9" * 5000
+def test_a_name_with_many_digits_is_a_name() -> None:
+    longest = "v" + "9" * 199
     assert catalog(f"? {longest}\n: {{family: bert, source: ./x}}\n{entries('v10', 'v9')}").names() == ["v9", "v10", longest]
 
 
@@ -593,3 +593,82 @@ def test_changing_an_entrys_values_does_not_change_the_catalog() -> None:
     first.files.clear()  # type: ignore[attr-defined]
     assert found.resolve("m").config == {"id2label": {"0": "a"}}
     assert found.resolve("m").files == {"a": FilePin()}
+
+
+# -- long chains ---------------------------------------------------------------------------------------------------------
+
+_LONG = 3000  # three times as deep as Python's own stack
+
+
+@pytest.mark.parametrize("up", [True, False], ids=["each based on the next", "each based on the one before"])
+@pytest.mark.parametrize("field", ["base", "alias"])
+def test_a_chain_may_be_of_any_length(field: str, up: bool) -> None:
+    steps = [(f"x{n}", f"x{n + 1}") if up else (f"x{_LONG - n}", f"x{_LONG - n - 1}") for n in range(_LONG)]
+    end = steps[-1][1]
+    lines = [f"{name}: {{{field}: {below}}}" for name, below in steps]
+    found = catalog("\n".join([*lines, f"{end}: {{family: bert, source: ./x, files: {{a: }}, config: {{num_labels: 3}}}}"]))
+    assert len(found.names()) == _LONG + 1 and not found.broken
+    entry = found.resolve(steps[0][0])
+    assert (entry.family, list(entry.files), entry.config) == ("bert", ["a"], {"num_labels": 3})
+    assert len(entry.via) == (_LONG if field == "alias" else 0)
+    assert found.resolve(steps[0][0]) == entry
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "x{0}: {{base: x{1}}}",
+            "base of model 'x0' leads back to itself: x0 -> x1 -> x2 -> x3 -> x4 -> … (3000 models) -> x0",
+        ),
+        ("x{0}: {{alias: x{1}}}", "leads back to itself: x0 -> x1 -> x2 -> x3 -> x4 -> … (3000 models) -> x0"),
+        (
+            "x{0}: {{base: good, deprecated: {{since: 2026-05, use: x{1}}}}}",
+            "what replaces model 'x0' leads back to itself: x0 -> x1 -> x2 -> x3 -> x4 -> x5 -> …",
+        ),
+    ],
+)
+def test_a_long_circle_takes_away_only_its_own_names(line: str, words: str) -> None:
+    lines = [line.format(n, (n + 1) % _LONG) for n in range(_LONG)]
+    based = ["on: {base: x7}", "other: {alias: on}", "good: {family: bert, source: ./x}", "fine: {base: good}"]
+    found = catalog("\n".join([*lines, *based]))
+    with pytest.raises(CatalogError) as caught:
+        found.resolve("x0")
+    assert words in caught.value.problem
+    replaced = "deprecated" in line  # what is based on a deprecated model is not deprecated itself
+    assert found.names() == (["fine", "good", "on", "other"] if replaced else ["fine", "good"])
+    assert len(found.broken) == _LONG + (0 if replaced else 2)
+    assert max(len(str(error)) for error in found.broken.values()) < 300
+
+
+def test_a_long_chain_to_nowhere_names_the_end() -> None:
+    found = catalog("\n".join(f"x{n}: {{base: x{n + 1}}}" for n in range(_LONG)))
+    with pytest.raises(
+        CatalogError, match=f"base of model 'x{_LONG - 1}' is expected to be a known model, but 'x{_LONG}' is not"
+    ):
+        found.resolve("x0")
+    assert len(found.broken) == _LONG
+
+
+def test_an_unknown_base_is_the_mistake_of_each_that_names_it() -> None:
+    found = catalog("a: {base: nothing}\nb: {base: nothing}\nc: {alias: nothing}\nd: {alias: nothing}")
+    assert [(name, error.line) for name, error in found.broken.items()] == [("a", 3), ("b", 4), ("c", 5), ("d", 6)]
+
+
+def test_what_is_inherited_is_bounded() -> None:
+    many = ", ".join(f"f{n}: " for n in range(6000))
+    more = ", ".join(f"g{n}: " for n in range(6000))
+    found = catalog(f"a: {{family: bert, source: ./x, files: {{{many}}}}}\nb: {{base: a, files: {{{more}}}}}\nc: {{base: b}}")
+    assert found.names() == ["a"]
+    assert "files of model 'b' is expected to have at most 10,000 keys" in str(found.broken["c"])
+
+
+@pytest.mark.parametrize("field", ["base", "alias", "key"])
+def test_a_name_has_at_most_200_characters(field: str) -> None:
+    for length in (200, 201, 100_000):
+        name = "x" * length
+        lines = {"key": f"? {name}\n: {{family: bert, source: ./x}}"}.get(field, f"a: {{{field}: {name}}}")
+        found = catalog(f"{lines}\ngood: {{family: bert, source: ./x}}")
+        assert (len(found.names()) == 2) == (field == "key" and length == 200)
+        for error in found.broken.values():
+            assert ("at most 200 letters" in str(error)) == (length > 200) and len(str(error)) < 500

@@ -40,7 +40,7 @@ MISTAKES = {
     "a file outside": ("  m: {base: good, files: {../f: {}}}", 7, 27, ["'../f'", "path part '..'", "rename it"]),
     "two files that are one": ("  m: {base: good, files: {f: , F: }}", 7, 32, ["only in case", "remove one"]),
     "a word for true": ("  good2: {base: good, override: yes}", 7, 33, ["true or false", "write `true`"]),
-    "a name with a blank": ("  m m: {base: good}", 7, 3, ["a model name", "'m m'", "use letters, digits"]),
+    "a name with a blank": ("  m m: {base: good}", 7, 3, ["a model name", "'m m'", "use at most 200 letters, digits"]),
     "an alias with more": ("  m: {alias: good, head: lm}", 7, 20, ["only another name", "use `base`"]),
     "an alias to nowhere": ("  m: {alias: goood}", 7, 7, ["'goood' is not", "did you mean 'good'?"]),
     "a base that is no name": ("  m: {base: zzzzz}", 7, 7, ["'zzzzz' is not", "`registry list` shows the names"]),

@@ -176,7 +176,7 @@ def test_every_spelling_of_a_name_is_its_twin(name: str) -> None:
         assert twin_key(name.casefold()) == key
 
 
-@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "acme/support.v2", "a", "0", "A_b-c.d/e", "x" * 500])
+@pytest.mark.parametrize("name", ["bert-base-uncased", "gpt2", "acme/support.v2", "a", "0", "A_b-c.d/e", "x" * 200])
 def test_model_names(name: str) -> None:
     assert MODEL_NAME.fullmatch(name)
 
