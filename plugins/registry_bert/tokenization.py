@@ -13,7 +13,7 @@ from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained import PreTrainedTokenizer
 from registry.pretrained.token_vocabulary import check_vocabulary, read_lines
-from registry.store.files import write_atomically
+from registry.store.files import write_saved
 
 __all__ = ["BertTokenizer"]
 
@@ -144,7 +144,7 @@ class BertTokenizer(PreTrainedTokenizer):
             target /= self.vocab_files_names["vocab_file"]
         if broken := [token for token in self.vocab if "\n" in token or token.endswith("\r")]:
             raise ConfigError(f"tokens of {str(target)!r} are expected to be lines, but {broken[0]!r} is more than one")
-        write_atomically(target, "".join(f"{token}\n" for token in self.vocab))
+        write_saved(target, "".join(f"{token}\n" for token in self.vocab))
         return (str(target),)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken
 
+from registry.base.files import open_regular
 from registry.errors import ConfigError
 from registry.pretrained import BatchEncoding, PreTrainedTokenizer
 from registry.pretrained.word_engine import WordEngine
@@ -301,7 +303,7 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         return torch.cat([torch.empty(0, dtype=torch.int64), *encoded]) if ordered else encoded
 
     def _lines(self, path: str | os.PathLike[str], verbose: bool, add_eos: bool, add_double_eos: bool) -> Iterator[list[str]]:
-        with Path(path).open(encoding="utf-8") as file:
+        with io.TextIOWrapper(open_regular(path), encoding="utf-8") as file:
             for number, line in enumerate(file):
                 _report(verbose, f"reading {os.fspath(path)}", number)
                 yield self.tokenize(line, add_eos, add_double_eos)

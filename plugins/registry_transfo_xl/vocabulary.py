@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from registry.base.files import open_regular
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.plain_pickle import read_plain_pickle
 from registry.errors import ConfigError
 from registry.pretrained.token_vocabulary import check_vocabulary, is_unicode
-from registry.store.files import write_atomically
+from registry.store.files import write_saved
 
 __all__ = ["Vocabulary", "fits_text", "read_vocabulary", "write_vocabulary"]
 
@@ -53,7 +54,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         ConfigError: when the file holds no vocabulary.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begins = file.read(8).removeprefix(codecs.BOM_UTF8)
             file.seek(-min(8, path.stat().st_size), os.SEEK_END)
             ends = file.read().strip()
@@ -137,4 +138,4 @@ def write_vocabulary(target: Path, words: Sequence[str]) -> None:
             f"words of a text vocabulary such as {str(target)!r} are expected to be without white space, but some have it; "
             "give a name that ends in .json"
         )
-    write_atomically(target, text)
+    write_saved(target, text)

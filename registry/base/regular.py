@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import stat
 
-__all__ = ["no_link", "regular"]
+__all__ = ["irregular", "no_link", "regular"]
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 #: A pipe is opened without waiting for who writes to it.
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+#: What may look like a regular file and is a view of the system.
+_VIEWS = ("/proc", "/sys")
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def no_link(path: str, flags: int) -> int:
@@ -30,9 +40,29 @@ def regular(path: str, flags: int) -> int:
     """
     descriptor = os.open(path, flags | _NO_WAIT, 0o666)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", path)
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        if what := irregular(status):
+            raise OSError(errno.EINVAL, f"it is {what}, not a regular file", path)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def irregular(status: os.stat_result) -> str | None:
+    """Return what a file is when it is not a regular one of a disk."""
+    if not stat.S_ISREG(status.st_mode):
+        return _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+    return "a view of the system" if status.st_dev in _devices() else None
+
+
+@functools.cache
+def _devices() -> frozenset[int]:
+    """Return the devices of the system's views; asked once, as they do not change."""
+    found = set[int]()
+    for folder in _VIEWS:
+        with contextlib.suppress(OSError):
+            found.add(os.stat(folder).st_dev)  # noqa: PTH116  # no object for what is only compared
+    return frozenset(found)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from registry.base.files import read_regular
 from registry.catalog.names import MAX_BYTES, maybe_user_path, user_path
 from registry.errors import warn
 
@@ -74,8 +75,7 @@ class CatalogSource(NamedTuple):
 
 def read_limited(path: Path) -> bytes:
     """Return the bytes of a file, or so many that it is known to be too large."""
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+    return read_regular(path, MAX_BYTES + 1)
 
 
 def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
@@ -130,7 +130,7 @@ def _optional(kind: LayerKind, path: Path) -> CatalogSource | None:
         return None
     except OSError:
         pass
-    return CatalogSource(kind, str(path), path.read_bytes)
+    return CatalogSource(kind, str(path), partial(read_limited, path))
 
 
 def project_source(start: Path | None = None) -> CatalogSource | None:
@@ -145,7 +145,9 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
         return None
     for parent in (folder, *folder.parents):
         candidate = parent / FILE_NAME
-        status = _status(candidate)
+        status = _status(candidate, os.lstat)
+        if status is not None and stat.S_ISLNK(status.st_mode) and (status := _status(candidate)) is None:
+            return file_source(LayerKind.PROJECT, candidate)  # a link to nothing, which is told when it is read
         # A folder or pipe of this name is nobody's catalog.
         if status is not None and stat.S_ISREG(status.st_mode):
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
@@ -198,8 +200,8 @@ def stamp(path: str) -> Stamp:
     return (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (path, -1, -1, -1)
 
 
-def _status(path: str | Path) -> os.stat_result | None:
+def _status(path: str | Path, look: Callable[[str | Path], os.stat_result] = os.stat) -> os.stat_result | None:
     try:
-        return os.stat(path)  # noqa: PTH116  # hundreds of paths at each use of the catalog: no object for each
+        return look(path)  # hundreds of paths at each use of the catalog: no object for each
     except OSError:
         return None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from registry.base.files import read_regular
 from registry.base.urls import unfit_authority
 from registry.catalog.names import MAX_BYTES, MODEL_NAME, twin_key, unsafe_file_name
 from registry.catalog.raw import twin_message
@@ -102,8 +103,7 @@ def read_lock(path: Path) -> LockFile:
         FileNotFoundError: when there is none.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_regular(path, MAX_BYTES + 1)
         if len(data) > MAX_BYTES:
             raise CatalogError(f"the lock file is expected to have at most {MAX_BYTES} bytes, but has more", file=str(path))
         text = data.decode("utf-8-sig")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from registry.base.files import open_regular
 from registry.checkpoint.archive_stage import Limits, Member, Refused, Stage
 from registry.checkpoint.tar_file import is_tar_header, tar_members
 from registry.checkpoint.zip_file import holds_torch_checkpoint, open_zip
@@ -29,7 +30,7 @@ _HEADER = 512
 def archive_format(path: Path) -> str | None:
     """Return `tar.gz`, `tar` or `zip` for a file that is such an archive, else None; torch's own zip files are none."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD)
         if head.startswith(_GZIP):
             return "tar.gz" if is_tar_header(zlib.decompressobj(wbits=31).decompress(head, _HEADER)) else None
@@ -97,7 +98,7 @@ def _fill(path: Path, folder: Path, limits: Limits) -> None:
     except OSError as error:
         raise cache_error(folder, error) from error
     try:
-        file = path.open("rb")
+        file = open_regular(path)
     except OSError as error:
         raise _unreadable(error) from error
     with file:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.base.files import open_regular
 from registry.catalog.names import SHAPES_NAME
 from registry.checkpoint.reader import TensorInfo, WholeTensors
 from registry.errors import CheckpointError
@@ -40,7 +41,7 @@ def read_shapes(path: Path) -> list[tuple[int, ...]]:
         CheckpointError: when the file is no list of shapes.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             shapes = json.loads(file.read(_MAX_JSON + 1)[: _MAX_JSON + 1])
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise CheckpointError(

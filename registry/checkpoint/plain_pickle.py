@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from registry.base.files import open_regular
 from registry.checkpoint.pickle_scan import BeyondLimit, PickleStream
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
@@ -80,7 +81,7 @@ def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 
     """
     allowed = _DICTIONARIES | (_ARRAYS if arrays else frozenset())
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             is_zip = file.read(4) == b"PK\x03\x04"
         if is_zip:
             with zipfile.ZipFile(path) as archive:
@@ -90,7 +91,7 @@ def read_plain_pickle(path: Path, *, arrays: bool = False, max_bytes: int = 256 
                 with archive.open(names[0]) as member:
                     stream = _limited(io.BufferedReader(member), names[0].file_size, max_bytes)  # type: ignore[type-var]
                     return PlainMachine(allowed).run(stream)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             stream = _limited(file, path.stat().st_size, max_bytes)
             found = PlainMachine(allowed).run(stream)
             if found == TORCH_MAGIC:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from registry.base.files import open_regular
 from registry.catalog.names import INDEX_SUFFIX, twin_key, unsafe_file_name
 from registry.checkpoint.json_file import read_json
 from registry.checkpoint.keys import unsafe_tensor_name
@@ -163,7 +164,7 @@ class _Shards:
 def checkpoint_format(path: Path) -> str:
     """Return `safetensors`, `torch`, `tensorflow`, or what else a file is in words, from its first and last bytes."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(64)
             file.seek(max(file.seek(0, os.SEEK_END) - len(TABLE_MAGIC), 0))
             tail = file.read(len(TABLE_MAGIC))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from registry.base.files import open_regular
 from registry.checkpoint.keys import unsafe_tensor_name
 from registry.errors import CheckpointError
 
@@ -86,7 +87,7 @@ def read_header(path: Path) -> Header:
         CheckpointError: when there is none, it is beyond the limits, or the file is not what it says.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = path.stat().st_size
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > size - 8:

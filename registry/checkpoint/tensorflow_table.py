@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 
 import google_crc32c
 
+from registry.base.files import open_regular
 from registry.checkpoint.reader import TABLE_MAGIC
 from registry.checkpoint.tensorflow_wire import varint
 from registry.errors import CheckpointError
@@ -65,7 +66,7 @@ class Table:
         """
         self.path = path
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 self._blocks = self._list(file)
         except OSError as error:
             raise damaged(path, f"it cannot be read ({error.strerror})") from error
@@ -76,7 +77,7 @@ class Table:
         """Return the first bytes of the first block, or none if there is no block; they are not checked."""
         if not self._blocks:
             return b""
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             file.seek(self._blocks[0].offset)
             return file.read(min(self._blocks[0].size, 32))
 
@@ -89,7 +90,7 @@ class Table:
         last: bytes | None = None
         entries = decoded = 0
         try:
-            with self.path.open("rb") as file:
+            with open_regular(self.path) as file:
                 for handle in self._blocks:
                     for key, value in _entries(self._block(file, handle)):
                         if last is not None and key <= last:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from registry.base.files import open_regular
 from registry.checkpoint.archive_stage import Refused
 from registry.checkpoint.pickle_scan import (
     MAX_OPERATIONS,
@@ -73,7 +74,7 @@ def scan_torch_file(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: 
     """
     found: set[str] = set()
     pickles = 0
-    with explained(path), path.open("rb") as file:
+    with explained(path), open_regular(path) as file:
         if _is_zip(file):
             stream, limit = _data_pickle(_records(file), file, max_bytes, max_operations), 1
         else:
@@ -101,7 +102,7 @@ def read_layout(path: Path, *, max_bytes: int = MAX_PICKLE, max_operations: int 
         UnsafeCheckpoint: when it would do more than make tensors.
         CheckpointError: when it is damaged, or says of its tensors what is not so.
     """
-    with explained(path), path.open("rb") as file:
+    with explained(path), open_regular(path) as file:
         zipped = _is_zip(file)
         machine = TorchMachine(views=not zipped)
         machine.max_copied = max_operations // 4
@@ -122,7 +123,7 @@ def check_sums(path: Path) -> None:
     Raises:
         CheckpointError: naming the record that was changed.
     """
-    with explained(path), path.open("rb") as file:
+    with explained(path), open_regular(path) as file:
         if not _is_zip(file):
             return
         for name, record in _records(file).items():

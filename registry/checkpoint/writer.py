@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from registry.base.files import unfit_target
 from registry.checkpoint.reader import INDEX_SUFFIX
 from registry.errors import CheckpointError, RegistryError
 from registry.store.files import sync_folder
@@ -117,6 +118,8 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False, replaces_toke
     Raises:
         CheckpointError: when the folder cannot take them; what was in it stays as it was.
     """
+    if why := unfit_target(folder, is_folder=True):
+        raise CheckpointError(f"folder {str(folder)!r} is expected to be one of its project, but {why}", path=str(folder))
     folder = folder.resolve()
     stage = None
     try:
@@ -213,6 +216,8 @@ def _move_into(stage: Path, folder: Path, *, replaces_weights: bool, replaces_to
     for name in new:
         if (folder / name).is_dir():
             raise IsADirectoryError(0, f"{name} is a folder there")
+        if why := unfit_target(folder / name, follows=False):
+            raise OSError(0, f"{name} there {why}")
     others = [file.name for file in folder.iterdir() if file.name not in new]
     gone = [name for name in others if replaces_weights and _WEIGHTS.fullmatch(name)]
     gone += [name for name in others if replaces_tokenizer and _ENGINE.fullmatch(name)]

@@ -5,12 +5,22 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from registry.catalog.editing import add_entry, remove_entry
 from registry.catalog.entry import ModelEntry, Origin
 from registry.catalog.index import Catalog
-from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind, outer_sources, places, project_source
+from registry.catalog.layers import (
+    FILE_NAME,
+    CatalogSource,
+    LayerKind,
+    environment_sources,
+    outer_sources,
+    places,
+    project_source,
+    read_limited,
+)
 from registry.catalog.names import user_path
 from registry.catalog.schema import read_catalog
 from registry.catalog.text import read_source
@@ -90,7 +100,7 @@ def add(
         found.append(_checked(registry, path, name, new))
         return new
 
-    rewrite(path, change, cache_folders(cache_dir)[0] / "locks")
+    rewrite(path, change, cache_folders(cache_dir)[0] / "locks", trusted=_is_trusted(path))
     return found[-1]
 
 
@@ -156,8 +166,15 @@ def remove(registry: ModelRegistry, path: Path | None, name: str, *, force: bool
             line=origin.line,
             column=origin.column,
         )
-    rewrite(path, lambda text: remove_entry(text, name, str(path)), cache_folders(cache_dir)[0] / "locks")
+    rewrite(
+        path, lambda text: remove_entry(text, name, str(path)), cache_folders(cache_dir)[0] / "locks", trusted=_is_trusted(path)
+    )
     return Removed(origin, left)
+
+
+def _is_trusted(path: Path) -> bool:
+    """Whether a catalog is one that the user or the machine's administrator put in its place, and no clone brought."""
+    return str(path) in {*(str(place) for _, place in places()), *(source.path for source in environment_sources())}
 
 
 def _place_of(name: str, path: Path) -> Origin:
@@ -166,7 +183,7 @@ def _place_of(name: str, path: Path) -> Origin:
     Raises:
         CatalogError: when it has not, or cannot be read.
     """
-    file = read_source(CatalogSource(LayerKind.ARGUMENT, str(path), path.read_bytes))
+    file = read_source(CatalogSource(LayerKind.ARGUMENT, str(path), partial(read_limited, path)))
     if name in file.entries:
         return file.entries[name].origin
     if (broken := file.broken.get(name)) is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind
+from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind, read_limited
 from registry.families.discovery import EntryPoint, folders_of_packages
 
 __all__ = ["family_catalogs", "package_catalogs"]
@@ -47,4 +48,4 @@ def _catalog_in(folders: Sequence[Path]) -> Path | None:
 
 
 def _source(kind: LayerKind, file: Path, point: EntryPoint) -> CatalogSource:
-    return CatalogSource(kind, str(file), file.read_bytes, point.builtin, point.distribution, point.version)
+    return CatalogSource(kind, str(file), partial(read_limited, file), point.builtin, point.distribution, point.version)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.base.files import unfit_target
 from registry.catalog.entry import FilePin, ModelEntry
 from registry.catalog.layers import CatalogSource, LayerKind
 from registry.catalog.lock_changes import Difference, differences
@@ -80,6 +81,8 @@ def update_lock(
         guard: a file to lock while it is written, so that two of these at once do not undo each other's work.
         check: whether nothing is to be written.
     """
+    if not check and (why := unfit_target(path)):  # before anything is fetched
+        raise CatalogError(f"the lock file is expected to be a file of its project, but {why}", file=str(path))
     old = _maybe_read(path)
     wanted: Iterable[str] = names
     if not names:

@@ -13,7 +13,7 @@ from registry.checkpoint.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained.token_vocabulary import check_vocabulary, read_lines, without_unused
 from registry.pretrained.tokenizer import PreTrainedTokenizer, is_engine_file
-from registry.store.files import write_atomically
+from registry.store.files import write_saved
 
 __all__ = ["BPETokenizer", "find_merges", "read_bpe"]
 
@@ -42,8 +42,8 @@ class BPETokenizer(PreTrainedTokenizer):
         saved = json.loads(self._engine.to_str())["model"]
         vocabulary = without_unused(self.vocab)
         lines = [f"{_HEADER}: 0.2", *(" ".join(pair) for pair in saved["merges"])]
-        write_atomically(target, json.dumps(vocabulary, ensure_ascii=False) + "\n")
-        write_atomically(merges, "".join(f"{line}\n" for line in lines))
+        write_saved(target, json.dumps(vocabulary, ensure_ascii=False) + "\n")
+        write_saved(merges, "".join(f"{line}\n" for line in lines))
         return str(target), str(merges)
 
 

@@ -17,7 +17,7 @@ from registry.checkpoint.json_file import naming, read_json
 from registry.checkpoint.writer import staged_folder
 from registry.errors import ConfigError, RegistryError, warn
 from registry.pretrained.field_types import MAX_INT, float_fields, shown, wrong_fields
-from registry.store.files import write_atomically
+from registry.store.files import write_saved
 
 __all__ = ["CODE_KEYS", "CONFIG_NAME", "PretrainedConfig", "warn_of_code"]
 
@@ -360,7 +360,7 @@ class PretrainedConfig(metaclass=_ConfigMeta):
 
     def to_json_file(self, json_file_path: str | os.PathLike[str]) -> None:
         """Write the configuration to a file, replacing it in one step."""
-        write_atomically(Path(json_file_path), self.to_json_string())
+        write_saved(Path(json_file_path), self.to_json_string())
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
         """Write `config.json` into a folder, which is made when it does not exist."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
@@ -10,6 +11,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
+from registry.base.files import open_regular
 from registry.errors import ConfigError
 from registry.pretrained.engine import Engine
 
@@ -392,8 +394,9 @@ def read_lines(path: Path, what: str) -> list[str]:
         ConfigError: when it cannot be read, is no UTF-8 text, or is larger than any such file.
     """
     try:
-        size = path.stat().st_size
-        content = path.read_bytes() if size <= _MAX_BYTES else b""
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(_MAX_BYTES) if size <= _MAX_BYTES else b""
         text = content.decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{what} {str(path)!r} is expected to be readable, but is not ({error.strerror})") from error

@@ -25,6 +25,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
+from registry.base.files import open_regular
 from registry.base.regular import regular
 from registry.base.urls import redact
 from registry.catalog.layers import Stamp
@@ -45,7 +46,7 @@ logger = lazy_logger(__name__)
 
 def file_sha256(path: Path) -> str:
     """Return the sha256 of a file as hex digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

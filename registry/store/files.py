@@ -10,9 +10,11 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
+from registry.base.files import unfit_target
+from registry.errors import CheckpointError
 from registry.store.owner import owner_token
 
-__all__ = ["is_private", "make_folder", "share", "sync_folder", "write_atomically"]
+__all__ = ["is_private", "make_folder", "share", "sync_folder", "write_atomically", "write_saved"]
 
 
 #: Who else may write to a folder shares it.
@@ -131,6 +133,18 @@ def write_atomically(path: Path, content: str | bytes, root: Path | None = None,
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_saved(path: Path, content: str) -> None:
+    """Write a file that a user names, as `write_atomically` does.
+
+    Raises:
+        CheckpointError: when it is not a regular file, or a link leads to it out of its project.
+        OSError: when the folder cannot be written.
+    """
+    if why := unfit_target(path, follows=False):
+        raise CheckpointError(f"{str(path)!r} is expected to be a file of its project, but {why}", path=str(path))
+    write_atomically(path, content)
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from registry.base.files import read_regular, unfit_target
 from registry.errors import CatalogError
 from registry.store.files import write_atomically
 from registry.store.locks import file_lock
@@ -17,7 +18,7 @@ __all__ = ["rewrite"]
 _TRIES = 5
 
 
-def rewrite(path: Path, change: Callable[[str], str], locks: Path) -> str:
+def rewrite(path: Path, change: Callable[[str], str], locks: Path, *, trusted: bool = False) -> str:
     """Replace a file by what `change` makes of its text, in one step, and return the new text.
 
     A link stays a link to the file that is changed, whose permissions stay. Where there is no file, its text is empty.
@@ -26,11 +27,14 @@ def rewrite(path: Path, change: Callable[[str], str], locks: Path) -> str:
         path: of the file, UTF-8; its line ends and byte order mark are handed on as they are.
         change: returns the new text; what it raises leaves the file as it is.
         locks: the folder of locks, shared by all processes that may change the file.
+        trusted: whether a link may lead out of the project, because the file is the user's own.
 
     Raises:
         CatalogError: when the file cannot be read or written.
     """
     real = path.resolve()
+    if why := unfit_target(real if trusted else path):
+        raise CatalogError(f"the file is expected to be one of its project, but {why}; nothing was written", file=str(path))
     key = hashlib.sha256(str(real).encode()).hexdigest()
     with file_lock(locks / f"{key}.lock"):
         for _ in range(_TRIES):
@@ -46,7 +50,7 @@ def rewrite(path: Path, change: Callable[[str], str], locks: Path) -> str:
 
 def _read(real: Path, path: Path) -> bytes | None:
     try:
-        return real.read_bytes()
+        return read_regular(real)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.base.files import read_regular
+from registry.catalog import layers
 from registry.catalog.entry import ModelEntry
 from registry.catalog.layers import places, project_source
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
@@ -319,12 +321,9 @@ def test_a_file_that_cannot_be_used_is_reported_and_the_others_work(
 def test_a_file_without_permission_is_reported(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
     write(Path("models.yaml"), mine="hf://a/b@1")
     user = write(Path.home() / ".config/registry/models.yaml", m="hf://a/b@1")
-    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path == user else original(path))
+    monkeypatch.setattr(layers, "read_regular", lambda path, limit: refuse() if path == user else read_regular(path, limit))
     with pytest.warns(RegistryWarning, match=f"{user}:1:1: .* readable, but is not .Permission denied."):
         assert registry.list_models() == ["mine"]
-
-
-original = Path.read_bytes
 
 
 def test_a_folder_without_permission_is_reported_too(registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,7 +336,7 @@ def test_a_folder_without_permission_is_reported_too(registry: ModelRegistry, mo
         return stat(path, **options)
 
     monkeypatch.setattr(Path, "stat", forbidden)
-    monkeypatch.setattr(Path, "read_bytes", lambda path: refuse() if path == user else original(path))
+    monkeypatch.setattr(layers, "read_regular", lambda path, limit: refuse() if path == user else read_regular(path, limit))
     with pytest.warns(RegistryWarning, match=f"{user}:1:1: .* readable, but is not .Permission denied."):
         assert registry.list_models() == []
 
@@ -348,12 +347,12 @@ def test_a_file_that_goes_between_listing_and_reading_is_reported(
     write(Path("models.yaml"), mine="hf://a/b@1")
     user = write(Path.home() / ".config/registry/models.yaml", m="hf://a/b@1")
 
-    def going(path: Path) -> bytes:
+    def going(path: Path, limit: int) -> bytes:
         if path == user:
             path.unlink(missing_ok=True)
-        return original(path)
+        return read_regular(path, limit)
 
-    monkeypatch.setattr(Path, "read_bytes", going)
+    monkeypatch.setattr(layers, "read_regular", going)
     with pytest.warns(RegistryWarning, match=f"{user}:1:1: .* readable, but is not .No such file"):
         assert registry.list_models() == ["mine"]
     assert registry.list_models() == ["mine"]  # now it is not there, which is no mistake

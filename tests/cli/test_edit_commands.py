@@ -349,8 +349,8 @@ def test_a_name_that_a_higher_layer_hides_is_told(
     assert done.code == 0 and f"{tmp_path}/high.yaml:3, a higher layer" in done.err
 
 
-def test_the_file_keeps_its_permissions_and_a_link_stays_one(run: Run, tmp_path: Path) -> None:
-    (real := tmp_path / "dotfiles.yaml").write_text(START)
+def test_the_file_keeps_its_permissions_and_a_link_stays_one(run: Run) -> None:
+    (real := Path("catalogs.yaml").absolute()).write_text(START)
     real.chmod(0o640)
     Path("models.yaml").symlink_to(real)
     assert run("add", *GIVEN).code == 0
