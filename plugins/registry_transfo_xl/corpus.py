@@ -138,7 +138,7 @@ class TransfoXLCorpus:
             return LMOrderedIterator(getattr(self, split), *args, **kwargs)
         if split == "train":
             if self._path is not None:  # another process may have put something else there
-                self.train = _paths(self.train, self._path)
+                self.train = _paths(self.train, self._path, exist=True)
             return LMMultiFileIterator(self.train, self.vocab, *args, **{**kwargs, "shuffle": True})
         return LMShuffledIterator(getattr(self, split), *args, **kwargs)
 
@@ -193,15 +193,18 @@ def _ids(value: Any, what: str, path: Path, size: int) -> Tensor:
     return torch.from_numpy(numpy.array(value, dtype="int64"))
 
 
-def _paths(listed: list[Any], path: Path) -> list[str]:
-    """Return the paths of a corpus, relative ones being relative to its folder; none leads out of that."""
+def _paths(listed: list[Any], path: Path, *, exist: bool = False) -> list[str]:
+    """Return the paths of a corpus, relative ones being relative to its folder; none leads out of that.
+
+    What does not exist is left for later, unless all have to.
+    """
     folder = path.parent.resolve()
     found = []
     for number, item in enumerate(listed):
         what = f"path {number} of split 'train'"
         if not isinstance(item, str):
             raise _damaged(what, path, "text", item)
-        place = _regular_below(folder, item)
+        place = _regular_below(folder, item, exist)
         if place is None:
             raise CheckpointError(
                 f"{what} of corpus {str(path)!r} is expected to be a regular file below its folder, but is {item[:200]!a}",
@@ -211,10 +214,10 @@ def _paths(listed: list[Any], path: Path) -> list[str]:
     return found
 
 
-def _regular_below(folder: Path, item: str) -> Path | None:
-    """Return where a path leads, if that is below the folder and nothing but a regular file, or nothing yet."""
+def _regular_below(folder: Path, item: str, exists: bool) -> Path | None:
+    """Return where a path leads, if that is below the folder and a regular file, or, unless it has to exist, nothing."""
     try:
         place = (folder / item).resolve()
-        return place if place.is_relative_to(folder) and (place.is_file() or not place.exists()) else None
+        return place if place.is_relative_to(folder) and (place.is_file() or not (exists or place.exists())) else None
     except (OSError, ValueError, RuntimeError):  # too long, with a NUL or half a surrogate pair, links in a circle
         return None

@@ -96,9 +96,13 @@ def read_bpe(vocab_file: FilePath, merges_file: FilePath, **options: Any) -> mod
         pairs = _read_merges(Path(merges_file))
     try:
         return models.BPE(vocab=vocabulary, merges=[(first, second) for first, second in pairs], **options)
-    except Exception as error:  # the engine raises bare Exceptions
+    except BaseException as error:  # the engine raises bare Exceptions; a token too long for it raises what is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        unknown = (token for pair in pairs for token in (*pair, "".join(pair)) if token not in vocabulary)
+        why = f"that lacks {absent[:80]!r}" if (absent := next(unknown, None)) is not None else str(error)
         raise ConfigError(
-            f"merges {str(merges_file)!r} are expected to belong to vocabulary {str(vocab_file)!r}, but do not: {error}"
+            f"merges {str(merges_file)!r} are expected to belong to vocabulary {str(vocab_file)!r}, but do not: {why}"
         ) from error
 
 

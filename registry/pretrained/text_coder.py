@@ -408,7 +408,7 @@ class TextCoder(TokenVocabulary):
         fill["input_ids"] = self.pad_token_id
         if self.pad_token_id is None and any(len(row) < length for row in columns["input_ids"]):
             why = "" if self.pad_token is None else f"{self.pad_token!r}, which the vocabulary lacks; "
-            raise ValueError(
+            raise ConfigError(
                 f"pad_token of {type(self).__name__} is expected to be a token of the vocabulary to pad a batch, but is "
                 f"{why or 'not set; '}give it with add_special_tokens({{'pad_token': …}})"
             )

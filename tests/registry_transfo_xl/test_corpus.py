@@ -252,6 +252,8 @@ def test_a_path_is_checked_when_it_is_read(saved: tuple[TransfoXLCorpus, Path]) 
     (folder.parent / "words").write_text("the cat\n")
     torch.save({"dataset": "lm1b", "train": ["later"], "valid": None, "test": None}, folder / "corpus.bin")
     read = TransfoXLCorpus.from_pretrained(folder)
+    with pytest.raises(CheckpointError, match="path 0 of split 'train'"):
+        read.get_iterator("train", 2, 5)
     (folder / "later").symlink_to(folder.parent / "words")
     with pytest.raises(CheckpointError, match="path 0 of split 'train'"):
         read.get_iterator("train", 2, 5)
