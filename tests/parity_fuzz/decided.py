@@ -15,6 +15,10 @@ DECIDED = {
     "swapped lengths": "1.2.0 swaps two lengths, so that with ext_len above a segment's or the memory's length it remembers "
     "words that the next segment reads again",
     "no look-ahead": "same_length with mem_len=0 looks ahead in 1.2.0, and never here",
+    "a known word as mere text": "add_tokens leaves a word that the vocabulary has as it is, as 1.2.0 did, unless it is "
+    "special or an AddedToken; transformers matches it whole. The count is of words that got an id, and transformers' of all",
+    "a special token made plain": "transformers goes on to skip a special token that is added again as a plain one",
+    "rare CJK": "U+2B820 to U+2B91F are words of their own in 1.2.0, and letters in the tokenizers library",
     "ids in gaps": "an added token never gets an id that a vocabulary with gaps has already; in transformers it does",
     "names for gaps": "an id without a token has a name of its own here, so that ids and their number agree",
     "multiple above the limit": "pad_to_multiple_of does not go beyond max_length here",

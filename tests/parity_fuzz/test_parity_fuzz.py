@@ -10,7 +10,7 @@ from tests.parity_fuzz.trial import Trial, shrink
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # some examples are odd on purpose
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tokenizers"])  # whose differences are being mended
+@pytest.mark.parametrize("kind", KINDS)
 def test_nothing_differs_from_the_oracles(kind: str) -> None:
     result = fuzz(kind, range(200))
     assert result.comparisons > 200

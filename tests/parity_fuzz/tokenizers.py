@@ -191,7 +191,7 @@ class _Example:
     # -- vocabulary ----------------------------------------------------------------------------------------------------
 
     def _add(self) -> None:
-        trial = self.trial
+        trial, specials = self.trial, set(_SPECIAL[self.family])
         for number in range(trial.pick("additions", (0, 0, 1, 2, 3))):
             name = f"addition {number}"
             token, special = trial.pick(f"{name}, token", _ADDED), trial.flag(f"{name}, special")
@@ -206,11 +206,15 @@ class _Example:
                 self.ours = getattr(registry, _CLASSES[self.family])(*map(str, self.files), **self.settings)
                 return
             made = AddedToken(token, special=special, normalized=not special, **flags) if flags else token
-            trial.same(
-                "transformers: add_tokens",
-                lambda made=made, special=special: self.ours.add_tokens([made], special_tokens=special),
-                lambda made=made, special=special: self.theirs.add_tokens([made], special_tokens=special),
-            )
+            if decided("a known word as mere text", made == token and not special and token in self.theirs.get_vocab()):
+                continue
+            if decided("a special token made plain", not special and token in specials):
+                continue
+            specials |= {token} if special else set()
+            before = len(self.ours)
+            count = self.ours.add_tokens([made], special_tokens=special)
+            self.theirs.add_tokens([made], special_tokens=special)
+            trial.require("count of added tokens", count == len(self.ours) - before, f"{count} for {made!r}")
             self.added.append(token)
         if self.family != "bert" and trial.flag("a padding token"):
             for each in (self.ours, self.theirs):
@@ -253,6 +257,8 @@ class _Example:
             options["padding"] = False
         if options["max_length"] is not None and decided("no room", options["max_length"] < self.room):
             options["max_length"] = self.room
+        if options["max_length"] is not None and options["max_length"] < self.room + 2:
+            options.pop("return_overflowing_tokens", None)  # transformers' windows of a pair are then longer than max_length
         stride = options.get("stride", 0)
         if stride and options["max_length"] is not None and (options["max_length"] - self.room) // 2 <= stride:
             options["stride"] = 0  # more, and transformers panics
@@ -315,8 +321,8 @@ class _Example:
             lambda: quiet(self.theirs.encode, text, **limit),
         )
         trial.same("transformers: tokenize", lambda: self.ours.tokenize(text), lambda: self.theirs.tokenize(text))
-        known = "[UNK]" not in self.ours.tokenize(text + pair)
-        if self.family == "bert" and not known:
+        tokens = [*self.ours.tokenize(text), *self.ours.tokenize(pair)]
+        if "[UNK]" in tokens or not set(tokens) <= set(self.theirs.get_vocab()):  # "a " is a token where one takes the space
             return
         for form in ("tokens", "ids"):
 
@@ -393,7 +399,7 @@ class _Example:
             lambda: self.ours.convert_ids_to_tokens(ids, skip_special_tokens=skip),
             lambda: self.theirs.convert_ids_to_tokens(ids, skip_special_tokens=skip),
         )
-        if skip and not odd and self.added:
+        if skip and not odd and self.added and len(set(self.added)) == len(self.added):
             self._skipped(ids)
         foreign = ("lo", "##lo", "qq", "zz</w>", "Ġqq", "[UNK]", "a", "##b", "lo</w>")
         tokens = [trial.pick(f"token {number}", foreign) for number in range(trial.number("tokens", 0, 4))]
@@ -452,7 +458,12 @@ class _Example:
         with mock.patch.dict(sys.modules, {"ftfy": None}):  # with it, 1.2.0 takes another way that fails on today's spaCy
             theirs = quiet(getattr(old, _CLASSES[self.family]), *map(str, self.files), **settings)
         lacks = self.family == "gpt2" and not set(_bytes().values()) <= set(self.theirs.get_vocab())
-        if decided("a text of blanks", not text.strip()) or decided("bytes without a token", lacks):
+        rare = self.family != "gpt2" and "\U0002b820" in text
+        if (
+            decided("a text of blanks", not text.strip())
+            or decided("bytes without a token", lacks)
+            or decided("rare CJK", rare)
+        ):
             return
         known, unknown = set(self.theirs.get_vocab()), _SPECIAL[self.family][0]
         trial.same(
