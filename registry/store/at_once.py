@@ -13,6 +13,8 @@ __all__ = ["at_once"]
 
 #: Files at once, where the caller does not say. The connections to one host have a limit of their own.
 _JOBS = 4
+#: Seconds of one wait for them.
+_WAIT = 0.5
 
 
 def at_once(store: Store, tasks: Sequence[Callable[[], Any]], jobs: int | None = None) -> list[Any]:
@@ -29,9 +31,11 @@ def at_once(store: Store, tasks: Sequence[Callable[[], Any]], jobs: int | None =
     pool = ThreadPoolExecutor(jobs or _JOBS, thread_name_prefix="registry-file")
     try:
         futures = [pool.submit(task) for task in tasks]
-        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
+        pending = set(futures)
+        while pending:  # Ctrl-C that comes just before a wait does not end it
+            done, pending = wait(pending, timeout=_WAIT, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
         results = [future.result() for future in futures]
     except BaseException as error:
         store.stop()
