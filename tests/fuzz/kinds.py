@@ -245,7 +245,7 @@ def use_tokenizer(example: Example) -> None:
             example.ask(tokenizer.decode, ids, unnamed=True)
             example.ask(tokenizer.decode, ids, skip_special_tokens=True, unnamed=True)
             example.ask(tokenizer.convert_ids_to_tokens, ids, unnamed=True)
-    padding = tokenizer.pad_token is not None
+    padding = tokenizer.pad_token_id is not None
     example.ask(tokenizer, list(TEXTS), padding=padding, truncation=True, max_length=6, unnamed=True)
     out = example.folder / "saved"
     if example.ask(tokenizer.save_pretrained, out, unnamed=True) is not None:

@@ -105,3 +105,9 @@ def test_gaps_and_order_of_ids_survive_saving(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "again.json").read_text())
     assert saved == vocabulary and list(saved.values()) == sorted(vocabulary.values())
     assert (tmp_path / "again.json.merges.txt").read_text() == "#version: 0.2\nl o\nlo w\n"
+
+
+def test_a_long_merge_is_not_shown_whole(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected to belong to vocabulary") as caught:
+        GPT2Tokenizer(*files(tmp_path, f"l {'o' * 50_000}\n"))
+    assert len(str(caught.value)) < 1_000
