@@ -7,6 +7,7 @@ with a place, and scalars follow the core rules of YAML 1.2 (https://yaml.org/sp
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ __all__ = ["LOADER", "Node", "parse", "parse_leniently", "plain_scalar", "shorte
 _MAX_DEPTH = 40
 #: Python itself refuses to read or show numbers of more than 4300 digits; no catalog needs a fraction of that.
 _MAX_DIGITS = 100
+#: Keys and values of a file: each takes some hundred bytes of memory, and two in the file.
+_MAX_VALUES = 5_000_000
 #: How much of a wrong value an error shows, in characters.
 _SHOWN = 80
 #: The parser, in C where PyYAML was built with it.
@@ -109,7 +112,7 @@ def parse_leniently(text: str, file: str) -> Node | None:
             line=text.count("\n", 0, offset) + 1,
             column=offset - text.rfind("\n", 0, offset),
         )
-    events = _events(text, file)
+    events = _limited(_events(text, file), file)
     next(events)  # StreamStart
     if isinstance(next(events), yaml.StreamEndEvent):
         return None
@@ -132,6 +135,13 @@ def _events(text: str, file: str) -> Iterator[yaml.Event]:
         ) from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own parser lets the last two through
         raise CatalogError(f"the file is expected to be YAML, but {str(error).splitlines()[0]}; mend it", file=file) from None
+
+
+def _limited(events: Iterator[yaml.Event], file: str) -> Iterator[yaml.Event]:
+    for count, event in enumerate(events):
+        if count > _MAX_VALUES:
+            raise _error(event, file, f"the file is expected to have at most {_MAX_VALUES:,} keys and values; write several")
+        yield event
 
 
 def _place(event: yaml.Event) -> tuple[int, int]:
@@ -163,7 +173,11 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
         if len(event.value) > _MAX_DIGITS and _INTEGER.fullmatch(event.value):
             long = f"a number is expected to have at most {_MAX_DIGITS} digits; put text in quotes"
             return Node(event.value, line, column, fault or _error(event, file, long))
-        return Node(plain_scalar(event.value), line, column, fault)
+        value = plain_scalar(event.value)
+        if isinstance(value, float) and math.isinf(value) and not _SPECIAL_FLOAT.fullmatch(event.value):
+            beyond = f"the number {shortened(event.value)} is beyond every number; write `.inf`, or put text in quotes"
+            return Node(event.value, line, column, fault or _error(event, file, beyond))
+        return Node(value, line, column, fault)
     if isinstance(event, yaml.SequenceStartEvent):
         items = []
         while not isinstance(item := next(events), yaml.SequenceEndEvent):

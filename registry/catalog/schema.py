@@ -26,6 +26,8 @@ _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PARALLELISM = 64
+#: Characters of a text; paths end at 4,096.
+_MAX_TEXT = 10_000
 
 #: Keys of the file, of one file's pin, and of a deprecation.
 SECTIONS = ("registry", "models", "hosts")
@@ -57,6 +59,8 @@ class _Reader:
     def text(self, node: Node, what: str) -> str:
         if not isinstance(node.value, str) or not node.value:
             raise self.error(node, f"{what} is expected to be text, but is {node.kind}; put it in quotes")
+        if len(node.value) > _MAX_TEXT:
+            raise self.error(node, f"{what} is expected to have at most {_MAX_TEXT:,} characters, but has more; shorten it")
         if found := _CONTROLS.search(node.value):  # a terminal would do what they say
             raise self.error(node, f"{what} is expected to hold no control characters, but has {found.group()!a}; remove it")
         return node.value
@@ -323,7 +327,7 @@ def read_catalog(text: str, path: str) -> CatalogFile:
                 raise fault
             catalog.entries[name] = reader.entry(key, node)
         except CatalogError as error:
-            catalog.broken[name] = error
+            catalog.broken[name] = error.with_traceback(None)  # whose frames would keep what they hold
     for key, node in hosts.values():
         try:
             if (fault := node.first_fault()) is not None:

@@ -665,7 +665,7 @@ def test_what_is_inherited_is_bounded() -> None:
 
 @pytest.mark.parametrize("field", ["base", "alias", "key"])
 def test_a_name_has_at_most_200_characters(field: str) -> None:
-    for length in (200, 201, 100_000):
+    for length in (200, 201, 9_000):
         name = "x" * length
         lines = {"key": f"? {name}\n: {{family: bert, source: ./x}}"}.get(field, f"a: {{{field}: {name}}}")
         found = catalog(f"{lines}\ngood: {{family: bert, source: ./x}}")

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import re
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from registry.errors import CatalogError, RegistryError, UnknownModel
+from registry.catalog import document
+from registry.catalog.editing import add_entry, remove_entry
+from registry.catalog.index import Catalog
+from registry.catalog.layers import CatalogSource, LayerKind
+from registry.catalog.lock_file import read_lock
+from registry.catalog.text import read_bytes
+from registry.errors import CatalogError, RegistryError, RegistryWarning, UnknownModel
 from registry.model_registry import ModelRegistry
+from tests.processes import ROOT
 
 #: The file but for its mistake: what stands in line 7 and below is the mistake's.
 SOUND = """\
@@ -131,3 +140,126 @@ def check(error: RegistryError, path: Path, line: int, column: int, words: list[
     assert str(error).startswith(f"[R201] {path}:{line}:{column}: ")
     for word in words:
         assert word in error.problem
+
+
+# -- any bytes -----------------------------------------------------------------------------------------------------------
+
+#: What YAML gives a meaning, and what no file should hold.
+BITS = [
+    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"&a ", b"*a", b"!!binary ", b"!!python/object:os.system ", b"<<: ", b"? ", b"- ", b"["),
+    *(
+        b"{",
+        b"}",
+        b"]",
+        b"|",
+        b">",
+        b'"',
+        b"'",
+        b"%YAML 1.1\n",
+        b"---\n",
+        b"...\n",
+        b"9" * 200,
+        b"9" * 5000,
+        b"0x" + b"f" * 5000,
+    ),
+    *(b"1e999", b"1e" + b"9" * 90, b".nan", b".inf", b"2026-01-01 00:00:00", b"~", b"true", b"1_000", b"\xed\xa0\x80", b"0o9"),
+    *(
+        b"\xe2\x80\xae",
+        b"\xe2\x80\xa8",
+        b"\xc2\x85",
+        b"\t",
+        b"\r",
+        b"#",
+        b": ",
+        b"\n  ",
+        b"a" * 3000,
+        b"[" * 100,
+        b"{a: " * 100,
+    ),
+    *(b"!<tag:x> ", b"@", b"`", b'"\\ud800"', b'"\\UFFFFFFFF"', b'"\\u0000"', b"? [a]\n: b\n", b"- " * 60, b"? " * 60, b"+1"),
+]
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    for _ in range(chance.randint(1, 4)):
+        at, other = chance.randint(0, len(data)), chance.randint(0, len(data))
+        lines = data.split(b"\n")
+        line = chance.randrange(len(lines))
+        match chance.randint(0, 5):
+            case 0:
+                data = data[:at] + chance.choice(BITS) + data[at:]
+            case 1:
+                data = data[:at] + data[at + chance.randint(1, 20) :]
+            case 2:
+                data = data[:at] + bytes([chance.randint(0, 255)]) + data[at + 1 :]
+            case 3:
+                data = data[:at] + data[other : other + 60] + data[at:]
+            case 4:
+                key, colon, _ = lines[line].partition(b": ")
+                data = b"\n".join([*lines[:line], key + colon + chance.choice(BITS), *lines[line + 1 :]])
+            case _:
+                data = b"\n".join([*lines[:line], chance.choice(lines), *lines[line:]])
+    return data
+
+
+REAL = [path.read_bytes() for path in (ROOT / "models.yaml", *ROOT.glob("plugins/*/models.yaml"))]
+REAL += re.findall(rb"^```yaml\n(registry: .*?)^```$", (ROOT / "docs/models-yaml.md").read_bytes(), re.MULTILINE | re.DOTALL)
+LOCKS = re.findall(rb"^```yaml\n(registry_lock.*?)^```$", (ROOT / "docs/lock-file.md").read_bytes(), re.MULTILINE | re.DOTALL)
+
+
+def only_catalog_errors(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except CatalogError as error:
+        assert re.match(r"\[R201\] .*:\d+:\d+: ", str(error)) and len(str(error)) < 8000
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_no_bytes_end_in_another_error_than_ours(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    data = mutated(chance, chance.choice(REAL))
+    file = read_bytes(data, "/x/models.yaml")
+    found = [*file.problems, *file.broken.values()]
+    assert all(re.match(r"\[R201\] /x/models\.yaml:\d+:\d+: ", str(error)) and len(str(error)) < 8000 for error in found)
+    good = CatalogSource(LayerKind.USER, "/y/models.yaml", lambda: b"registry: 1\nmodels: {good: {family: bert, source: ./x}}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RegistryWarning)
+        catalog = Catalog([good, CatalogSource(LayerKind.ARGUMENT, "/x/models.yaml", lambda: data)])
+        assert "good" in catalog.names()
+        for name in catalog.names():
+            catalog.peek(name)
+    text = data.decode("utf-8", "replace")
+    only_catalog_errors(lambda: add_entry(text, "new", {"family": "bert", "source": "./x"}, "/x/models.yaml"))
+    for name in [*file.entries][:2]:
+        only_catalog_errors(lambda name=name: remove_entry(text, name, "/x/models.yaml"))
+    (lock := tmp_path / "models.lock").write_bytes(mutated(chance, chance.choice(LOCKS)))
+    only_catalog_errors(lambda: read_lock(lock))
+
+
+_ENTRY = "registry: 1\nmodels:\n  m:\n    family: bert\n    source: x\n    config: "
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("{a: " + "9" * 8_000_000 + "}", "at most 100 digits"),
+        ("{a: 1e" + "9" * 80 + "}", "beyond every number"),
+        ("[" * 1_000_000, "nest at most 40 deep"),
+        ("\n" + "".join(f"{' ' * depth}a:\n" for depth in range(6, 1000)), "nest at most 40 deep"),
+    ],
+)
+def test_a_value_beyond_measure_is_a_short_message_with_its_place(value: str, words: str) -> None:
+    file = read_bytes((_ENTRY + value).encode(), "/x/models.yaml")
+    (error,) = file.problems or file.broken.values()
+    assert words in str(error) and len(str(error)) < 400
+
+
+def test_a_file_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_MAX_VALUES", 100)
+    (error,) = read_bytes((_ENTRY + "[" + "1, " * 200 + "]").encode(), "/x/models.yaml").problems
+    assert "at most 100 keys and values" in str(error) and error.line == 6
+
+
+def test_a_text_beyond_measure_is_refused() -> None:
+    file = read_bytes(f"registry: 1\nmodels: {{m: {{family: {'x' * 1_000_000}, source: x}}}}".encode(), "/x/models.yaml")
+    assert "at most 10,000 characters" in str(file.broken["m"])
