@@ -32,6 +32,19 @@ __all__ = [
     "UnsafeCheckpoint",
 ]
 
+#: What Python takes for printable and nothing shows: fillers, joiners and selectors of a form (the property
+#: Default_Ignorable_Code_Point of Unicode); not U+FE0F, which makes a sign an emoji.
+_INVISIBLE = frozenset(
+    chr(code)
+    for first, last in (
+        *((0x34F, 0x34F), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x2800, 0x2800), (0x3164, 0x3164)),
+        *((0xFE00, 0xFE0E), (0xFFA0, 0xFFA0), (0xE0100, 0xE01EF)),
+    )
+    for code in range(first, last + 1)
+)
+#: Ends of lines, and blanks of other widths than a space's.
+_KEPT = frozenset("\n\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
+
 #: The top-level packages through which a call comes here without being the caller's own code.
 _BETWEEN = ("_frozen_importlib", "concurrent", "contextlib", "functools", "importlib", "pluggy", "threading")
 
@@ -79,10 +92,13 @@ def escaped(text: str) -> str:
 
     That are controls, zero-width and bidirectional characters, separators of lines, and halves of surrogate pairs.
     """
-    if text.isprintable():
+    if text.isascii() and text.isprintable():
         return text
-    shown = (each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode() for each in text)
-    return "".join(shown)
+    return "".join(each if _shows(each) else each.encode("unicode_escape").decode() for each in text)
+
+
+def _shows(character: str) -> bool:
+    return (character.isprintable() and character not in _INVISIBLE) or character in _KEPT
 
 
 def text_of(value: object, form: Callable[[object], str] = repr) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from registry.base.files import open_regular
 from registry.errors import ConfigError
 from registry.pretrained import BatchEncoding, PreTrainedTokenizer
 from registry.pretrained.word_engine import WordEngine
+from registry.store.lazy_logger import lazy_logger
 from registry_transfo_xl.vocabulary import Vocabulary, fits_text, read_vocabulary, write_vocabulary
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ __all__ = ["TransfoXLTokenizer"]
 _UNKNOWN = ("<UNK>", "<unk>")
 _SENTENCE = "<S>"  # what stands before and after a sentence of the One Billion Word benchmark
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 class TransfoXLTokenizer(PreTrainedTokenizer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import mmap
 import sys
 import threading
@@ -18,10 +17,11 @@ from registry.checkpoint.safetensors_file import FilePieces, bytes_of, map_file
 from registry.checkpoint.torch_layout import check_sums, explained, read_layout, scan_torch_file
 from registry.checkpoint.torch_pickle import TensorPart
 from registry.errors import CheckpointError, UnsafeCheckpoint
+from registry.store.lazy_logger import lazy_logger
 
 __all__ = ["TorchFile", "scan_torch_file"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 #: Where training scripts keep the state dict, beside optimizer and epoch.
 _CONTAINERS = ("state_dict", "model_state_dict", "model", "module")

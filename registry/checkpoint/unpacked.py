@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from registry.checkpoint.writer import refuse_unfinished
 from registry.errors import CheckpointError, DownloadError
 from registry.store.cache import Cache, cache_error, file_sha256
 from registry.store.files import make_folder, share
+from registry.store.lazy_logger import lazy_logger
 from registry.store.locks import file_lock
 from registry.store.place import Place, StoredFile
 from registry.store.records import VERSION, read_json
@@ -25,7 +25,7 @@ from registry.store.target import Target, names_archive
 
 __all__ = ["find_archive", "maybe_unpacked", "unpacked"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 def find_archive(target: Target) -> Target:

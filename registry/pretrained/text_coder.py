@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -11,6 +10,7 @@ from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import TRUNCATIONS, BatchEncoding, Truncation, as_tensors, pad_columns, shares
 from registry.pretrained.engine import TextEncoding
 from registry.pretrained.token_vocabulary import TokenVocabulary, as_list, is_unicode
+from registry.store.lazy_logger import lazy_logger
 
 __all__ = ["NO_LIMIT", "TextCoder"]
 
@@ -30,7 +30,7 @@ _CLEAN_UP = (
     (" 're", "'re"),
 )
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 Text = str | Sequence[str]
 Padding = bool | Literal["longest", "max_length", "do_not_pad"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import json
-import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
@@ -22,6 +21,7 @@ from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine
 from registry.pretrained.text_coder import NO_LIMIT, TextCoder
 from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, is_unicode
+from registry.store.lazy_logger import lazy_logger
 
 __all__ = [
     "ADDED_TOKENS_NAME",
@@ -38,7 +38,7 @@ TOKENIZER_CONFIG_NAME, SPECIAL_TOKENS_MAP_NAME, ADDED_TOKENS_NAME = SIDE_FILES
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 class PreTrainedTokenizer(TextCoder):

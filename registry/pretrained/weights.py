@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -16,10 +15,11 @@ from registry.checkpoint.report import LoadReport, Mismatch
 from registry.errors import CheckpointError
 from registry.pretrained.initialization import initialize, require_values, split_name
 from registry.pretrained.model import PreTrainedModel
+from registry.store.lazy_logger import lazy_logger
 
 __all__ = ["Shards", "fill", "outlined"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 class Shards(Protocol):

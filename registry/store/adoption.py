@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -50,6 +49,7 @@ from registry.errors import CacheError
 from registry.store.cache import Cache, file_sha256
 from registry.store.files import is_private
 from registry.store.hashing import git_blob_sha1
+from registry.store.lazy_logger import lazy_logger
 from registry.store.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
 from registry.store.place import StoredFile, is_off
 from registry.store.records import BELIEVED, About, Ref
@@ -57,7 +57,7 @@ from registry.store.verification import Verification
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

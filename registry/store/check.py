@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -14,12 +13,13 @@ from typing import Literal
 from registry.errors import CacheError
 from registry.store.cache import Cache
 from registry.store.inventory import Blob, Folder, take_inventory
+from registry.store.lazy_logger import lazy_logger
 from registry.store.records import VERSION, read_json, stamp_path
 from registry.store.removal import remove_folder
 
 __all__ = ["FileCheck", "verify"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

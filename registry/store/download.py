@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import threading
@@ -17,6 +16,7 @@ from registry.store.cache import Cache
 from registry.store.claims import mismatch
 from registry.store.events import FileEvent, Moment, Observer, notify
 from registry.store.hashing import GrowingHash
+from registry.store.lazy_logger import lazy_logger
 from registry.store.partial import Partial
 from registry.store.patience import Patience
 from registry.store.records import About
@@ -24,7 +24,7 @@ from registry.store.transports import Body, RangeRefused, Resource, Span, Transi
 
 __all__ = ["Download"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 #: Bytes: files from this size on may come in parts, of which each has this size.
 _PARTS_FROM = 64 << 20

@@ -1,13 +1,23 @@
-"""Loggers for what rarely has anything to say."""
+"""Loggers for what rarely has anything to say, and may have to say it in a stranger's words."""
 
 from __future__ import annotations
 
+from registry.errors import escaped
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from logging import Logger
+    from logging import Logger, LogRecord
     from typing import Any
 
 __all__ = ["lazy_logger"]
+
+
+def _show_all(record: LogRecord) -> bool:
+    """Put escapes for what shows nothing or moves other text; a record without any keeps its form and its arguments."""
+    text = record.getMessage()
+    if (shown := escaped(text)) != text:
+        record.msg, record.args = shown, None
+    return True
 
 
 class _LazyLogger:
@@ -19,9 +29,11 @@ class _LazyLogger:
     def __getattr__(self, attribute: str) -> Any:
         from logging import getLogger
 
-        return getattr(getLogger(self._name), attribute)
+        logger = getLogger(self._name)
+        logger.addFilter(_show_all)  # once: it knows its filters
+        return getattr(logger, attribute)
 
 
 def lazy_logger(name: str) -> Logger:
-    """Return what can be used as `logging.getLogger(name)`."""
+    """Return what can be used as `logging.getLogger(name)`; what it logs is shown with escapes, as messages of errors are."""
     return _LazyLogger(name)  # type: ignore[return-value]  # it has every attribute of one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
 import re
@@ -12,11 +11,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from registry.errors import ConfigError, DownloadError
+from registry.store.lazy_logger import lazy_logger
 from registry.store.transports.protocol import Transient
 
 __all__ = ["Patience"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 _Result = TypeVar("_Result")
 

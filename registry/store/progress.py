@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from registry.errors import escaped
 from registry.store.events import FileEvent, Observer
 from registry.store.lazy_logger import lazy_logger
 from registry.store.place import is_set
@@ -94,7 +95,7 @@ class ProgressBars:
         try:
             if bar is None:
                 self._bars[_key(file)] = _bar_class()(
-                    desc=f"{file.model}: {file.name}" if file.model else file.name,
+                    desc=escaped(f"{file.model}: {file.name}" if file.model else file.name),
                     total=file.size,
                     initial=file.done,
                     unit="B",

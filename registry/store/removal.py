@@ -7,19 +7,19 @@ half of it. What is gone already is no error.
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry.store.inventory import Blob, Folder, Private, Seen
+from registry.store.lazy_logger import lazy_logger
 from registry.store.owner import owner_token
 from registry.store.records import stamp_path
 
 __all__ = ["Removal", "Removed", "remove_folder"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from registry.store.claims import mismatch
 from registry.store.download import Download
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.hashing import git_blob_sha1
+from registry.store.lazy_logger import lazy_logger
 from registry.store.partial import Partial, sweep
 from registry.store.patience import Patience
 from registry.store.records import About
@@ -23,7 +23,7 @@ from registry.store.verification import Refused
 
 __all__ = ["transfer"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 
 def transfer(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -10,11 +9,12 @@ from typing import TypeVar
 
 from registry.base.urls import redact
 from registry.errors import DownloadError, RegistryError, said, text_of
+from registry.store.lazy_logger import lazy_logger
 from registry.store.transports.protocol import Body, Resource, Span, Transient, Transport
 
 __all__ = ["GuardedTransport", "missing_methods"]
 
-logger = logging.getLogger(__name__)
+logger = lazy_logger(__name__)
 
 _METHODS = ("join", "at", "describe", "open", "parallelism", "close")
 #: Field to what it must be, beside None where that is allowed.
