@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelRegistry"]
 
+#: How many unusable entries a list of names warns of one by one.
+_MOST_WARNINGS = 20
+
 
 class ModelRegistry:
     """Names to models. The module functions of `registry` use one default object of this class.
@@ -103,8 +106,11 @@ class ModelRegistry:
     def list_models(self, pattern: str = "*") -> list[str]:
         """Return the names that match a shell pattern, in natural order; unusable ones are warned of and left out."""
         catalog = self.catalog
-        for error in catalog.broken.values():
+        broken = list(catalog.broken.values())
+        for error in broken[:_MOST_WARNINGS]:
             warn(str(error))
+        if (more := len(broken) - _MOST_WARNINGS) > 0:
+            warn(f"{more} further {'entry' if more == 1 else 'entries'} cannot be used; `registry validate` shows all")
         return catalog.names(pattern)
 
     def register(self, family: Family) -> None:

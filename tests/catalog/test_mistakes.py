@@ -263,3 +263,14 @@ def test_a_file_of_too_many_values_is_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_text_beyond_measure_is_refused() -> None:
     file = read_bytes(f"registry: 1\nmodels: {{m: {{family: {'x' * 1_000_000}, source: x}}}}".encode(), "/x/models.yaml")
     assert "at most 10,000 characters" in str(file.broken["m"])
+
+
+@pytest.mark.parametrize(("count", "warned"), [(20, 20), (21, 21), (1000, 21)])
+def test_a_list_does_not_drown_in_warnings(count: int, warned: int) -> None:
+    circle = "".join(f"  x{n}: {{base: x{(n + 1) % count}}}\n" for n in range(count))
+    Path("models.yaml").write_text(f"registry: 1\nmodels:\n{circle}  good: {{family: bert, source: ./x}}\n")
+    with pytest.warns(RegistryWarning) as caught:
+        assert "good" in ModelRegistry().list_models()
+    assert len(caught) == warned
+    more = {20: "", 21: "1 further entry cannot", 1000: "980 further entries cannot"}[count]
+    assert more in str(caught[-1].message)
