@@ -7,7 +7,7 @@ import functools
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from http.client import HTTPException
 from types import TracebackType
 from typing import Any, Self
@@ -69,8 +69,7 @@ class _Prompt:
     timeout: Any
 
     def _tunnel(self) -> None:
-        with _in_time(_plain(self.sock), self.timeout):
-            super()._tunnel()  # type: ignore[misc]  # of the class that this is mixed into
+        _in_time(_plain(self.sock), self.timeout, super()._tunnel)  # type: ignore[misc]  # of the class that this is mixed into
 
     def getresponse(self) -> Any:
         """Return the answer.
@@ -79,28 +78,28 @@ class _Prompt:
             TimeoutError: when its head has not come in time.
         """
         connection = _plain(self.sock)
-        with contextlib.ExitStack() as undone:
-            with _in_time(connection, self.timeout):
-                response = super().getresponse()  # type: ignore[misc]
-                undone.callback(response.close)  # what has come of its head may have been taken for all of it
-            undone.pop_all()
+        response = _in_time(connection, self.timeout, super().getresponse)  # type: ignore[misc]
         # urllib3 lets go of the connection before the body was read where it ends with the body.
         response.registry_socket = connection
         return response
 
 
-@contextlib.contextmanager
-def _in_time(connection: socket.socket | None, limit: object) -> Iterator[None]:
-    """Raise TimeoutError when what happens inside takes longer than the limit, whatever came of it."""
+def _in_time(connection: socket.socket | None, limit: object, receive: Callable[[], Any]) -> Any:
+    """Return what is received, or raise TimeoutError when it takes longer than the limit, whatever came of it."""
     with Deadline(connection) as deadline:
         deadline.set(limit if isinstance(limit, int | float) else None)
         try:
-            yield
+            received = receive()
         except (OSError, HTTPException):
             if not deadline.passed:
                 raise
-    if deadline.passed:
-        raise TimeoutError("the head of the answer did not arrive in time")
+        else:
+            if not deadline.passed:
+                return received
+            if received is not None:
+                received.close()  # what has come of its head was taken for all of it
+    # Not while the other is handled: how a connection ends that we have ended is not what went wrong.
+    raise TimeoutError("the head of the answer did not arrive in time")
 
 
 def _plain(connection: Any) -> socket.socket | None:
