@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +35,7 @@ def find_archive(target: Target) -> Target:
         return target
     own_place = target.place.pins.get(target.file, FilePin()).url
     here = target.folder / target.file if target.folder is not None and not own_place else None
-    if here is not None and here.is_file():
+    if here is not None and os.path.isfile(here):  # noqa: PTH113  # Path.is_file raises if it is too long
         is_archive = archive_format(here) is not None or (names_archive(here.name) and not _is_checkpoint(here))
     else:
         is_archive = names_archive(target.file)

@@ -58,7 +58,7 @@ class Environment:
         """Set up; arguments as in `ModelRegistry`. Catalogs and plugins are read when they are first needed."""
         self._catalogs = tuple(user_path(path).absolute() for path in catalogs)
         for path in self._catalogs:
-            if not path.exists():
+            if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises where the system does not take the path
                 raise CatalogError("the catalog is expected to exist, but does not", file=str(path))
         self._cache_dir = user_path(cache_dir).absolute() if cache_dir else None
         self.families = PluginHost() if plugins is None else plugins

@@ -109,6 +109,9 @@ class Locking:
             except FileNotFoundError:
                 message = "the lock file is expected to exist, but does not; run `registry lock` and commit what it writes"
                 raise CatalogError(message, file=str(path)) from None
+            except OSError as error:
+                message = f"the lock file is expected to be readable, but is not ({error.strerror or error})"
+                raise CatalogError(message, file=str(path)) from error
 
     # -- holding a name to it ------------------------------------------------------------------------------------------
 

@@ -33,6 +33,8 @@ _LOOK_EVERY = 0.01
 _TRY_EVERY = 0.1
 #: What file systems without usable locks answer; downloads are then merely not shared.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS, errno.EACCES, errno.EPERM}
+#: A disk or a network file system that fails: a lock only saves work.
+_UNSUPPORTED |= {errno.EIO, errno.ESTALE}
 _warned: set[str] = set()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -407,7 +408,7 @@ class Store:
     def _vanished(self) -> Path | None:
         """Return a file that was given out and is gone: somebody pruned the cache, and it can be had anew."""
         with self._lock:
-            return next((path for path in self._given if not path.exists()), None)
+            return next((path for path in self._given if not os.path.exists(path)), None)  # noqa: PTH110  # Path.exists may raise
 
     def _any_here(self, place: Place, names: Sequence[str]) -> StoredFile | None:
         """Return the first of several files of a remote place that is on this machine: in the cache, or else in another's."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +19,8 @@ __all__ = ["LocalTransport", "local_path"]
 
 
 _PIECE = 1 << 20
+#: As long as the name of a file that is looked for in a folder.
+_MARGIN = "x" * 100
 
 
 class LocalTransport:
@@ -59,8 +63,24 @@ def local_path(source: str) -> Path:
     """Return the path that a local source means; it need not exist.
 
     Raises:
-        DownloadError: when a `package://` source names a package that is not installed, or a URL has a query or fragment.
+        DownloadError: when a `package://` source names a package that is not installed, a URL has a query or fragment, or a
+            path is longer than the system allows.
     """
+    path = _path(source)
+    try:
+        os.lstat(path / _MARGIN)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise DownloadError(
+                f"path {source[:80]}… is expected to be one that the system takes, but is too long; give a shorter one",
+                url=source[:80],
+            ) from None
+    except ValueError:  # a character that no path has: nothing is there
+        pass
+    return path
+
+
+def _path(source: str) -> Path:
     scheme = scheme_of(source)
     if scheme == "package":
         module, _, inner = source.partition("://")[2].partition("/")
