@@ -280,6 +280,41 @@ class TransfoXLModel(TransfoXLPreTrainedModel):
         joined = (torch.cat([mem, new.transpose(0, 1)]) for mem, new in zip(mems, inputs, strict=True))
         return tuple(states[begin:end].detach() for states in joined)
 
+    def read(self, input_ids: Tensor, state: GenerationState) -> Tensor:
+        """Read ids (B, S) into the state of a generation and return the last hidden state (B, D).
+
+        A prompt is read as any text is. After it, word by word, the memory stands as keys and values: to project all of it
+        again for each word would take most of the time.
+        """
+        # The memory can turn in a ring once it has its full size; with dropout it has to be projected again each time.
+        is_full = state.mems is not None and state.mems[0].shape[0] == self.mem_len and not self.training
+        if state.layers or (is_full and input_ids.shape[1] == 1):
+            for number in range(input_ids.shape[1]):
+                hidden = self._step(input_ids[:, number : number + 1], state)
+            return hidden
+        if state.mems is None:
+            state.input_ids = input_ids if state.input_ids is None else torch.cat([state.input_ids, input_ids], 1)
+            return self(state.input_ids).last_hidden_state[:, -1]  # type: ignore[no-any-return]
+        length = input_ids.shape[1]
+        # With `same_length` each word sees the same keys however the text is cut, so a long prompt needs no more room.
+        size = self.tgt_len if self.same_length else length
+        for begin in range(0, length, size):
+            read = self(input_ids[:, begin : begin + size], mems=state.mems, ext_len=0)
+            state.mems = read.mems
+        return read.last_hidden_state[:, -1]  # type: ignore[no-any-return]
+
+    def _step(self, input_ids: Tensor, state: GenerationState) -> Tensor:
+        hidden: Tensor = self.word_emb(input_ids)
+        if state.mems is not None:
+            positions, keep = self.positions(hidden, self.mem_len)
+            pairs = zip(self.layers, state.mems, strict=True)
+            state.layers = [layer.remember(mem, positions) for layer, mem in pairs]  # type: ignore[operator]
+            state.keep, state.place, state.mems = keep[0], self.mem_len, None
+        for layer, memory in zip(self.layers, state.layers, strict=True):
+            hidden = layer.step(hidden, memory, state.keep, state.place)  # type: ignore[operator]
+        state.place = (state.place + 1) % (self.mem_len + 1)
+        return hidden[:, -1]
+
 
 class TransfoXLLMHeadModel(GenerationMixin, TransfoXLPreTrainedModel):
     """The language model: an adaptive softmax whose weights are those of the embedding."""
@@ -366,5 +401,5 @@ class TransfoXLLMHeadModel(GenerationMixin, TransfoXLPreTrainedModel):
                 "attention_mask of Transformer-XL is expected to hold no zeros, but does; generate for texts of one length"
             )
         with torch.no_grad():
-            scores: Tensor = self.crit(state.read(self.transformer, input_ids))
+            scores: Tensor = self.crit(self.transformer.read(input_ids, state))
         return scores
