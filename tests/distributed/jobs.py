@@ -17,7 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 import registry
-from registry.checkpoint.safetensors_file import SafetensorsFile, _Pieces
+from registry.checkpoint.safetensors_file import FilePieces, SafetensorsFile
 from registry.checkpoint.safetensors_writer import stored_order, write_safetensors
 from registry.errors import CheckpointError
 from registry.pretrained import sharded_saving
@@ -148,7 +148,7 @@ def generation(folder: str) -> dict[str, Any]:
 
 def broadcast_reads(folder: str) -> dict[str, Any]:
     """Load as four ranks of two nodes; return how many bytes of values each has read."""
-    count, read = 0, _Pieces.read
+    count, read = 0, FilePieces.read
 
     def counted(self: Any, into: memoryview, offset: int) -> None:
         nonlocal count
@@ -156,7 +156,7 @@ def broadcast_reads(folder: str) -> dict[str, Any]:
         read(self, into, offset)
 
     nodes = mock.patch("registry.pretrained.rows.host_name", lambda: f"node {dist.get_rank() // 2}")
-    with nodes, mock.patch.object(_Pieces, "read", counted):
+    with nodes, mock.patch.object(FilePieces, "read", counted):
         model = registry.load(Path(folder) / "gpt2", mesh=mesh(), broadcast=True)
     return {"bytes": count, "weights": _whole(model)}
 
