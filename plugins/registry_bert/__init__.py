@@ -1,5 +1,7 @@
 """BERT (arXiv:1810.04805) for the model registry. Every name is imported when it is first used."""
 
+from registry.base.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry_bert.config import BertConfig
@@ -30,11 +32,4 @@ __all__ = [
     "BertTokenizer",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    home = {"BertConfig": "config", "BertTokenizer": "tokenization"}.get(name, "modeling")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy_names(__name__, __all__, {"BertConfig": "config", "BertTokenizer": "tokenization"})

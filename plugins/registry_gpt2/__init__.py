@@ -1,5 +1,7 @@
 """GPT-2 (Radford and others, 2019) for the model registry. Every name is imported when it is first used."""
 
+from registry.base.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry_gpt2.config import GPT2Config
@@ -15,11 +17,4 @@ __all__ = [
     "GPT2Tokenizer",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    home = {"GPT2Config": "config", "GPT2Tokenizer": "tokenization"}.get(name, "modeling")
-    return getattr(import_module(f"{__name__}.{home}"), name)
+__getattr__ = lazy_names(__name__, __all__, {"GPT2Config": "config", "GPT2Tokenizer": "tokenization"})

@@ -1,5 +1,7 @@
 """Transformer-XL (arXiv:1901.02860) for the model registry. Every name is imported when it is first used."""
 
+from registry.base.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry_transfo_xl.config import TransfoXLConfig
@@ -20,19 +22,15 @@ __all__ = [
     "TransfoXLTokenizer",
 ]
 
-_HOMES = {
-    "LMMultiFileIterator": "iterators",
-    "LMOrderedIterator": "iterators",
-    "LMShuffledIterator": "iterators",
-    "TransfoXLConfig": "config",
-    "TransfoXLCorpus": "corpus",
-    "TransfoXLTokenizer": "tokenization",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'modeling')}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    __all__,
+    {
+        "LMMultiFileIterator": "iterators",
+        "LMOrderedIterator": "iterators",
+        "LMShuffledIterator": "iterators",
+        "TransfoXLConfig": "config",
+        "TransfoXLCorpus": "corpus",
+        "TransfoXLTokenizer": "tokenization",
+    },
+)

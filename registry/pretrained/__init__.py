@@ -1,5 +1,7 @@
 """What a family's own classes build on."""
 
+from registry.base.lazy import lazy_names
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from registry.pretrained.batch_encoding import BatchEncoding
@@ -11,19 +13,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BatchEncoding", "GenerationMixin", "ModelOutput", "PreTrainedModel", "PreTrainedTokenizer", "PretrainedConfig"]
 
-_HOMES = {
-    "BatchEncoding": "batch_encoding",
-    "GenerationMixin": "generation",
-    "ModelOutput": "outputs",
-    "PreTrainedModel": "model",
-    "PreTrainedTokenizer": "tokenizer",
-    "PretrainedConfig": "config",
-}
-
-
-def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    __all__,
+    {
+        "BatchEncoding": "batch_encoding",
+        "GenerationMixin": "generation",
+        "ModelOutput": "outputs",
+        "PreTrainedModel": "model",
+        "PreTrainedTokenizer": "tokenizer",
+        "PretrainedConfig": "config",
+    },
+)
