@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from io import BufferedReader
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from registry.base.regular import irregular, regular
 
 __all__ = ["leads_out", "open_regular", "read_regular", "unfit_target"]
 
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_PIECE = 1 << 16
 #: What makes a folder the root of a project.
 _MARKS = (".git", "models.yaml")
 
@@ -25,9 +28,19 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
 
 
 def read_regular(path: str | os.PathLike[str], limit: int = -1) -> bytes:
-    """Return the bytes of a regular file, at most `limit` of them; as `open_regular`."""
-    with open_regular(path) as file:
-        return file.read(limit)
+    """Return the bytes of a regular file, at most `limit` of them where one is given; as `open_regular`."""
+    descriptor = regular(os.fspath(path), _READ)
+    try:  # no file object: this is on the way of every load
+        pieces = []
+        left = limit if limit >= 0 else sys.maxsize
+        size = os.fstat(descriptor).st_size + 1  # one more than there is, so that a piece is all
+        while left and (piece := os.read(descriptor, min(left, size))):
+            pieces.append(piece)
+            left -= len(piece)
+            size = _PIECE
+    finally:
+        os.close(descriptor)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def unfit_target(path: Path, *, is_folder: bool = False, follows: bool = True) -> str | None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from registry.base.files import open_regular
+from registry.base.files import read_regular
 from registry.errors import ConfigError
 
 __all__ = ["naming", "read_json"]
@@ -52,11 +51,9 @@ def read_json(path: Path, *, max_bytes: int = _MAX_BYTES) -> dict[str, Any]:
         return number
 
     try:
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > max_bytes:
-                fail(f"has {size:,} bytes, more than {max_bytes:,}")
-            content = file.read(max_bytes)
+        content = read_regular(path, max_bytes + 1)
+        if len(content) > max_bytes:
+            fail(f"has more than {max_bytes:,} bytes")
         if content.count(b":") > _MAX_FIELDS:
             fail(f"has more than {_MAX_FIELDS:,} fields")
         if (containers := content.count(b"[") + content.count(b"{")) > _MAX_CONTAINERS:
