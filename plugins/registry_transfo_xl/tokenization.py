@@ -15,9 +15,9 @@ from tokenizers import AddedToken
 from registry.base.files import open_regular
 from registry.errors import ConfigError
 from registry.pretrained import BatchEncoding, PreTrainedTokenizer
-from registry.pretrained.word_engine import WordEngine
 from registry.store.lazy_logger import lazy_logger
 from registry_transfo_xl.vocabulary import Vocabulary, fits_text, read_vocabulary, write_vocabulary
+from registry_transfo_xl.word_engine import WordEngine
 
 if TYPE_CHECKING:
     from torch import Tensor

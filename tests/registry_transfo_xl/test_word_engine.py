@@ -5,10 +5,10 @@ import pickle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 from registry.errors import ConfigError
-from registry.pretrained.word_engine import WordEngine
+from registry_transfo_xl.word_engine import WordEngine
 
 VOCABULARY = {"<unk>": 0, "the": 1, "cat": 2, "İ".lower(): 3}
 
@@ -29,6 +29,55 @@ def test_words_are_those_of_split(text: str) -> None:
     assert [word for word, _, _ in WordEngine(VOCABULARY).words(text)] == text.split()
     lowered = WordEngine(VOCABULARY, lower_case=True)
     assert [word for word, _, _ in lowered.words(text)] == text.lower().split()
+
+
+WORDS = st.lists(st.sampled_from(["the", "cat", "<unk>"]), max_size=9).map(" ".join)
+
+
+@given(WORDS, st.none() | WORDS, st.tuples(*[st.integers(0, 9), st.integers(0, 9)] * 2), st.sampled_from(["left", "right"]))
+def test_windows_and_pairs_are_those_of_tokenizers(text: str, pair: str | None, sizes: tuple[int, ...], side: str) -> None:
+    peer = Tokenizer(models.WordLevel(VOCABULARY, unk_token="<unk>"))
+    peer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    joined = []
+    for engine in (WordEngine(VOCABULARY), peer):
+        first, second = engine.encode(text), None if pair is None else engine.encode("", pair)
+        first.truncate(sizes[0], min(sizes[1], max(0, sizes[0] - 1)), side)
+        if second is not None:
+            second.truncate(sizes[2], min(sizes[3], max(0, sizes[2] - 1)), side)
+        joined.append(engine.post_process(first, second))
+    for name in ("ids", "tokens", "offsets", "word_ids", "type_ids", "attention_mask", "special_tokens_mask"):
+        own, theirs = ([getattr(each, name) for each in (one, *one.overflowing)] for one in joined)
+        assert own == theirs, name
+
+
+def test_a_word_that_the_vocabulary_lacks_keeps_its_text() -> None:
+    engine = WordEngine(VOCABULARY, unknown="<unk>")
+    engine.match([AddedToken("[M]")])
+    encoding = engine.encode("dog[M]the")
+    assert encoding.tokens == ["dog", "[M]", "the"] and encoding.ids == [0, 0, 1]
+    assert engine.get_vocab() == VOCABULARY
+    added = WordEngine({"the": 0}, unknown="<oov>")
+    added.add_tokens([AddedToken("<oov>")])
+    assert added.encode("the dog").ids == [0, 1]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_what_is_matched_whole_is_not_lower_cased(normalized: bool) -> None:
+    engine = WordEngine(VOCABULARY, unknown="<unk>", lower_case=True)
+    engine.add_tokens([AddedToken("The", normalized=normalized)])
+    encoding = engine.encode("The THE the")
+    assert encoding.tokens == ["The", "the", "the"] and encoding.ids == [4, 1, 1]
+
+
+def test_empty_words_stand_between_delimiters() -> None:
+    encoding = WordEngine({**VOCABULARY, "": 4}, unknown="<unk>", delimiter=",").encode(" the,, cat, ")
+    assert encoding.tokens == ["the", "", " cat", ""] and encoding.ids == [1, 4, 0, 4]
+    assert encoding.offsets == [(1, 4), (5, 5), (6, 10), (11, 11)]
+
+
+def test_lower_case_is_that_of_python() -> None:
+    assert WordEngine({"οδος": 0}, lower_case=True).encode("ΟΔΟΣ οδος").ids == [0, 0]
+    assert WordEngine({"i̇": 0, "a": 1}, lower_case=True, delimiter="").encode("İA").ids == [0, 1]
 
 
 def test_added_tokens_are_matched_inside_words_the_longest_first() -> None:
