@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,11 +92,19 @@ def test_a_packed_catalog_that_cannot_be_read_is_read_from_its_text(
     assert one.list_models("mine") == ["mine"]
 
 
-def test_a_record_that_cannot_be_read_is_as_if_absent(failing: Callable[..., None], cache: Path) -> None:
+@pytest.mark.parametrize("when", ["open", "fstat", "read", "close"])
+@pytest.mark.parametrize("number", FAILURES)
+def test_a_record_that_cannot_be_read_is_as_if_absent(
+    number: int, when: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
     with file_server({"/vocab.txt": BODY}) as server:
         fetch(cache, server.url, "vocab.txt")
-        failing(records, cache)
+        monkeypatch.setattr(records, "os", SimpleNamespace(**{**vars(os), when: fails}))
         assert fetch(cache, server.url, "vocab.txt").path.read_bytes() == BODY
+        assert len(server.requests) == 2
     assert Cache((cache,)).lookup(sha256(BODY)) is not None
 
 
@@ -116,7 +125,7 @@ def test_a_lock_on_a_disk_that_fails_is_gone_without(
 
 # -- paths that are too long ---------------------------------------------------------------------------------------------
 
-LONG = {"a long name": "x" * 5000, "a long path": "/".join(["y" * 200] * 60)}
+LONG = {"a long name": "x" * 5000, "a long path": "/".join(["y" * 200] * 40)}
 
 
 @pytest.fixture(params=LONG)

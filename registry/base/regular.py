@@ -8,11 +8,13 @@ import functools
 import os
 import stat
 
-__all__ = ["irregular", "no_link", "regular"]
+__all__ = ["NO_TRAP", "irregular", "no_link", "regular"]
 
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 #: A pipe is opened without waiting for who writes to it.
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+#: For `os.open`: neither follow a link nor wait.
+NO_TRAP = _NO_LINK | _NO_WAIT
 #: What may look like a regular file and is a view of the system.
 _VIEWS = ("/proc", "/sys")
 _KINDS = {

@@ -8,9 +8,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, NamedTuple
 
-from registry.base.regular import no_link
+from registry.base.regular import NO_TRAP
 
 __all__ = [
     "BELIEVED",
@@ -57,6 +58,8 @@ class About(NamedTuple):
     url: str = ""
 
 
+#: Bytes: what is longer is no record.
+_MOST = 64 << 20
 _BLANK = Ref("")._asdict()
 
 
@@ -95,8 +98,13 @@ def about_of(stamp: Mapping[str, Any] | None) -> About:
 def read_json(path: Path) -> dict[str, Any] | None:
     """Return a small record; a damaged one, or one of a newer version of this library, is as if absent."""
     try:
-        with open(path, "rb", buffering=0, opener=no_link) as file:
-            data = json.loads(file.read())
+        # A file object would cost as much as the rest. What another user may have put here is not followed or waited for.
+        descriptor = os.open(path, os.O_RDONLY | NO_TRAP)
+        try:
+            status = os.fstat(descriptor)
+            data = json.loads(os.read(descriptor, min(status.st_size, _MOST))) if S_ISREG(status.st_mode) else None
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError, RecursionError):
         return None
     return data if isinstance(data, dict) and data.get("version") == VERSION else None
