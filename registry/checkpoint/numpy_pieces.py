@@ -70,7 +70,8 @@ def read_piece(path: Path) -> NDArray[np.float32]:
         piece = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # numpy meets damage with whatever its header parser stumbles over
         raise CheckpointError(
-            f"{str(path)!r} is expected to be a numpy file of numbers, but is not ({error}); fetch it again", path=str(path)
+            f"{str(path)!r} is expected to be a numpy file of numbers, but is not ({str(error)[:200]}); fetch it again",
+            path=str(path),
         ) from error
     if not isinstance(piece, np.ndarray) or piece.ndim != 1 or piece.dtype not in (np.float16, np.float32, np.float64):
         form = f"{piece.dtype} {piece.shape}" if isinstance(piece, np.ndarray) else type(piece).__name__

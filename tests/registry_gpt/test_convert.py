@@ -185,3 +185,12 @@ def test_a_damaged_one_is_refused(spoil: Any, error: type[Exception], said: str,
     spoil(folder)
     with pytest.raises(error, match=said):
         OpenAIGPTModel.from_pretrained(folder, from_tf=True)
+
+
+def test_a_long_header_is_not_shown_whole(tmp_path: Path) -> None:
+    folder = write_release(tmp_path / "gpt")
+    header = b"{'descr': '<f4', 'fortran_order': False, 'sh" + b"x" * 5_000 + b"': (3,)}\n"
+    (folder / "params_0.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(CheckpointError, match=r"params_0\.npy") as caught:
+        registry.load(folder, family="gpt")
+    assert len(str(caught.value)) < 1_000
