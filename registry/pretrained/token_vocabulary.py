@@ -187,6 +187,7 @@ class TokenVocabulary:
         """Have a token matched whole, with its flags; one that the vocabulary lacks gets the next id."""
         if isinstance(token, str):
             token = AddedToken(token, normalized=not special, special=special)
+        self._require_text(token)
         before = token.special
         (self._engine.add_special_tokens if special or before else self._engine.add_tokens)([token])
         token.special = before  # the engine changes the caller's object
@@ -204,11 +205,21 @@ class TokenVocabulary:
 
     def _restore(self, number: int, token: AddedToken) -> None:
         """Add a token that has an id already."""
+        self._require_text(token)
         (self._engine.add_special_tokens if token.special else self._engine.add_tokens)([token])
         if (actual := self._engine.token_to_id(token.content)) != number:
             raise ConfigError(
                 f"added token {token.content!r} is expected to have id {number}, as its file says, but gets {actual}; "
                 "the file does not belong to this vocabulary"
+            )
+
+    def _require_text(self, token: AddedToken) -> None:
+        """Refuse a token of which normalization leaves nothing: the engine finds it everywhere, and fails at some texts."""
+        normalizer = getattr(self._engine, "normalizer", None)
+        if token.normalized and normalizer is not None and not normalizer.normalize_str(token.content):
+            raise ConfigError(
+                f"added token {token.content!r} is expected to have text after normalization, but has none; add "
+                "AddedToken(…, normalized=False)"
             )
 
     def _refresh(self) -> None:

@@ -325,6 +325,8 @@ def _added_in_2019(path: Path, settings: Mapping[str, Any]) -> dict[int, AddedTo
     for content, number in read_json(path).items():
         if type(number) is not int or number < 0 or number in added:
             raise _wrong(f"the id of {content!r:.80}", str(path), "a number of its own", number)
+        if not content or not is_unicode(content):
+            raise _wrong("a key", str(path), "the text of a token", content.encode("ascii", "backslashreplace").decode())
         token = special.get(content)
         if not isinstance(token, AddedToken):
             token = AddedToken(content, special=content in special, normalized=content not in special)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import pickle
 import random
 import sysconfig
@@ -395,3 +396,24 @@ def test_a_weights_file_has_its_vocabulary_beside_it(vocabulary: Path, tmp_path:
     build("BertModel").save_pretrained(tmp_path / "m")
     BertTokenizer(vocabulary).save_pretrained(tmp_path / "m")
     assert registry.load_tokenizer(tmp_path / "m" / "model.safetensors").tokenize("hello") == ["hello"]
+
+
+@pytest.mark.parametrize("content", ["\ufeff", "\u0301", "\0"])
+def test_a_token_of_which_normalization_leaves_nothing_is_refused(content: str, vocabulary: Path) -> None:
+    tokenizer = BertTokenizer(vocabulary)
+    with pytest.raises(ConfigError, match="expected to have text after normalization"):
+        tokenizer.add_tokens([content])
+    before = tokenizer.encode("hello world")
+    assert tokenizer.add_tokens([AddedToken(content, normalized=False)]) == 1
+    assert tokenizer.encode("hello world") == before
+
+
+@pytest.mark.parametrize("key", ["\ufeff", "\ud800", ""])
+def test_an_impossible_added_token_of_2019_names_its_file(key: str, vocabulary: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    size = len(vocabulary.read_text("utf-8").splitlines())
+    (folder / "added_tokens.json").write_text(json.dumps({key: size}))
+    with pytest.raises(ConfigError, match=r"added_tokens\.json"):
+        BertTokenizer.from_pretrained(folder)
