@@ -57,9 +57,16 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SMALL = 1 << 16
 #: Bytes of the index of a model's shards.
 _INDEX = 64 << 20
-#: Of these a model with a tokenizer has at least one.
-_VOCABULARIES = {"vocab.txt", "vocab.json", "vocab.bin", "tokenizer.json", "spiece.model", "sentencepiece.bpe.model"}
-_WEIGHTS = re.compile(r".*\.(safetensors|bin|h5|msgpack)")
+#: Of these sets a model with a tokenizer has at least one.
+_VOCABULARIES = (
+    {"vocab.txt"},
+    {"vocab.json", "merges.txt"},
+    {"vocab.bin"},
+    {"tokenizer.json"},
+    {"spiece.model"},
+    {"sentencepiece.bpe.model"},
+)
+_WEIGHTS = re.compile(r".*model.*\.(safetensors|bin|h5|msgpack)")
 
 
 def url_folders() -> tuple[Path, ...]:
@@ -244,7 +251,7 @@ class HubCache:
 
 def _has_all(folder: Path, names: list[str]) -> bool:
     """Return True if there are a configuration, a vocabulary, and weights with every shard that their index names."""
-    if "config.json" not in names or not _VOCABULARIES.intersection(names):
+    if "config.json" not in names or not any(files.issubset(names) for files in _VOCABULARIES):
         return False
     if not any(_WEIGHTS.fullmatch(name) and regular(folder / name) for name in names):
         return False

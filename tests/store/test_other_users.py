@@ -202,6 +202,21 @@ def test_offline_what_is_not_whole_shows_nothing(lacking: str, cache: Path, unpl
             get(cache, SOURCE, name, offline=True)
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"config.json": b"{}", "vocab.json": b"{}", NAME: BODY},  # without merges.txt
+        {"config.json": b"{}", "vocab.txt": b"a", "training_args.bin": BODY},
+        {"config.json": b"{}", "vocab.txt": b"a", "model.safetensors.index.json": b"[", "model-1.safetensors": BODY},
+    ],
+    ids=["half of a vocabulary", "no weights", "an index that cannot be read"],
+)
+def test_what_looks_whole_shows_nothing(files: dict[str, bytes], cache: Path) -> None:
+    hub_cache(files)
+    with pytest.raises(OfflineError):
+        get(cache, SOURCE, "tokenizer_config.json", offline=True)
+
+
 def test_what_a_whole_snapshot_lacks_is_asked_for_once_there_is_a_network(
     theirs: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
