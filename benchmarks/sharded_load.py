@@ -33,7 +33,7 @@ LARGE = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 40
 
 def write_model(folder: Path, layers: int, sizes: dict[str, int]) -> int:
     """Write a masked language model of random weights; return the bytes of its weights file."""
-    from registry.checkpoint.safetensors_writer import write_safetensors
+    from registry.checkpoint.safetensors.write import write_safetensors
     from registry_bert import BertConfig, BertForMaskedLM
 
     folder.mkdir()
@@ -54,7 +54,7 @@ def rank_main(folder: Path, rank: int, ranks: int, broadcast: bool) -> None:
     from torch.distributed.device_mesh import init_device_mesh
 
     import registry
-    import registry.pretrained.sharded
+    import registry.loading.sharded
 
     idle = rank < 0
     store = dist.FileStore(str(folder / ("idle" if idle else "store")), 1 if idle else ranks)

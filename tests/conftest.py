@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-import registry.catalog.index
+import registry.catalog.catalog
 import registry.model_registry
-import registry.store.patience
+import registry.store.download
 from tests.real_data import minilm
 
 # Models here are tiny: a second thread only waits for the first, and on a busy machine it waits long.
@@ -48,8 +48,8 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     monkeypatch.chdir(work)
     monkeypatch.setattr(registry.model_registry, "_default", None)
-    monkeypatch.setattr(registry.catalog.index, "_told", set())
-    monkeypatch.setattr(registry.store.patience, "_FIRST", 0.001)  # how long pauses are is a test of its own
+    monkeypatch.setattr(registry.catalog.catalog, "_told", set())
+    monkeypatch.setattr(registry.store.download, "_FIRST", 0.001)  # how long pauses are is a test of its own
     yield
 
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 import registry
-import registry.checkpoint.unpacked
+import registry.checkpoint.archives.unpacked
 from registry import BertForSequenceClassification, BertTokenizer, CheckpointError, IntegrityError, ModelRegistry, OfflineError
 from registry_bert import BertForMaskedLM
 from tests.processes import run_python
@@ -82,13 +82,13 @@ def unplug(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 @pytest.fixture
 def unpacks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Count the times that an archive is unpacked."""
-    real, seen = registry.checkpoint.unpacked.extract_archive, []
+    real, seen = registry.checkpoint.archives.unpacked.extract_archive, []
 
     def counted(path: Path, folder: Path, **options: Any) -> None:
         seen.append(folder)
         real(path, folder, **options)
 
-    monkeypatch.setattr(registry.checkpoint.unpacked, "extract_archive", counted)
+    monkeypatch.setattr(registry.checkpoint.archives.unpacked, "extract_archive", counted)
     return seen
 
 
@@ -210,8 +210,8 @@ def test_what_a_shared_cache_has_unpacked_is_used_from_there(
 def test_a_local_archive_is_hashed_once_until_it_changes(
     model_folder: Path, monkeypatch: pytest.MonkeyPatch, unpacks: list[Path]
 ) -> None:
-    real, hashed = registry.store.known.file_sha256, []
-    monkeypatch.setattr(registry.store.known, "file_sha256", lambda path: hashed.append(path) or real(path))
+    real, hashed = registry.store.lookup.file_sha256, []
+    monkeypatch.setattr(registry.store.lookup, "file_sha256", lambda path: hashed.append(path) or real(path))
     archive = pack(model_folder, "tar")
     for _ in range(3):
         registry.load(archive)
@@ -226,14 +226,14 @@ def test_an_archive_that_changes_under_our_hands_is_not_kept_under_the_old_hash(
     model_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = pack(model_folder, "zip")
-    real = registry.checkpoint.unpacked.extract_archive
+    real = registry.checkpoint.archives.unpacked.extract_archive
 
     def changed_first(path: Path, folder: Path, **options: Any) -> None:
         build(CLASS, num_labels=5).save_pretrained(model_folder)
         pack(model_folder, "zip")
         real(path, folder, **options)
 
-    monkeypatch.setattr(registry.checkpoint.unpacked, "extract_archive", changed_first)
+    monkeypatch.setattr(registry.checkpoint.archives.unpacked, "extract_archive", changed_first)
     with pytest.raises(CheckpointError, match="has changed"):
         registry.load(archive)
     assert list((cache / "unpacked").iterdir()) == []

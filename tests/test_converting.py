@@ -24,7 +24,7 @@ from registry import (
 )
 from registry.checkpoint.name_table import Renamed, Rule
 from registry.checkpoint.numpy_pieces import NumpyPieces
-from registry.checkpoint.reader import StateDict
+from registry.checkpoint.tensors import StateDict
 from tests.servers import file_server
 from tests.tensorflow.reading import CHECKPOINTS
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 import registry
-from registry.catalog.document import parse
+from registry.base.logs import lazy_logger
+from registry.catalog.yaml_nodes import parse
 from registry.errors import CatalogError, CheckpointError, ConfigError, RegistryError, RegistryWarning, warn
-from registry.store.lazy_logger import lazy_logger
 from tests.processes import ROOT
 
 #: A character that shows nothing or moves others, and how it is shown.

@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 
 import registry
-from registry.catalog import packed, remembered
+from registry.base.file_lock import file_lock
+from registry.catalog import packed
+from registry.catalog import providers as remembered
 from registry.errors import CatalogError, RegistryError, RegistryWarning
-from registry.store import records
+from registry.store import cache as records
 from registry.store.cache import Cache
-from registry.store.locks import file_lock
 from tests.servers import file_server
 from tests.store.helpers import BODY, fetch, sha256
 

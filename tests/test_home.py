@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import registry
+from registry.base import settings as paths
+from registry.base.names import maybe_user_path, user_path
+from registry.base.settings import cache_folders
 from registry.catalog.layers import places
-from registry.catalog.names import maybe_user_path, user_path
 from registry.errors import CacheError, ConfigError, RegistryWarning
-from registry.store import paths
-from registry.store.other_caches import hub_folders, hub_token, url_folders
-from registry.store.paths import cache_folders
+from registry.store.adopt.other_caches import hub_folders, hub_token, url_folders
 from registry.store.transports.credentials import Credentials
 
 

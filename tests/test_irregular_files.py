@@ -14,7 +14,7 @@ import pytest
 
 import registry
 from registry import BertConfig, BertTokenizer, GPT2Tokenizer, RegistryError, RegistryWarning, TransfoXLTokenizer
-from registry.base.files import leads_out, open_regular
+from registry.base.regular import leads_out, open_regular
 from registry.errors import CatalogError, CheckpointError, ConfigError
 from tests.cli.conftest import Run, run
 from tests.processes import run_python

@@ -18,7 +18,7 @@ import yaml
 
 import registry
 from registry import BertForSequenceClassification, BertTokenizer, CheckpointError, DownloadError, RegistryWarning
-from registry.catalog.raw import CatalogFile
+from registry.catalog.entry import CatalogFile
 from registry.catalog.schema import read_catalog
 from registry.families.roles import CONFIG, SIDE_FILES, TOKENIZER, WEIGHTS, named_roles, role_of, unpinned_roles
 from registry.store.target import entry_target

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 import registry
-import registry.model_registry.lock_update as lock_update
+import registry.lockfile.update as lock_update
 from registry import (
     BertConfig,
     BertForSequenceClassification,

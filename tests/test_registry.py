@@ -69,7 +69,7 @@ def test_resolving_imports_neither_torch_nor_a_plugin() -> None:
         assert name not in modules
     assert not [name for name in modules if name.startswith("registry_bert")]
     assert not [name for name in modules if name.startswith(("registry.pretrained", "registry.checkpoint", "registry.cli"))]
-    assert {name for name in modules if name.startswith("registry.store")} == {"registry.store", "registry.store.paths"}
+    assert {name for name in modules if name.startswith("registry.store")} == set()
 
 
 def test_resolving_opens_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def missing_on_server() -> None:
 
 
 def locked_twice(path: Path) -> None:
-    from registry.store.locks import file_lock
+    from registry.base.file_lock import file_lock
 
     os.environ["REGISTRY_LOCK_TIMEOUT"] = "0.05"
     with file_lock(path), file_lock(path):

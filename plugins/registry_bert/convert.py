@@ -6,7 +6,7 @@ Names: https://github.com/google-research/bert, modeling.py, run_pretraining.py,
 from __future__ import annotations
 
 from registry.checkpoint.name_table import Renamed, Rule
-from registry.checkpoint.reader import Checkpoint
+from registry.checkpoint.tensors import Checkpoint
 from registry_bert.config import BertConfig
 
 __all__ = ["TENSORFLOW", "load_tf_weights"]

@@ -9,11 +9,11 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from registry.checkpoint.json_file import read_json
+from registry.base.files import write_saved
+from registry.base.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained import PreTrainedTokenizer
 from registry.pretrained.token_vocabulary import check_vocabulary, read_lines
-from registry.store.files import write_saved
 
 __all__ = ["BertTokenizer"]
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from registry.errors import ConfigError
 from registry.pretrained.causal_config import CausalConfig
-from registry.pretrained.field_types import MAX_INT, shown
+from registry.pretrained.config import MAX_INT, shown
 
 __all__ = ["ACTIVATION_NAMES", "OpenAIGPTConfig"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.checkpoint.name_table import Layout, Renamed, Rule
-from registry.checkpoint.reader import Checkpoint
+from registry.checkpoint.tensors import Checkpoint
 from registry_gpt.config import OpenAIGPTConfig
 
 __all__ = ["EMBEDDINGS", "LAYER", "load_numpy_weights"]

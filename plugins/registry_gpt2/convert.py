@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.checkpoint.name_table import Renamed, Rule
-from registry.checkpoint.reader import Checkpoint
+from registry.checkpoint.tensors import Checkpoint
 from registry_gpt2.config import GPT2Config
 
 __all__ = ["TENSORFLOW", "load_tf_weights"]

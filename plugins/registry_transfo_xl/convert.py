@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.checkpoint.name_table import Renamed, Rule
-from registry.checkpoint.reader import Checkpoint
+from registry.checkpoint.tensors import Checkpoint
 from registry_transfo_xl.config import TransfoXLConfig
 
 __all__ = ["TENSORFLOW", "load_tf_weights"]

@@ -10,8 +10,8 @@ import numpy
 import torch
 from torch import Tensor
 
-from registry.checkpoint.plain_pickle import PlainArray, read_plain_pickle
-from registry.checkpoint.torch_layout import explained, read_layout, scan_torch_file
+from registry.checkpoint.torch.layout import explained, read_layout, scan_torch_file
+from registry.checkpoint.torch.plain_pickle import PlainArray, read_plain_pickle
 from registry.errors import CheckpointError, ConfigError
 from registry_transfo_xl.iterators import LMMultiFileIterator, LMOrderedIterator, LMShuffledIterator
 from registry_transfo_xl.tokenization import TransfoXLTokenizer

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import AddedToken
 
-from registry.base.files import open_regular
+from registry.base.logs import lazy_logger
+from registry.base.regular import open_regular
 from registry.errors import ConfigError
 from registry.pretrained import BatchEncoding, PreTrainedTokenizer
-from registry.store.lazy_logger import lazy_logger
 from registry_transfo_xl.vocabulary import Vocabulary, fits_text, read_vocabulary, write_vocabulary
 from registry_transfo_xl.word_engine import WordEngine
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from registry.base.files import open_regular
-from registry.checkpoint.json_file import read_json
-from registry.checkpoint.plain_pickle import read_plain_pickle
+from registry.base.files import write_saved
+from registry.base.json_file import read_json
+from registry.base.regular import open_regular
+from registry.checkpoint.torch.plain_pickle import read_plain_pickle
 from registry.errors import ConfigError
 from registry.pretrained.token_vocabulary import check_vocabulary, is_unicode
-from registry.store.files import write_saved
 
 __all__ = ["Vocabulary", "fits_text", "read_vocabulary", "write_vocabulary"]
 

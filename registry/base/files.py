@@ -1,82 +1,266 @@
-"""Files that may be a stranger's: read regular ones only, and write none through a link that leads out of a project."""
+"""Write files so that a reader sees all of one or none of it, and so that those who share a folder can use them."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
+import hashlib
 import os
+import re
 import stat
 import sys
-from io import BufferedReader
+from collections.abc import Collection
+from enum import Enum
 from pathlib import Path
 
-from registry.base.regular import irregular, regular
+from registry.base.regular import unfit_target
+from registry.errors import CheckpointError
 
-__all__ = ["leads_out", "open_regular", "read_regular", "unfit_target"]
+__all__ = [
+    "OWNED",
+    "OwnerState",
+    "is_private",
+    "make_folder",
+    "nobodys_token",
+    "owner_state",
+    "owner_token",
+    "share",
+    "sync_folder",
+    "write_atomically",
+    "write_private",
+    "write_saved",
+]
 
-_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-_PIECE = 1 << 16
-#: What makes a folder the root of a project.
-_MARKS = (".git", "models.yaml")
+
+#: Who else may write to a folder shares it.
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
-    """Open a regular file for reading, and nothing else: a pipe or device can block for ever, or have no end.
+def make_folder(folder: Path, root: Path) -> None:
+    """Make a folder below `root`, and all between; where they are there, nothing happens.
+
+    No link below `root` is followed: in a shared cache another user may have put it there.
 
     Raises:
-        OSError: when it cannot be opened, or is not a regular file; `strerror` says which.
+        OSError: when it cannot be made, or a link or file stands in its place.
     """
-    return open(path, "rb", opener=regular)  # no object for each of many
+    if folder == root:
+        folder.mkdir(parents=True, exist_ok=True)
+        return
+    make_folder(folder.parent, root)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, f"{folder} is a link or file where a folder belongs", str(folder)) from None
+        return
+    share(folder, root)
 
 
-def read_regular(path: str | os.PathLike[str], limit: int = -1) -> bytes:
-    """Return the bytes of a regular file, at most `limit` of them where one is given; as `open_regular`."""
-    descriptor = regular(os.fspath(path), _READ)
-    try:  # no file object: this is on the way of every load
-        pieces = []
-        left = limit if limit >= 0 else sys.maxsize
-        size = os.fstat(descriptor).st_size + 1  # one more than there is, so that a piece is all
-        while left and (piece := os.read(descriptor, min(left, size))):
-            pieces.append(piece)
-            left -= len(piece)
-            size = _PIECE
-    finally:
-        os.close(descriptor)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+def is_private(path: Path, roots: Collection[Path]) -> bool:
+    """Return True if nobody but this user and root can change what a path leads to, through any links.
+
+    Looked at are the file and its folders up to the first of `roots`; of a link that leads out of these, its end.
+    """
+    if not hasattr(os, "geteuid"):
+        return True
+    tops = {*roots, *(root.resolve() for root in roots)}
+    left, seen = [path], set[Path]()
+    try:
+        while left:
+            place = left.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            status = place.lstat()
+            if not _is_only_ours(status):
+                return False
+            if stat.S_ISLNK(status.st_mode):
+                left.append(Path(os.path.normpath(place.parent.resolve() / place.readlink())))
+            if place not in tops and (not stat.S_ISDIR(status.st_mode) or any(place.is_relative_to(top) for top in tops)):
+                left.append(place.parent)
+    except OSError:
+        return False
+    return True
 
 
-def unfit_target(path: Path, *, is_folder: bool = False, follows: bool = True) -> str | None:
-    """Return why a file or folder must not be written, or None when it may.
+def _is_only_ours(status: os.stat_result) -> bool:
+    """Return True if only this user and root can write to a file or folder."""
+    if status.st_uid not in (os.geteuid(), 0):
+        return False
+    if stat.S_ISLNK(status.st_mode):  # its permissions mean nothing
+        return True
+    by_group = status.st_mode & stat.S_IWGRP and not _is_of_one(status.st_gid)
+    return not (by_group or status.st_mode & stat.S_IWOTH)
+
+
+@functools.cache
+def _is_of_one(group: int) -> bool:
+    """Return True for a group that is this user's alone, as many systems make for each user."""
+    import grp
+    import pwd
+
+    try:
+        found, user = grp.getgrgid(group), pwd.getpwuid(os.geteuid())
+    except KeyError:
+        return False
+    return found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
+
+
+def share(path: Path, root: Path) -> None:
+    """Open a new file or folder to those who may write to `root`: whoever made that for several users means them all.
+
+    Where nobody else may write to `root`, or modes cannot be changed, the umask alone decides.
+    """
+    with contextlib.suppress(OSError):
+        shared = stat.S_IMODE(root.stat().st_mode)
+        if not shared & _OTHERS_WRITE:
+            return
+        mode = path.stat().st_mode
+        if not stat.S_ISDIR(mode):
+            shared &= 0o666 if mode & stat.S_IWUSR else 0o444
+        if shared & ~mode:
+            path.chmod(stat.S_IMODE(mode) | shared)
+
+
+def write_atomically(path: Path, content: str | bytes, root: Path | None = None, *, mode: int | None = None) -> None:
+    """Replace a file in one step; UTF-8 for text. On failure what was there stays, and nothing else is left.
 
     Args:
-        path: where to.
-        is_folder: whether it is a folder, whose files are written.
-        follows: whether what is written goes through a link at `path` itself, instead of in its place.
+        path: of the file.
+        content: all of it.
+        root: of the cache that it is in, with whose users it is shared.
+        mode: its permissions; by default the umask decides.
+
+    Raises:
+        OSError: when the folder cannot be written.
     """
-    if real := leads_out(path if follows else path.parent):
-        return f"leads through a link to {str(real)!r}, out of its project; name that place itself if it is meant"
+    temporary = path.with_name(f".{path.name[:150]}.{owner_token()}.tmp")
     try:
-        status = path.stat() if follows else path.lstat()
+        with temporary.open("xb") as file:  # a link that somebody put there is not followed
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        if mode is not None:
+            temporary.chmod(mode)
+        if root is not None:
+            share(temporary, root)
+        temporary.replace(path)
     except OSError:
-        return None
-    if is_folder or stat.S_ISDIR(status.st_mode) or (not follows and stat.S_ISLNK(status.st_mode)):
-        return None  # writing a folder is an error by itself
-    what = irregular(status)
-    return f"is {what}; name another file" if what else None
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
 
 
-def leads_out(path: Path) -> Path | None:
-    """Return where a path leads when a link on its way leaves the project that it lies in; None when none does.
+def write_saved(path: Path, content: str) -> None:
+    """Write a file that a user names, as `write_atomically` does.
 
-    A project is a git checkout, or else the folder of a models.yaml. A clone brings its links with it, so what is written
-    through one would go where a stranger wants.
+    Raises:
+        CheckpointError: when it is not a regular file, or a link leads to it out of its project.
+        OSError: when the folder cannot be written.
     """
-    full = Path(os.path.abspath(path))  # noqa: PTH100  # `..` is to be removed, links are not to be followed
-    real = Path(os.path.realpath(path))
-    if full == real:
+    if why := unfit_target(path, follows=False):
+        raise CheckpointError(f"{str(path)!r} is expected to be a file of its project, but {why}", path=str(path))
+    write_atomically(path, content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename within `folder` survive a power cut, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse it; the rename stands
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+#: A token inside a file name.
+OWNED = re.compile(r"(?P<machine>[0-9a-f]{12})-(?P<pid>[0-9]{1,10})-(?P<start>[0-9]{1,20})-[0-9a-f]{8}")
+
+
+class OwnerState(Enum):
+    """What is known of the process that a token names."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    #: It is of another machine or container, where this one cannot look.
+    UNKNOWN = "unknown"
+
+
+def owner_token() -> str:
+    """Return a new token of this process, unique among all its tokens."""
+    pid = os.getpid()
+    return f"{_machine(pid)}-{pid}-{_started(pid) or 0}-{os.urandom(4).hex()}"
+
+
+def nobodys_token() -> str:
+    """Return a new token of nobody: what bears it is free to be taken over."""
+    return f"{_machine(os.getpid())}-0-0-{os.urandom(4).hex()}"
+
+
+def owner_state(name: str) -> OwnerState:
+    """Return what is known of the process whose token is in a file name."""
+    found = OWNED.search(name)
+    if found is None or found["machine"] != _machine(os.getpid()) or sys.platform == "win32":
+        return OwnerState.UNKNOWN
+    pid = int(found["pid"])
+    if pid == 0:
+        return OwnerState.DEAD
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return OwnerState.DEAD
+    except PermissionError:  # it lives, and is somebody else's
+        pass
+    started = _started(pid)
+    # A process that took over the number of a dead one has another time of birth.
+    return OwnerState.ALIVE if started is None or started == int(found["start"]) else OwnerState.DEAD
+
+
+@functools.lru_cache(maxsize=1)
+def _machine(pid: int) -> str:
+    """Name the space in which process numbers mean something: this boot of this host, and the container in it."""
+    import platform
+
+    parts = [platform.node()]
+    with contextlib.suppress(OSError):  # where it is no Linux
+        parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path(f"/proc/{pid}/ns/pid").readlink())]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process began, in clock ticks since the machine's start; None where that is not told."""
+    try:
+        # The second field, the command in brackets, may hold anything; the 22nd is what is wanted.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[19])
+    except (OSError, IndexError, ValueError):
         return None
-    for mark in _MARKS:
-        roots = [folder for folder in full.parents if os.path.lexists(folder / mark)]
-        if any(not real.is_relative_to(os.path.realpath(root)) for root in roots):
-            return real
-        if roots:
-            return None
-    return None
+
+
+def write_private(path: Path, data: bytes) -> bool:
+    """Put a file in its place that none but its user may read or write; return whether that could be done.
+
+    It is written under a private name beside it. There is no fsync: what a crash leaves is noticed by its readers.
+    """
+    import tempfile  # not needed where everything is there
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.is_symlink():  # perhaps another user's, in a cache that is shared
+            return False
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    except OSError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        Path(name).replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            Path(name).unlink()
+        if not isinstance(error, OSError):
+            raise
+        return False
+    return True

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-__all__ = ["Deprecation", "FilePin", "ModelEntry", "Origin"]
+from registry.errors import CatalogError
+
+__all__ = ["MERGED_FIELDS", "CatalogFile", "Deprecation", "FilePin", "Host", "ModelEntry", "Origin", "RawEntry", "twin_message"]
 
 
 class Origin(NamedTuple):
@@ -64,3 +66,62 @@ class ModelEntry:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     #: Places of the same name in lower layers, nearest first.
     shadows: tuple[Origin, ...] = ()
+
+
+#: Fields that inherit key by key instead of as a whole.
+MERGED_FIELDS = frozenset(("config", "tokenizer", "files"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """How to speak to one host: its token, its mirrors, whom to trust, and how much to ask at once."""
+
+    #: `host` or `host:port`, in lower case.
+    name: str
+    origin: Origin
+    #: The environment variable that holds the token; the token is this host's alone, and no mirror gets it.
+    token_env: str | None = None
+    #: The header that carries the token: `Authorization` as `Bearer <token>`, any other the token alone.
+    header: str = "Authorization"
+    #: Base URLs that serve the same paths as this host: https, or this machine.
+    mirrors: tuple[str, ...] = ()
+    #: A PEM bundle of the authorities that vouch for this host.
+    ca_file: str | None = None
+    #: Connections to this host at once, 1 to 64; None leaves it to the store.
+    parallelism: int | None = None
+
+
+class RawEntry(NamedTuple):
+    """One entry as written: only the fields it says, before inheritance."""
+
+    name: str
+    origin: Origin
+    fields: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+    override: bool = False
+
+
+@dataclass
+class CatalogFile:
+    """One models.yaml: its good entries, and for each bad one the error instead."""
+
+    path: str
+    entries: dict[str, RawEntry] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
+    broken: dict[str, CatalogError] = field(default_factory=dict)
+    #: What is wrong with the file itself, outside any one entry.
+    problems: list[CatalogError] = field(default_factory=list)
+    #: False for a file without our version line: it belongs to another program.
+    ours: bool = True
+    #: True for such a file when it looks as if the line was forgotten.
+    suspicious: bool = False
+    #: `~` and `~user` to the home folder that was put for it, None where there is none.
+    homes: dict[str, str | None] = field(default_factory=dict)
+
+
+def twin_message(what: str, name: str, other: str) -> str:
+    """Return the message for a file name that some file systems take for another; both are shown with escapes."""
+    return (
+        f"a file name of {what} is expected to be one file everywhere, but {name!a} differs from {other} only in case or "
+        "Unicode form; remove one, or write both alike"
+    )

@@ -10,31 +10,31 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from registry.base.files import read_regular
-from registry.catalog.names import MAX_BYTES, maybe_user_path, user_path
-from registry.errors import warn
+from registry.base.names import MAX_BYTES, maybe_user_path, user_path
+from registry.base.regular import read_regular
+from registry.base.stamps import Stamp, _status, stamp
+from registry.catalog.entry import CatalogFile
+from registry.errors import CatalogError, warn
 
 __all__ = [
     "FILE_NAME",
     "INSTALLED",
     "CatalogSource",
     "LayerKind",
-    "Stamp",
     "environment_sources",
     "file_source",
     "looked_at",
     "outer_sources",
     "places",
     "project_source",
+    "read_bytes",
     "read_limited",
+    "read_source",
     "signature",
-    "stamp",
     "system_sources",
     "user_source",
 ]
 
-#: Path, size, and two times in nanoseconds.
-Stamp = tuple[str, int, int, int]
 
 FILE_NAME = "models.yaml"
 
@@ -194,14 +194,30 @@ def signature(sources: Iterable[CatalogSource]) -> tuple[Stamp, ...]:
     return tuple(stamp(source.path) for source in sources)
 
 
-def stamp(path: str) -> Stamp:
-    """Return path, size, time of writing and time of change of a file; the last cannot be set back as the other can."""
-    status = _status(path)
-    return (path, status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else (path, -1, -1, -1)
-
-
-def _status(path: str | Path, look: Callable[[str | Path], os.stat_result] = os.stat) -> os.stat_result | None:
+def read_source(source: CatalogSource) -> CatalogFile:
+    """Read one located catalog; what cannot be read becomes a problem of the result, never an exception."""
     try:
-        return look(path)  # hundreds of paths at each use of the catalog: no object for each
-    except OSError:
-        return None
+        data = source.read()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        message = f"the file is expected to be readable, but is not ({reason}); mend or remove it"
+        return CatalogFile(source.path, problems=[CatalogError(message, file=source.path)])
+    return read_bytes(data, source.path)
+
+
+def read_bytes(data: bytes, path: str) -> CatalogFile:
+    """Read the bytes of one catalog; as `read_source`."""
+    # The parser is imported where it is needed: a catalog that was compiled before is read without.
+    from registry.catalog.schema import read_catalog
+
+    if len(data) > MAX_BYTES:
+        message = f"the file is expected to have at most {MAX_BYTES} bytes, but has more; write several files"
+        return CatalogFile(path, problems=[CatalogError(message, file=path)])
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        message = "the file is expected to be UTF-8 text, but is not; save it as UTF-8"
+        return CatalogFile(path, problems=[CatalogError(message, file=path, line=line, column=column)])
+    return read_catalog(text, path)

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from registry.base.regular import no_link
-from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.raw import CatalogFile, Host, RawEntry
+from registry.catalog.entry import CatalogFile, Deprecation, FilePin, Host, Origin, RawEntry
 from registry.errors import CatalogError
 
 __all__ = ["FORMAT", "Item", "Packed", "Record", "Unusable", "facts_of", "file_of", "pack", "records_of"]

@@ -8,24 +8,33 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from registry.base.urls import is_url, unfit_authority
-from registry.catalog.document import Node, parse_leniently, shortened
-from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.hosts import unfit_header, unfit_mirror
-from registry.catalog.names import MODEL_NAME, home_folder, twin_key, unsafe_file_name
-from registry.catalog.raw import MERGED_FIELDS, CatalogFile, Host, RawEntry, twin_message
+from registry.base.names import MODEL_NAME, home_folder, twin_key, unsafe_file_name
+from registry.base.urls import is_secure, is_url, origin_of, unfit_authority
+from registry.catalog.entry import MERGED_FIELDS, CatalogFile, Deprecation, FilePin, Host, Origin, RawEntry, twin_message
+from registry.catalog.yaml_nodes import Node, parse_leniently, shortened
 from registry.errors import CatalogError
 
-__all__ = ["DEPRECATION_FIELDS", "FIELDS", "HOST_FIELDS", "PIN_FIELDS", "SCHEMA_VERSION", "SECTIONS", "read_catalog"]
+__all__ = [
+    "DEPRECATION_FIELDS",
+    "FIELDS",
+    "HOST_FIELDS",
+    "PIN_FIELDS",
+    "SCHEMA_VERSION",
+    "SECTIONS",
+    "read_catalog",
+    "unfit_header",
+    "unfit_mirror",
+]
+
 
 SCHEMA_VERSION = 1
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])(-[0-9]{2})?")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9a-fA-F:]+\](:\d{1,5})?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_PARALLELISM = 64
+
 #: Characters of a text; paths end at 4,096.
 _MAX_TEXT = 10_000
 
@@ -354,3 +363,41 @@ def _section(reader: _Reader, root: Node, name: str, catalog: CatalogFile) -> di
     except CatalogError as error:
         catalog.problems.append(error)
         return {}
+
+
+#: A `token` of RFC 9110, section 5.6.2.
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: What a request needs for itself, or a proxy reads on the way: a token there would break the one or reach the other.
+_TAKEN = re.compile(
+    r"(?i:accept(-encoding)?|connection|content-(encoding|length|type)|cookie2?|date|expect|host|http2-settings|if-.*|keep-alive"
+    r"|location|max-forwards|origin|proxy-.*|range|referer|set-cookie2?|te|trailer|transfer-encoding|upgrade|user-agent|via)"
+)
+
+#: Scheme, host, port and path of RFC 3986, and nothing else: there is no place for a secret.
+_MIRROR = re.compile(
+    r"(?i:https?)://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
+)
+
+
+def unfit_header(name: str) -> str | None:
+    """Return why a header must not carry a token, or None when it may."""
+    if not _HEADER.fullmatch(name):
+        return "is not one; never write the secret itself here"
+    if _TAKEN.fullmatch(name):
+        return f"is {name!r}, which the connection needs for itself; write another, such as X-Private-Token"
+    return None
+
+
+def unfit_mirror(url: str) -> str | None:
+    """Return why a URL must not stand in for a host, or None when it may."""
+    try:
+        origin_of(url)
+        fits = _MIRROR.fullmatch(url)
+    except ValueError:
+        fits = None
+    if not fits:
+        return "is not one of only host, port and path; never write a user, a password, a query or a fragment here"
+    if not is_secure(url):
+        return "is http, which only this machine may be; write https://"
+    return None

@@ -7,11 +7,9 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from registry.catalog.entry import ModelEntry, Origin
-from registry.catalog.index import Catalog
-from registry.catalog.layers import INSTALLED, CatalogSource, LayerKind, file_source
-from registry.catalog.raw import CatalogFile
-from registry.catalog.text import read_source
+from registry.catalog.catalog import Catalog
+from registry.catalog.entry import CatalogFile, ModelEntry, Origin
+from registry.catalog.layers import INSTALLED, CatalogSource, LayerKind, file_source, read_source
 from registry.errors import CatalogError, PluginError, RegistryWarning
 
 __all__ = ["Findings", "validate"]

@@ -9,15 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.checkpoint.reader import Checkpoint, TensorInfo, checkpoint_format, open_checkpoint
+from registry.base.files import make_folder, owner_token
+from registry.base.logs import lazy_logger
+from registry.base.settings import is_off
+from registry.checkpoint.open import checkpoint_format, open_checkpoint
+from registry.checkpoint.tensors import Checkpoint, TensorInfo
 from registry.errors import CacheError, CheckpointError
-from registry.store.cache import Cache, cache_error, file_sha256
-from registry.store.files import make_folder
-from registry.store.lazy_logger import lazy_logger
-from registry.store.owner import owner_token
-from registry.store.place import StoredFile, is_off
-from registry.store.records import About, Ref, stamp_path
+from registry.store.cache import About, Cache, Ref, cache_error, file_sha256, stamp_path
 from registry.store.store import Store, Vanished
+from registry.store.target import StoredFile
 
 if TYPE_CHECKING:
     import torch
@@ -49,8 +49,8 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
     """
     if checkpoint_format(file.path) != "torch" or is_off("REGISTRY_CONVERT"):
         return open_checkpoint(file.path)
-    from registry.checkpoint.torch_layout import check_sums
-    from registry.store.locks import file_lock
+    from registry.base.file_lock import file_lock
+    from registry.checkpoint.torch.layout import check_sums
 
     before = None if file.sha256 else store.hashed_before(file)
     digest = store.sha256_of(file)
@@ -81,7 +81,7 @@ def open_stored(file: StoredFile, store: Store, label: str) -> Checkpoint:
 
 def _without_form(checkpoint: Checkpoint) -> str | None:
     """Return a dtype of a checkpoint that safetensors has no form for."""
-    from registry.checkpoint.safetensors_header import DTYPES
+    from registry.checkpoint.safetensors.header import DTYPES
 
     known = {name for name, _ in DTYPES.values()}
     return next((dtype for name in checkpoint.names() if (dtype := checkpoint.info(name).dtype) not in known), None)
@@ -96,7 +96,7 @@ def _forget(cache: Cache, url: str) -> None:
     """Remove what was made of a file, unless something else was found to be the same bytes."""
     if (ref := cache.read_ref(url)) is None:
         return
-    from registry.store.inventory import Inventory
+    from registry.store.upkeep.inventory import Inventory
 
     others = (said for path, said in Inventory(cache.root).refs() if path != cache.ref_path(url))
     shared = any(said is None or said.get("sha256") == ref.sha256 for said in others)
@@ -164,7 +164,7 @@ def _convert(checkpoint: Checkpoint, cache: Cache, digest: str, url: str, about:
     Raises:
         CacheError: when the cache cannot take it.
     """
-    from registry.checkpoint.safetensors_writer import write_safetensors
+    from registry.checkpoint.safetensors.write import write_safetensors
 
     tensors, shared = _distinct({name: checkpoint.tensor(name) for name in checkpoint.names()})
     metadata = {**checkpoint.metadata, "format": "pt", **({_SHARED: json.dumps(shared)} if shared else {})}

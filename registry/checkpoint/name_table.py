@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from registry.checkpoint.reader import Checkpoint, TensorInfo, WholeTensors
+from registry.checkpoint.tensors import Checkpoint, TensorInfo, WholeTensors
 from registry.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.base.files import open_regular
-from registry.catalog.names import SHAPES_NAME
-from registry.checkpoint.reader import TensorInfo, WholeTensors
+from registry.base.names import SHAPES_NAME
+from registry.base.regular import open_regular
+from registry.checkpoint.tensors import TensorInfo, WholeTensors
 from registry.errors import CheckpointError
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import click
 from registry.cli.layout import CACHE, JSON, each, size_text, table
 
 if TYPE_CHECKING:
-    from registry.store.contents import CacheContents
-    from registry.store.upkeep import Pruned
+    from registry.store.upkeep.inventory import CacheContents
+    from registry.store.upkeep.prune import Pruned
 
 __all__ = ["cache", "duration", "size", "verify"]
 
@@ -99,7 +99,7 @@ def cache() -> None:
 @JSON
 def dir_command(cache_dir: str | None, as_json: bool) -> None:
     """Print the folder that the cache is written to."""
-    from registry.store.paths import cache_folders
+    from registry.base.settings import cache_folders
 
     root, *tiers = map(str, cache_folders(cache_dir))
     click.echo(json.dumps({"dir": root, "tiers": tiers}, indent=2) if as_json else root)

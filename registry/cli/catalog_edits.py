@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from registry.catalog.editing import add_entry, remove_entry
+from registry.base.names import user_path
+from registry.base.settings import cache_folders
+from registry.catalog.catalog import Catalog
+from registry.catalog.edit.entries import add_entry, remove_entry
+from registry.catalog.edit.rewrite import rewrite
 from registry.catalog.entry import ModelEntry, Origin
-from registry.catalog.index import Catalog
 from registry.catalog.layers import (
     FILE_NAME,
     CatalogSource,
@@ -20,14 +23,11 @@ from registry.catalog.layers import (
     places,
     project_source,
     read_limited,
+    read_source,
 )
-from registry.catalog.names import user_path
 from registry.catalog.schema import read_catalog
-from registry.catalog.text import read_source
 from registry.errors import CatalogError, RegistryWarning
 from registry.model_registry import ModelRegistry
-from registry.store.paths import cache_folders
-from registry.store.rewriting import rewrite
 
 __all__ = ["Added", "Removed", "add", "chosen_file", "is_users", "remove"]
 

@@ -11,7 +11,7 @@ import click
 from registry.cli.layout import CACHE, JSON, OFFLINE, key_values, size_text, table
 
 if TYPE_CHECKING:
-    from registry.checkpoint.inspection import Inspection
+    from registry.checkpoint.open import Inspection
 
 __all__ = ["convert", "inspect"]
 
@@ -111,7 +111,7 @@ def convert(
     SOURCE is a name, folder, file or URL: a TensorFlow checkpoint, OpenAI's numpy release, an archive, torch's pickles, or
     safetensors.
     """
-    from registry.checkpoint.writer import parse_size
+    from registry.checkpoint.save import parse_size
     from registry.model_registry import default_registry
 
     try:

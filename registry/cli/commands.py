@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from registry.base.names import maybe_user_path
 from registry.base.urls import redact
+from registry.catalog.catalog import close_names
 from registry.catalog.entry import FilePin, Origin
-from registry.catalog.names import maybe_user_path
-from registry.catalog.unknown import close_names
 from registry.cli.layout import CACHE, EXACT, JSON, LOCKED, OFFLINE, each, folded, printable, table, terminal_width
 from registry.errors import RegistryError, warn
 from registry.families.roles import looked_up, role_of
@@ -23,7 +23,7 @@ from registry.model_registry import default_registry
 
 if TYPE_CHECKING:
     from registry.families.family import Family
-    from registry.store.place import StoredFile
+    from registry.store.target import StoredFile
 
 __all__ = ["cli"]
 
@@ -277,6 +277,6 @@ def _parameters(cached: Mapping[str, StoredFile]) -> int | None:
     """Return the number of scalars in the weights, where a header that is here tells."""
     if (file := cached.get("model.safetensors")) is None:
         return None
-    from registry.checkpoint.safetensors_file import SafetensorsFile
+    from registry.checkpoint.safetensors.file import SafetensorsFile
 
     return SafetensorsFile(file.path).parameters()

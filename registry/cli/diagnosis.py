@@ -20,17 +20,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from registry.base.file_lock import lock_timeout
+from registry.base.settings import cache_folders, is_set
 from registry.base.urls import is_url, redact
-from registry.catalog.layers import CatalogSource, LayerKind, places
-from registry.catalog.text import read_source
+from registry.catalog.layers import CatalogSource, LayerKind, places, read_source
 from registry.errors import ConfigError, RegistryError, RegistryWarning
+from registry.lockfile.hold import lock_mode
 from registry.model_registry import ModelRegistry
-from registry.model_registry.locking import lock_mode
-from registry.store.download import parallelism
-from registry.store.locks import lock_timeout
-from registry.store.paths import cache_folders
-from registry.store.patience import tries
-from registry.store.place import is_set
+from registry.store.download import parallelism, tries
 
 __all__ = ["Problem", "Section", "cache", "catalogs", "environment", "imports", "plugins", "settings"]
 
@@ -260,7 +257,7 @@ def _checks() -> Iterator[Callable[[], object]]:
     yield from (partial(is_set, name) for name in _ANSWERS)
     yield from (partial(lock_mode, None), lock_timeout, tries, partial(parallelism, None))
     if "REGISTRY_RANK_TIMEOUT" in os.environ:
-        from registry.pretrained.ranks import rank_timeout  # with torch
+        from registry.sharding.ranks import rank_timeout  # with torch
 
         yield rank_timeout
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from registry.catalog.names import user_path
+from registry.base.names import user_path
 from registry.cli.layout import CACHE, JSON, OFFLINE, key_values, size_text, table
 
 if TYPE_CHECKING:

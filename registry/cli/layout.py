@@ -165,7 +165,7 @@ def size_text(count: int) -> str:
 
 def key_values(given: Sequence[str], option: str) -> dict[str, Any]:
     """Return `key=value` pairs; a value is read as in a models.yaml."""
-    from registry.catalog.document import parse
+    from registry.catalog.yaml_nodes import parse
     from registry.errors import CatalogError
 
     settings: dict[str, Any] = {}

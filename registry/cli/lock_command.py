@@ -12,7 +12,7 @@ import click
 from registry.cli.layout import CACHE, JSON, OFFLINE
 
 if TYPE_CHECKING:
-    from registry.catalog.lock_changes import Difference
+    from registry.lockfile.changes import Difference
 
 __all__ = ["lock"]
 

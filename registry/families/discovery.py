@@ -10,7 +10,7 @@ from importlib.machinery import PathFinder, all_suffixes
 from importlib.util import find_spec
 from pathlib import Path
 
-from registry.families.installed import DISTRIBUTION, EntryPoint, canonical, read_installed
+from registry.families.entry_points import DISTRIBUTION, EntryPoint, canonical, read_installed
 
 __all__ = [
     "CATALOGS",

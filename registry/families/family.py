@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from registry.errors import PluginError, UnknownHead, said
-from registry.families.claims import import_module_of_plugin
+from registry.families.conflicts import import_module_of_plugin
 
 __all__ = ["API_VERSION", "DEFAULT_FILES", "Family"]
 

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from registry.base.thread_lock import ForkSafeLock
 from registry.errors import PluginError, said, text_of, warn
-from registry.families.claims import import_plugin
+from registry.families.conflicts import import_plugin
 from registry.families.discovery import EntryPoint, hook_entry_points
 from registry.families.family import API_VERSION
-from registry.families.locks import ForkSafeLock
 
 if TYPE_CHECKING:
     from pluggy import PluginManager
 
-    from registry.store.verification import Verifier
+    from registry.store.verifiers import Verifier
 
 __all__ = ["PluginHooks", "load_hooks"]
 
@@ -61,7 +61,7 @@ class PluginHooks:
 
     def verifiers(self) -> list[Verifier]:
         """Return the installed verifiers; each is imported when it is first asked."""
-        from registry.store.verification import Verifier
+        from registry.store.verifiers import Verifier
 
         return [
             Verifier(f"verifier {point.value!r} of {point.release}", partial(self._ask, point))

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from registry.catalog.layers import CatalogSource
-from registry.errors import PluginConflict, PluginError, UnknownFamily, said, text_of
-from registry.families.catalogs import family_catalogs, package_catalogs
-from registry.families.claims import import_plugin, named_when_slow, settle
-from registry.families.discovery import EntryPoint, catalog_entry_points, family_entry_points
+from registry.base.thread_lock import ForkSafeLock
+from registry.catalog.layers import FILE_NAME, CatalogSource, LayerKind, read_limited
+from registry.errors import PluginConflict, PluginError, UnknownFamily, UnknownModel, said, text_of
+from registry.families.conflicts import import_plugin, named_when_slow, settle
+from registry.families.discovery import (
+    FAMILIES,
+    MOVED,
+    EntryPoint,
+    catalog_entry_points,
+    entry_points,
+    family_entry_points,
+    folders_of_packages,
+    installed_entry_points,
+)
+from registry.families.entry_points import canonical
 from registry.families.family import API_VERSION, Family
-from registry.families.locks import ForkSafeLock
-from registry.families.moved import advice
 
-__all__ = ["PluginHost"]
+__all__ = ["PluginHost", "advice", "family_catalogs", "package_catalogs", "where_a_model_is"]
 
 
 class PluginHost:
@@ -215,3 +225,92 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
     if not issubclass(type(family), Family):  # isinstance would ask the object itself
         raise failure(f"return a Family from registry_family, but returned {type(family).__name__}")
     return family
+
+
+def family_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence[Path]] | None = None) -> list[CatalogSource]:
+    """Return the file beside each family's plugin, in its top-level package, built-in ones first; not every family has one.
+
+    `folders` are those of the packages, where they are known already.
+    """
+    sources: dict[str, CatalogSource] = {}
+    points = list(points)
+    if folders is None:
+        folders = folders_of_packages(point.package for point in points)
+    for point in points:
+        file = None if point.package in sources else _catalog_in(folders[point.package])
+        if file is not None and file.is_file():
+            sources[point.package] = _source(LayerKind.FAMILY, file, point)
+    return sorted(sources.values(), key=lambda source: not source.builtin)
+
+
+def package_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence[Path]] | None = None) -> list[CatalogSource]:
+    """Return the file of each catalog package; one that lacks it is a source that cannot be read. `folders` as above."""
+    sources: dict[str, CatalogSource] = {}
+    points = list(points)
+    if folders is None:
+        folders = folders_of_packages(point.package for point in points)
+    for point in points:
+        if point.package not in sources:
+            file = _catalog_in(folders[point.package]) or Path(point.package, FILE_NAME).absolute()
+            sources[point.package] = _source(LayerKind.PACKAGE, file, point)
+    return list(sources.values())
+
+
+def _catalog_in(folders: Sequence[Path]) -> Path | None:
+    """Return where a package's catalog is, or would be; None for a package that is not there."""
+    there = (folder / FILE_NAME for folder in folders if (folder / FILE_NAME).is_file())
+    return next(there, folders[0] / FILE_NAME if folders else None)
+
+
+def _source(kind: LayerKind, file: Path, point: EntryPoint) -> CatalogSource:
+    return CatalogSource(kind, str(file), partial(read_limited, file), point.builtin, point.distribution, point.version)
+
+
+#: Well-known families that nobody has written a plugin for under this name, as far as we know: they are asked for because
+#: other libraries have them. `xlnet`, `xlm`, `roberta` and `distilbert` were in the library of 2019.
+_TRANSFORMERS = """
+albert bart big-bird camembert ctrl deberta deberta-v2 distilbert electra falcon flaubert gemma gpt-neo gpt-neox gptj llama
+longformer mbart mistral modernbert mpnet opt pegasus phi qwen2 roberta t5 xlm xlm-roberta xlnet
+"""
+
+
+def advice(family: str) -> str | None:
+    """Return what to do about a family that is not here, or None when nothing is known of it.
+
+    A package says where a family went by an entry point of group `registry.moved`: the family's name, and the distribution
+    that has it now (`_` for `-`, as the form of entry points wants).
+    """
+    name = canonical(family)
+    for point in installed_entry_points(FAMILIES):
+        if canonical(point.name) == name:
+            return f"{point.release} has it, but is switched off; take it out of REGISTRY_PLUGINS_DISABLED"
+    for point in entry_points(MOVED):
+        if canonical(point.name) == name:
+            return f"as {point.release} says, it comes with another package: pip install {canonical(point.value)}"
+    if name in _TRANSFORMERS.split():
+        return (
+            "it is not among those that come with pretrained-registry; install a plugin that provides it, write one "
+            f"(registry new-family {name}), or use transformers (pip install transformers)"
+        )
+    return None
+
+
+def where_a_model_is(error: UnknownModel, here: Collection[str]) -> UnknownModel:
+    """Return the error for an unknown name with what to install, where the name begins with that of a family elsewhere.
+
+    Args:
+        error: as the catalog says it.
+        here: the families that are here.
+    """
+    if error.distribution is not None:  # that which had this very name is known
+        return error
+    name = canonical(error.name)
+    moved = [canonical(point.name) for point in entry_points(MOVED)]
+    known = [family for family in (*moved, *_TRANSFORMERS.split()) if name == family or name.startswith(f"{family}-")]
+    for family in sorted(known, key=len, reverse=True):
+        if family in map(canonical, here):
+            return error
+        if what := advice(family):
+            message = f"{error.message}. It may be of family {family!r}: {what}"
+            return UnknownModel(message, name=error.name, suggestions=error.suggestions)
+    return error

@@ -19,11 +19,10 @@ from typing import Literal, NamedTuple
 
 from registry.errors import PluginError, RegistryWarning, said
 from registry.families import discovery
-from registry.families.catalogs import family_catalogs, package_catalogs
-from registry.families.claims import SLOW, import_plugin, is_contested
+from registry.families.conflicts import SLOW, import_plugin, is_contested
 from registry.families.discovery import EntryPoint
 from registry.families.hooks import load_hooks
-from registry.families.host import PluginHost
+from registry.families.host import PluginHost, family_catalogs, package_catalogs
 from registry.families.transports import TransportPlugins
 from registry.store.transports import BUILTIN_SCHEMES
 

@@ -10,8 +10,8 @@ import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from registry.base.names import INDEX_SUFFIX, SHAPES_NAME
 from registry.catalog.entry import FilePin
-from registry.catalog.names import INDEX_SUFFIX, SHAPES_NAME
 
 __all__ = [
     "CONFIG",
@@ -125,7 +125,7 @@ def as_written(files: Mapping[str, Sequence[str]], sides: Mapping[str, Path]) ->
         files: role to file names, as `Family.files`.
         sides: the files beside the vocabulary that there are, by name.
     """
-    from registry.checkpoint.json_file import read_json
+    from registry.base.json_file import read_json
 
     settings = sides.get(SIDE_FILES[0])
     if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from registry.errors import PluginError, said
-from registry.families.claims import import_plugin, named_when_slow, settle
+from registry.families.conflicts import import_plugin, named_when_slow, settle
 from registry.families.discovery import EntryPoint, transport_entry_points
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class TransportPlugins:
         """
         if not (claims := self.claims(scheme)):
             return None
-        from registry.store.transports.guarded import GuardedTransport, missing_methods
+        from registry.store.transports.plugin import GuardedTransport, missing_methods
 
         point = settle(f"transport {scheme!r}", claims)
         who = f"transport {scheme!r} of {point.release}"

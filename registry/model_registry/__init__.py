@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from registry.families.locks import ForkSafeLock
+from registry.base.thread_lock import ForkSafeLock
 from registry.model_registry.registry import ModelRegistry
 
 __all__ = ["ModelRegistry", "default_registry", "fetch", "list_models", "load", "load_config", "load_tokenizer", "resolve"]

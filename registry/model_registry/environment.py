@@ -6,25 +6,25 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from registry.catalog.index import Catalog
-from registry.catalog.layers import CatalogSource, LayerKind, Stamp, file_source, looked_at, outer_sources, signature, stamp
-from registry.catalog.names import user_path
-from registry.catalog.packing import FOLDER as CATALOGS
+from registry.base.names import user_path
+from registry.base.settings import cache_folders
+from registry.base.stamps import Stamp, stamp
+from registry.base.thread_lock import ForkSafeLock
+from registry.catalog.catalog import Catalog
+from registry.catalog.layers import CatalogSource, LayerKind, file_source, looked_at, outer_sources, signature
+from registry.catalog.shelf import FOLDER as CATALOGS
 from registry.errors import CatalogError, ConfigError, UnknownModel, warn
 from registry.families.hooks import PluginHooks
-from registry.families.host import PluginHost
-from registry.families.locks import ForkSafeLock
-from registry.families.moved import where_a_model_is
+from registry.families.host import PluginHost, where_a_model_is
 from registry.families.transports import TransportPlugins
-from registry.model_registry.locking import Locking
+from registry.lockfile.hold import Locking
 from registry.model_registry.request import Request
-from registry.store.paths import cache_folders
 
 if TYPE_CHECKING:
     from registry.catalog.entry import ModelEntry
     from registry.store.cache import Cache
     from registry.store.events import Observer
-    from registry.store.inquiry import Inquiry
+    from registry.store.probe import Inquiry
     from registry.store.store import Store
     from registry.store.target import Target
 
@@ -134,7 +134,7 @@ class Environment:
 
     def store(self, access: Access) -> Store:
         """Return a store for one operation."""
-        from registry.store.place import is_offline
+        from registry.base.settings import is_offline
         from registry.store.progress import default_observers
         from registry.store.store import Store
 
@@ -151,8 +151,8 @@ class Environment:
 
     def probe(self, offline: bool | None) -> Inquiry:
         """Return what asks places what they have, without bringing files."""
-        from registry.store.inquiry import Inquiry
-        from registry.store.place import is_offline
+        from registry.base.settings import is_offline
+        from registry.store.probe import Inquiry
 
         return Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline), transports=self._transports.maybe_make)
 
@@ -173,11 +173,11 @@ class Environment:
             raise ConfigError(f"a model is expected to be a name, path or URL, but is {name_or_path!r}")
         target = self._meant(text, is_path=not isinstance(name_or_path, str), locked=locked)
         if target.file is not None:
-            from registry.checkpoint.unpacked import find_archive
+            from registry.checkpoint.archives.unpacked import find_archive
 
             target = find_archive(target)
         if target.folder is not None:
-            from registry.checkpoint.writer import refuse_unfinished
+            from registry.checkpoint.save import refuse_unfinished
 
             refuse_unfinished(target.folder)
         return self.locking.hold(target, locked)

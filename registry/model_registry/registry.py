@@ -7,7 +7,7 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from registry.catalog.names import user_path
+from registry.base.names import user_path
 from registry.errors import CatalogError, CheckpointError, ConfigError, RegistryError, UnknownModel, warn
 from registry.model_registry.environment import Access, Environment, PathLike
 from registry.model_registry.remembered import Remembered, circumstances, deciding, is_plain
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     import torch
     from torch.distributed.device_mesh import DeviceMesh
 
+    from registry.catalog.catalog import Catalog
     from registry.catalog.entry import ModelEntry
-    from registry.catalog.index import Catalog
     from registry.catalog.layers import CatalogSource
-    from registry.catalog.lock_file import LockedModel
-    from registry.checkpoint.inspection import Inspection
+    from registry.checkpoint.open import Inspection
     from registry.families.family import Family
     from registry.families.host import PluginHost
-    from registry.model_registry.lock_update import LockResult
-    from registry.pretrained.assembly import LoadOptions
+    from registry.loading.assembly import LoadOptions
+    from registry.loading.survey import Survey
+    from registry.lockfile.format import LockedModel
+    from registry.lockfile.update import LockResult
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
-    from registry.pretrained.survey import Survey
     from registry.pretrained.tokenizer import PreTrainedTokenizer
-    from registry.store.check import FileCheck
-    from registry.store.contents import CacheContents
     from registry.store.events import Observer
-    from registry.store.place import StoredFile
-    from registry.store.upkeep import Pruned
+    from registry.store.target import StoredFile
+    from registry.store.upkeep.inventory import CacheContents
+    from registry.store.upkeep.prune import Pruned
+    from registry.store.upkeep.verify import FileCheck
 
 __all__ = ["ModelRegistry"]
 
@@ -264,8 +264,8 @@ class ModelRegistry:
         kwargs: Mapping[str, Any],
     ) -> PreTrainedModel:
         """Build a model from a configuration and tensors alone."""
-        from registry.checkpoint.reader import StateDict
-        from registry.pretrained.assembly import build
+        from registry.checkpoint.tensors import StateDict
+        from registry.loading.assembly import build
 
         if options.state_dict is None or config is None:
             raise ConfigError("without a name, both config and state_dict are expected")
@@ -314,7 +314,7 @@ class ModelRegistry:
         Raises:
             what `load` raises, and CheckpointError where weights would be lost: nothing is written then.
         """
-        from registry.checkpoint.writer import staged_folder
+        from registry.checkpoint.save import staged_folder
 
         folder = user_path(save_directory)
         with self._environment.open(name_or_path, Access(cache_dir, offline, locked)) as request:
@@ -522,10 +522,10 @@ class ModelRegistry:
         """Return what a folder or archive that has no name yet holds: family, head, files with their sizes and hashes.
 
         Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
-        `fetch`; raises what `registry.pretrained.survey.survey` does.
+        `fetch`; raises what `registry.loading.survey.survey` does.
         """
-        from registry.checkpoint.unpacked import find_archive
-        from registry.pretrained.survey import survey
+        from registry.checkpoint.archives.unpacked import find_archive
+        from registry.loading.survey import survey
         from registry.store.target import source_target
 
         environment = self._environment
@@ -568,7 +568,7 @@ class ModelRegistry:
         """
         from hashlib import sha256
 
-        from registry.model_registry.lock_update import update_lock
+        from registry.lockfile.update import update_lock
 
         environment = self._environment
         path = user_path(file).absolute() if file else environment.locking.path()
@@ -590,7 +590,7 @@ class ModelRegistry:
     def _locked(
         self, name: str, path: Path, *, cache_dir: PathLike | None, offline: bool | None, jobs: int | None
     ) -> LockedModel:
-        from registry.store.place import is_offline
+        from registry.base.settings import is_offline
 
         access = Access(cache_dir, offline, locked=False, refresh=not is_offline(offline))
         with self._environment.open(name, access) as request:
@@ -601,7 +601,7 @@ class ModelRegistry:
     def cached_models(self, cache_dir: PathLike | None = None) -> list[CacheContents]:
         """Return what each folder of the cache holds: first the one that is written, then the read-only tiers."""
         from registry.store.cache import Cache
-        from registry.store.contents import contents
+        from registry.store.upkeep.inventory import contents
 
         return [contents(Cache((root,))) for root in self._environment.cache(cache_dir).folders]
 
@@ -621,7 +621,7 @@ class ModelRegistry:
         from dataclasses import replace
 
         from registry.store.cache import Cache
-        from registry.store.check import verify
+        from registry.store.upkeep.verify import verify
 
         folders = self._environment.cache(cache_dir).folders
         held = [digests for name in names for digests in self._held(name, cache_dir, folders)[1]]
@@ -649,7 +649,7 @@ class ModelRegistry:
         Raises:
             UnknownModel: when neither catalogs nor cache have the name.
         """
-        from registry.store.upkeep import remove
+        from registry.store.upkeep.prune import remove
 
         label, digests, urls = self._held(name, cache_dir)
         return remove(self._environment.cache(cache_dir), [label], digests, urls)
@@ -662,7 +662,7 @@ class ModelRegistry:
         dry_run: bool = False,
         cache_dir: PathLike | None = None,
     ) -> Pruned:
-        """Remove what is of no use from the cache; see `registry.store.upkeep.prune` for what that is.
+        """Remove what is of no use from the cache; see `registry.store.upkeep.prune.prune` for what that is.
 
         Args:
             max_size: bytes that may stay; the least recently used goes first.
@@ -673,7 +673,7 @@ class ModelRegistry:
         Raises:
             CacheError: when the cache cannot be written.
         """
-        from registry.store.upkeep import prune
+        from registry.store.upkeep.prune import prune
 
         return prune(self._environment.cache(cache_dir), max_size, older_than, dry_run=dry_run)
 
@@ -683,7 +683,7 @@ class ModelRegistry:
         `folders` are those whose records count, by default the one that is written.
         """
         from registry.store.cache import Cache
-        from registry.store.inventory import take_inventory
+        from registry.store.upkeep.inventory import take_inventory
 
         labels: dict[str, set[str]] = {}
         for folder in folders or self._environment.cache(cache_dir).folders[:1]:
@@ -724,7 +724,7 @@ def _options(
     ignore_mismatched_sizes: bool,
     broadcast: bool,
 ) -> LoadOptions:
-    from registry.pretrained.assembly import LoadOptions
+    from registry.loading.assembly import LoadOptions
 
     return LoadOptions(dtype, device, strict, state_dict, ignore_mismatched_sizes, broadcast)
 

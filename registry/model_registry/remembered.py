@@ -13,8 +13,8 @@ from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from registry.catalog.layers import Stamp, stamp
-from registry.catalog.names import user_path
+from registry.base.names import user_path
+from registry.base.stamps import Stamp, stamp
 
 if TYPE_CHECKING:
     from registry.store.cache import Cache

@@ -16,17 +16,16 @@ from registry.model_registry.remembered import Answer
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from registry.catalog.lock_file import LockedModel
-    from registry.checkpoint.inspection import Inspection
+    from registry.checkpoint.open import Inspection
     from registry.families.family import Family
+    from registry.loading.assembly import Assembly, LoadOptions
+    from registry.lockfile.format import LockedModel
     from registry.model_registry.environment import Access, Environment, PathLike
-    from registry.pretrained.assembly import Assembly, LoadOptions
     from registry.pretrained.config import PretrainedConfig
     from registry.pretrained.model import PreTrainedModel
-    from registry.pretrained.ranks import Ranks
     from registry.pretrained.tokenizer import PreTrainedTokenizer
-    from registry.store.place import StoredFile
-    from registry.store.target import Target
+    from registry.sharding.ranks import Ranks
+    from registry.store.target import StoredFile, Target
 
 __all__ = ["Request", "head_of_class", "retried", "shared_by_ranks"]
 
@@ -45,8 +44,8 @@ def retried(method: _Method) -> _Method:
             try:
                 return method(*args, **kwargs)
             except RegistryError as error:
-                from registry.store.place import Replaced
                 from registry.store.store import Vanished
+                from registry.store.target import Replaced
 
                 if not isinstance(error, Vanished | Replaced):
                     raise
@@ -61,10 +60,10 @@ def shared_by_ranks(name: object, mesh: Any, parallel: str | None, device: Any, 
     if mesh is None and parallel is None and not broadcast:
         yield None
         return
-    from registry.pretrained.sharded import checked_mesh
+    from registry.loading.sharded import checked_mesh
 
     checked = checked_mesh(mesh, parallel, device)
-    from registry.pretrained.ranks import Ranks
+    from registry.sharding.ranks import Ranks
 
     with Ranks(checked, f"load {str(name)!r}") as ranks:
         yield ranks
@@ -264,7 +263,7 @@ class Request:
         found: dict[str, StoredFile | None] = {}
         here: Target | None = self.target
         if self.target.archive is not None:
-            from registry.checkpoint.unpacked import maybe_unpacked
+            from registry.checkpoint.archives.unpacked import maybe_unpacked
 
             found[self.target.archive] = self.store.is_cached(self.target.place, self.target.archive)
             here = maybe_unpacked(self.target, self.store)
@@ -295,7 +294,7 @@ class Request:
 
     def locked(self, path: Path, jobs: int | None) -> LockedModel:
         """Download the model, and return what a lock file at `path` says of it."""
-        from registry.model_registry.lock_update import locked_facts
+        from registry.lockfile.update import locked_facts
 
         target, store = self.target, self.store
         described = self.family(None)
@@ -316,10 +315,10 @@ class Request:
         return self._assembly(target).config(described, None, {}, cls, is_config=True)
 
     def _assembly(self, target: Target) -> Assembly:
-        from registry.pretrained.assembly import Assembly  # not needed to resolve or to list names
+        from registry.loading.assembly import Assembly  # not needed to resolve or to list names
 
         if target.archive is not None:
-            from registry.checkpoint.unpacked import unpacked
+            from registry.checkpoint.archives.unpacked import unpacked
 
             target = unpacked(target, self.store)
         return Assembly(target, self.store, self._environment.families)

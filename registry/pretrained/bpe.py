@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from tokenizers import Tokenizer, models
 
-from registry.checkpoint.json_file import read_json
+from registry.base.files import write_saved
+from registry.base.json_file import read_json
 from registry.errors import ConfigError
 from registry.pretrained.token_vocabulary import check_vocabulary, read_lines, without_unused
 from registry.pretrained.tokenizer import PreTrainedTokenizer, is_engine_file
-from registry.store.files import write_saved
 
 __all__ = ["BPETokenizer", "find_merges", "read_bpe"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.errors import CheckpointError
-from registry.pretrained.loading import head_of
+from registry.pretrained.from_pretrained import head_of
 
 if TYPE_CHECKING:
     from registry.pretrained.model import PreTrainedModel

@@ -11,8 +11,7 @@ from typing import Any, get_args, get_type_hints
 from registry.catalog.entry import ModelEntry
 from registry.errors import ConfigError, UnknownHead
 from registry.families.family import Family
-from registry.pretrained.config import PretrainedConfig
-from registry.pretrained.field_types import allow, fits, float_fields, shown, wrong_fields
+from registry.pretrained.config import PretrainedConfig, allow, fits, float_fields, shown, wrong_fields
 from registry.pretrained.token_vocabulary import SPECIAL_TOKENS
 from registry.pretrained.tokenizer import PreTrainedTokenizer
 

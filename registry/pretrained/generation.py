@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from registry.errors import ConfigError
-from registry.pretrained.field_types import shown
+from registry.pretrained.config import shown
 
 __all__ = ["GenerationMixin", "Streamer", "keep_top_k", "keep_top_p", "penalize_repetition"]
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from registry.catalog.names import user_path
+from registry.base.names import user_path
 from registry.checkpoint.report import LoadReport
-from registry.checkpoint.writer import parse_size, staged_folder, write_weights
+from registry.checkpoint.save import parse_size, staged_folder, write_weights
 from registry.errors import ConfigError
-from registry.pretrained.config import CONFIG_NAME, PretrainedConfig
-from registry.pretrained.field_types import shown
+from registry.pretrained.config import CONFIG_NAME, PretrainedConfig, shown
 from registry.pretrained.initialization import (
     composite_members,
     initialize,
@@ -319,7 +319,7 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
             UnknownModel: for a name that no catalog has.
             CheckpointError: when the weights do not fit.
         """
-        from registry.pretrained.loading import load_model
+        from registry.pretrained.from_pretrained import load_model
 
         return load_model(cls, pretrained_model_name_or_path, *model_args, **kwargs)
 
@@ -359,18 +359,22 @@ class PreTrainedModel(nn.Module, metaclass=_ModelMeta):
             tied = self.tied_weights()
             tensors = {name: tensor for name, tensor in tensors.items() if name not in tied}
         tensors |= {name: tensors[main] for name, main in self.second_names().items()}
-        if any(map(_is_distributed, tensors.values())):
-            from registry.pretrained.sharded_saving import save_sharded
 
-            save_sharded(self, config, tensors, folder, safe=safe_serialization, limit=limit, model_card=model_card)
-            return
-        with staged_folder(folder, replaces_weights=True) as stage:
+        def write_rest(stage: Path) -> None:
             (stage / CONFIG_NAME).write_text(config.to_json_string(), encoding="utf-8")
-            write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)
             if model_card:
                 from registry.pretrained.card import write_card
 
                 write_card(self, stage, folder)
+
+        if any(map(_is_distributed, tensors.values())):
+            from registry.sharding.save import save_sharded
+
+            save_sharded(tensors, folder, write_rest, safe=safe_serialization, limit=limit)
+            return
+        with staged_folder(folder, replaces_weights=True) as stage:
+            write_rest(stage)
+            write_weights(stage, tensors, safe=safe_serialization, max_shard_size=limit)
 
 
 def _is_distributed(tensor: Tensor) -> bool:

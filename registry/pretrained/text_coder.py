@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
+from registry.base.logs import lazy_logger
 from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import TRUNCATIONS, BatchEncoding, Truncation, as_tensors, pad_columns, shares
 from registry.pretrained.engine import TextEncoding
 from registry.pretrained.token_vocabulary import TokenVocabulary, as_list, is_unicode
-from registry.store.lazy_logger import lazy_logger
 
 __all__ = ["NO_LIMIT", "TextCoder"]
 

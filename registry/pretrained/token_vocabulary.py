@@ -11,7 +11,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from registry.base.files import open_regular
+from registry.base.regular import open_regular
 from registry.errors import ConfigError
 from registry.pretrained.engine import Engine
 

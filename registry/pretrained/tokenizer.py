@@ -12,16 +12,16 @@ from typing import Any, ClassVar
 
 from tokenizers import AddedToken
 
-from registry.catalog.names import user_path
-from registry.checkpoint.json_file import read_json
-from registry.checkpoint.writer import staged_folder
+from registry.base.json_file import read_json
+from registry.base.logs import lazy_logger
+from registry.base.names import user_path
+from registry.checkpoint.save import staged_folder
 from registry.errors import ConfigError, RegistryError
 from registry.families.roles import SIDE_FILES
 from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine
 from registry.pretrained.text_coder import NO_LIMIT, TextCoder
 from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, is_unicode
-from registry.store.lazy_logger import lazy_logger
 
 __all__ = [
     "ADDED_TOKENS_NAME",
@@ -98,7 +98,7 @@ class PreTrainedTokenizer(TextCoder):
             init_inputs: further positional arguments of the constructor, after the vocabulary files.
             kwargs: `cache_dir`, `force_download` (or `refresh`), `offline`; the rest are arguments of the constructor.
         """
-        from registry.pretrained.loading import load_tokenizer
+        from registry.pretrained.from_pretrained import load_tokenizer
 
         return load_tokenizer(cls, pretrained_model_name_or_path, *init_inputs, **kwargs)
 

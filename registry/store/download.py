@@ -3,40 +3,46 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
+from registry.base.logs import lazy_logger
 from registry.base.urls import redact
 from registry.errors import ConfigError, DownloadError
-from registry.store.cache import Cache
-from registry.store.claims import mismatch
+from registry.store.cache import About, Cache
 from registry.store.events import FileEvent, Moment, Observer, notify
+from registry.store.expected import mismatch
 from registry.store.hashing import GrowingHash
-from registry.store.lazy_logger import lazy_logger
 from registry.store.partial import Partial
-from registry.store.patience import Patience
-from registry.store.records import About
 from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
 
-__all__ = ["Download"]
+__all__ = ["Download", "Patience"]
+
 
 logger = lazy_logger(__name__)
 
 #: Bytes: files from this size on may come in parts, of which each has this size.
 _PARTS_FROM = 64 << 20
 _PART = 16 << 20
+
 #: Bytes of a first request, which tells how large the file is and how fast one connection.
 _PROBE = 4 << 20
+
 #: Parts at once, where neither `REGISTRY_PARALLEL` nor the catalog's `hosts:` says.
 _PARALLEL = 8
+
 #: Bytes a second: a single connection that is faster is not helped by others.
 _FAST = 150e6
+
 #: Small by their nature, so that the first request asks for all of such a file.
 _TEXT = (".json", ".txt", ".md", ".yaml", ".model", ".py")
+
 #: Seconds between two reports of progress.
 _REPORT_EVERY = 0.1
 
@@ -343,3 +349,74 @@ def _refuse_impostor(piece: bytes, url: str) -> None:
     for sign, what in _IMPOSTORS.items():
         if sign.match(piece[:_HEAD]) and not shown.endswith((".html", ".md")):
             raise DownloadError(f"content of {shown} is expected to be the file itself, but is {what}", url=shown)
+
+
+_Result = TypeVar("_Result")
+
+#: Tries in a row that bring nothing, before it is given up; `REGISTRY_RETRIES` says otherwise.
+_TRIES = 5
+
+#: Seconds: the longest that the first pause can be, that any pause can be, and that may pass without progress.
+_FIRST = 1.0
+_LONGEST = 20.0
+_BUDGET = 120.0
+
+
+class Patience:
+    """The state of one series of tries."""
+
+    def __init__(self, stopped: threading.Event, *, more_sources: bool = False) -> None:
+        """Begin. With `more_sources` another place can be asked, and this one gets two tries only; `stopped` ends a pause."""
+        self._stopped = stopped
+        self._limit = min(tries(), 2) if more_sources else tries()
+        self.progressed()
+
+    def progressed(self) -> None:
+        """Begin anew: something has arrived."""
+        self._failed = 0
+        self._since = time.monotonic()
+
+    def pause(self, error: Transient) -> None:
+        """Wait before the next try, as long as the server asks or chance decides.
+
+        Raises:
+            DownloadError: what went wrong, when it is time to give up.
+        """
+        self._failed += 1
+        left = _BUDGET - (time.monotonic() - self._since)
+        # Full jitter: many that fail at the same moment do not come back at the same moment.
+        wait = random.uniform(0, min(_LONGEST, _FIRST * 2 ** (self._failed - 1)))
+        if error.retry_after is not None:
+            wait = max(wait, error.retry_after)
+        if self._failed >= self._limit or wait > left:
+            why = f" (after {self._failed} tries)" if self._failed > 1 else ""
+            if error.retry_after is not None and error.retry_after > left:
+                why = (
+                    f" (the server asks to wait {error.retry_after:.0f} s, and {_BUDGET:.0f} s without progress are the limit)"
+                )
+            raise DownloadError(f"{error.message}{why}", url=error.url, status=error.status) from None
+        logger.info("%s; trying again in %.1f s", error.message, wait)
+        if self._stopped.wait(wait):
+            raise DownloadError(
+                f"{error.message} (and the operation was stopped)", url=error.url, status=error.status
+            ) from None
+
+    def insist(self, call: Callable[[], _Result]) -> _Result:
+        """Return what `call` returns, trying again while what it raises may pass."""
+        while True:
+            try:
+                return call()
+            except Transient as error:
+                self.pause(error)
+
+
+def tries() -> int:
+    """Return how often something is tried that may pass."""
+    written = os.environ.get("REGISTRY_RETRIES", "").strip()
+    if not written:
+        return _TRIES
+    if not re.fullmatch("[0-9]{1,9}", written):
+        raise ConfigError(
+            f"REGISTRY_RETRIES is expected to be a number such as 0 or 5, but is {written!r}; correct or unset it"
+        )
+    return int(written) + 1

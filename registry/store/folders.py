@@ -9,11 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from registry.base.files import make_folder, owner_token, share, sync_folder
 from registry.errors import CacheError
-from registry.store.cache import Cache, cache_error
-from registry.store.files import make_folder, share, sync_folder
-from registry.store.owner import owner_token
-from registry.store.records import VERSION
+from registry.store.cache import VERSION, Cache, cache_error
 
 __all__ = ["conventional_folder"]
 

@@ -19,12 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from registry.base.files import OWNED, OwnerState, make_folder, nobodys_token, owner_state, owner_token
 from registry.base.regular import no_link
 from registry.base.urls import redact
-from registry.store.cache import Cache, cache_error
-from registry.store.files import make_folder
-from registry.store.owner import OWNED, OwnerState, nobodys_token, owner_state, owner_token
-from registry.store.records import VERSION
+from registry.store.cache import VERSION, Cache, cache_error
 
 __all__ = ["JOURNAL", "Partial", "sweep"]
 

@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from registry.base.logs import lazy_logger
+from registry.base.settings import is_set
 from registry.errors import escaped
 from registry.store.events import FileEvent, Observer
-from registry.store.lazy_logger import lazy_logger
-from registry.store.place import is_set
 
 __all__ = ["ProgressBars", "ProgressLines", "default_observers", "end_progress", "show_size", "silenced"]
 

@@ -9,36 +9,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from registry.base.logs import lazy_logger
+from registry.base.names import unsafe_file_name
 from registry.base.urls import redact, scheme_of
-from registry.catalog.entry import FilePin
-from registry.catalog.names import unsafe_file_name
-from registry.catalog.raw import Host
+from registry.catalog.entry import FilePin, Host
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError, RegistryError
-from registry.store.cache import Cache, file_sha256
-from registry.store.claims import Claims
+from registry.store.cache import OF_LOCK, About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
-from registry.store.known import Known, in_place_url, pins_required
-from registry.store.lazy_logger import lazy_logger
-from registry.store.locked import as_locked, holds_more
-from registry.store.place import Place, StoredFile
+from registry.store.expected import Claims
+from registry.store.lookup import Known, Revisions, in_place_url, named_commit, pins_required
 from registry.store.progress import ProgressBars, ProgressLines, end_progress
-from registry.store.records import OF_LOCK, About, Ref
-from registry.store.revisions import Revisions, named_commit
+from registry.store.target import Place, StoredFile
 from registry.store.transports import FileMissing, Transport, Transports
-from registry.store.verification import Refused, Verification, Verifier
+from registry.store.verifiers import Refused, Verification, Verifier
 
 if TYPE_CHECKING:
-    from registry.store.adoption import Adoption
-    from registry.store.fetching import Fetcher
+    from registry.store.adopt.adoption import Adoption
+    from registry.store.fetch import Fetcher
 
-__all__ = ["Moved", "Store", "Vanished"]
+__all__ = ["Moved", "Store", "Vanished", "as_locked", "at_once", "holds_more"]
+
 
 logger = lazy_logger(__name__)
 
 #: Schemes of what is on this machine, and is used where it lies.
 _LOCAL = ("file", "package")
+
 #: Stands for a commit where it is asked whether a source has any.
 _ANY_COMMIT = "0" * 40
 
@@ -371,13 +369,13 @@ class Store:
 
     @cached_property
     def _adoption(self) -> Adoption:
-        from registry.store.adoption import Adoption
+        from registry.store.adopt.adoption import Adoption
 
         return Adoption(self.cache, self._verification)
 
     @cached_property
     def _fetcher(self) -> Fetcher:
-        from registry.store.fetching import Fetcher
+        from registry.store.fetch import Fetcher
 
         return Fetcher(
             self.cache,
@@ -485,3 +483,65 @@ def _refuse_unsafe(place: Place, name: str) -> None:
         reason = unsafe_file_name(name)
     if reason:
         raise ConfigError(f"a file name is expected to be a plain relative path, but {name!r} {reason}")
+
+
+#: Files at once, where the caller does not say. The connections to one host have a limit of their own.
+_JOBS = 4
+
+#: Seconds of one wait for them.
+_WAIT = 0.5
+
+
+def at_once(store: Store, tasks: Sequence[Callable[[], Any]], jobs: int | None = None) -> list[Any]:
+    """Return what each task returns, in order; they share a store. The first error ends them all.
+
+    Where all files are here, no thread is started.
+    """
+    try:
+        with store.local_only():
+            return [task() for task in tasks]
+    except OfflineError:
+        if store.offline:
+            raise
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait  # not needed where all files are here
+
+    pool = ThreadPoolExecutor(jobs or _JOBS, thread_name_prefix="registry-file")
+    try:
+        futures = [pool.submit(task) for task in tasks]
+        pending = set(futures)
+        while pending:  # Ctrl-C that comes just before a wait does not end it
+            done, pending = wait(pending, timeout=_WAIT, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+        results = [future.result() for future in futures]
+    except BaseException as error:
+        store.stop()
+        # A user who interrupts does not wait for a silent server: each thread ends with the next byte, or its own limit.
+        pool.shutdown(wait=not isinstance(error, KeyboardInterrupt), cancel_futures=True)
+        raise
+    pool.shutdown()
+    return results
+
+
+_SHA256_DIGITS, _SHA1_DIGITS = 64, 40
+
+
+def as_locked(error: RegistryError, place: Place, name: str) -> RegistryError:
+    """Return the error of a file that is not as it was locked in the words of the lock; any other error as it is."""
+    if not isinstance(error, IntegrityError) or len(error.expected) == _SHA1_DIGITS:  # the last is between a hub and its file
+        return error
+    what = "sha256" if len(error.expected) == _SHA256_DIGITS else "size"
+    return IntegrityError(
+        f"{name} of model {place.label!r} is expected to be as {place.lock} locks it, but is not at {error.url}: "
+        f"locked {what} {error.expected}, found {what} {error.actual}; nothing of it is used. "
+        f"If the new file is meant, run `registry lock {place.label}` and commit the difference",
+        url=error.url,
+        expected=error.expected,
+        actual=error.actual,
+    )
+
+
+def holds_more(folder: Path, files: Sequence[StoredFile]) -> bool:
+    """Whether a folder holds something besides these files."""
+    own = {file.path for file in files} | {parent for file in files for parent in file.path.parents}
+    return any(path not in own for path in folder.rglob("*"))

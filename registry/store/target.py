@@ -6,16 +6,18 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from registry.base.urls import is_url, redact, scheme_of
 from registry.catalog.entry import FilePin, ModelEntry
-from registry.errors import CatalogError, DownloadError, warn
-from registry.store.place import Place
+from registry.errors import CatalogError, CheckpointError, DownloadError, warn
 from registry.store.transports.local import local_path
 
 __all__ = [
+    "Place",
+    "Replaced",
+    "StoredFile",
     "Target",
     "entry_target",
     "maybe_path_target",
@@ -26,8 +28,10 @@ __all__ = [
     "url_target",
 ]
 
+
 #: A URL or source that ends so is one file; anything else is a folder.
 _FILE = re.compile(r"\.(safetensors|bin|pt|pth|ckpt(-\d+)?|index|json|txt|tar|gz|tgz|zip)$", re.IGNORECASE)
+
 #: Schemes whose paths have escapes, and those in which everything is a character of the path.
 _ESCAPED = ("http", "https", "hf", "file")
 _AS_IS = ("package", "s3", "gs", "az")
@@ -164,3 +168,40 @@ def newest_first(folder: Path, names: Sequence[str]) -> Sequence[str]:
     newest = max(there, key=lambda name: (folder / name).stat().st_mtime_ns)
     warn(f"folder {str(folder)!r} holds {' and '.join(there)}; the newer, {newest}, is loaded. Remove the other")
     return [newest, *(name for name in names if name != newest)]
+
+
+class Replaced(CheckpointError):
+    """A save replaced files of a folder while they were read: the operation can be done anew."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a model's files lie: a folder, its mirrors in order, and what is known of single files."""
+
+    sources: tuple[str, ...]
+    pins: Mapping[str, FilePin] = field(default_factory=dict)
+    #: What people call the model.
+    label: str = ""
+    #: The lock file that the pins are from, where there is one: a file without a pin is then as if it were not there.
+    lock: str = ""
+    #: Source to the commit that it is held to, whatever its revision stands for now.
+    commits: Mapping[str, str] = field(default_factory=dict)
+
+
+class StoredFile(NamedTuple):
+    """A file on this machine. `sha256` and `trust` are empty for a file that is used in place and was never pinned."""
+
+    name: str
+    path: Path
+    sha256: str = ""
+    trust: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder in which the file stands under its own conventional name, or None."""
+        folder = self.path
+        for part in reversed(self.name.split("/")):
+            if folder.name != part:
+                return None
+            folder = folder.parent
+        return folder

@@ -10,7 +10,7 @@ import warnings
 
 import pytest
 
-from registry.catalog.index import Catalog
+from registry.catalog.catalog import Catalog
 from registry.families.discovery import package_folders
 from registry.testing.bench import Bench
 

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from registry.catalog import document
-from registry.catalog.document import Node, parse
+from registry.catalog import yaml_nodes as document
+from registry.catalog.yaml_nodes import Node, parse
 from registry.errors import CatalogError
 
 

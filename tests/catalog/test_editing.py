@@ -10,10 +10,10 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from registry.catalog import document
-from registry.catalog.editing import add_entry, remove_entry
+from registry.catalog import yaml_nodes as document
+from registry.catalog.edit.entries import add_entry, remove_entry
+from registry.catalog.edit.style import flow_text, scalar_text
 from registry.catalog.schema import CatalogFile, read_catalog
-from registry.catalog.yaml_text import flow_text, scalar_text
 from registry.errors import CatalogError
 
 FIELDS: dict[str, Any] = {"family": "bert", "source": "hf://acme/support@1f0c", "config": {"num_labels": 3}}

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from registry.catalog.hosts import unfit_header, unfit_mirror
+from registry.catalog.schema import unfit_header, unfit_mirror
 
 
 @pytest.mark.parametrize(

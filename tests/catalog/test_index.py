@@ -6,10 +6,9 @@ import textwrap
 
 import pytest
 
-from registry.catalog.entry import Deprecation, FilePin, ModelEntry, Origin
-from registry.catalog.index import Catalog
+from registry.catalog.catalog import Catalog
+from registry.catalog.entry import Deprecation, FilePin, Host, ModelEntry, Origin
 from registry.catalog.layers import CatalogSource, LayerKind
-from registry.catalog.raw import Host
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 
 

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 import registry.catalog.schema as parser
-from registry.catalog.document import parse
-from registry.catalog.names import MODEL_NAME
+from registry.base.names import MODEL_NAME
+from registry.catalog.yaml_nodes import parse
 from tests.catalog import test_schema as parsing
 from tests.catalog.test_mistakes import FILE_MISTAKES, MISTAKES, SOUND
 from tests.processes import ROOT

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.base.files import read_regular
+from registry.base.regular import read_regular
 from registry.catalog import layers
 from registry.catalog.entry import ModelEntry
 from registry.catalog.layers import places, project_source

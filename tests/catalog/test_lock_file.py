@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.catalog.lock_changes import Difference, differences
-from registry.catalog.lock_file import LockedFile, LockedModel, LockFile, parse_lock, read_lock, render_lock
-from registry.catalog.names import unsafe_file_name
+from registry.base.names import unsafe_file_name
 from registry.errors import CatalogError
+from registry.lockfile.changes import Difference, differences
+from registry.lockfile.format import LockedFile, LockedModel, LockFile, parse_lock, read_lock, render_lock
 
 A, B, C = "a" * 64, "b" * 64, "0" * 64
 COMMIT = "607a30d783dfa663caf39e06633721c8d4cfcd7e"

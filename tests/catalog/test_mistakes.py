@@ -10,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from registry.catalog import document
-from registry.catalog.editing import add_entry, remove_entry
-from registry.catalog.index import Catalog
-from registry.catalog.layers import CatalogSource, LayerKind
-from registry.catalog.lock_file import read_lock
-from registry.catalog.text import read_bytes
+from registry.catalog import yaml_nodes as document
+from registry.catalog.catalog import Catalog
+from registry.catalog.edit.entries import add_entry, remove_entry
+from registry.catalog.layers import CatalogSource, LayerKind, read_bytes
 from registry.errors import CatalogError, RegistryError, RegistryWarning, UnknownModel
+from registry.lockfile.format import read_lock
 from registry.model_registry import ModelRegistry
 from tests.processes import ROOT
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from registry.catalog.names import MODEL_NAME, twin_key, unsafe_file_name
+from registry.base.names import MODEL_NAME, twin_key, unsafe_file_name
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import registry.catalog.packed
-import registry.catalog.packing
 import registry.catalog.shelf
-from registry.catalog.index import Catalog
+from registry.catalog.catalog import Catalog
 from registry.catalog.layers import CatalogSource, LayerKind, file_source
 from registry.catalog.packed import Packed
-from registry.catalog.packing import is_stale
+from registry.catalog.shelf import is_stale
 from registry.errors import CatalogError, RegistryWarning, UnknownModel
 from registry.store.cache import Cache
-from registry.store.upkeep import prune
+from registry.store.upkeep.prune import prune
 from tests.processes import run_python
 
 FAMILY, PACKAGE, PROJECT, USER = LayerKind.FAMILY, LayerKind.PACKAGE, LayerKind.PROJECT, LayerKind.USER
@@ -72,8 +71,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return read
 
-    monkeypatch.setattr(registry.catalog.packing, "read_bytes", noting(registry.catalog.packing.read_bytes))
-    for module in (registry.catalog.packing, registry.catalog.shelf):
+    monkeypatch.setattr(registry.catalog.shelf, "read_bytes", noting(registry.catalog.shelf.read_bytes))
+    for module in (registry.catalog.shelf, registry.catalog.shelf):
         monkeypatch.setattr(module, "read_source", noting(module.read_source))
     return seen
 
@@ -123,7 +122,7 @@ def everything(sources: Iterable[CatalogSource], folder: Path | None, *, listed_
     """Return all that a catalog says, as values that can be compared."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        registry.catalog.index._told.clear()
+        registry.catalog.catalog._told.clear()
         catalog = Catalog(sources, folder)
         listed = (catalog.names(), [(name, *shown(error)) for name, error in catalog.broken.items()]) if listed_first else ()
         found = {}
@@ -283,7 +282,7 @@ def test_another_parser_may_say_something_else(
 ) -> None:
     path = write(tmp_path / "models.yaml", many(1))
     Catalog([source(path)], folder)
-    monkeypatch.setattr(registry.catalog.packing, "_maker", lambda: [["schema.py", 1, 1]])
+    monkeypatch.setattr(registry.catalog.shelf, "_maker", lambda: [["schema.py", 1, 1]])
     Catalog([source(path)], folder)
     Catalog([source(path)], folder)
     assert len(parsed) == 2
@@ -453,7 +452,7 @@ def test_prune_removes_packed_files_of_which_the_text_is_gone_or_another(tmp_pat
 
 
 def test_a_catalog_is_no_model_of_the_cache(tmp_path: Path, folder: Path) -> None:
-    from registry.store.contents import contents
+    from registry.store.upkeep.inventory import contents
 
     Catalog([source(write(tmp_path / "models.yaml", many(3)))], folder)
     held = contents(Cache((folder.parent,)))

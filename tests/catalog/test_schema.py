@@ -7,8 +7,7 @@ from dataclasses import fields
 
 import pytest
 
-from registry.catalog.entry import Deprecation, FilePin, Origin
-from registry.catalog.raw import CatalogFile, Host
+from registry.catalog.entry import CatalogFile, Deprecation, FilePin, Host, Origin
 from registry.catalog.schema import FIELDS, HOST_FIELDS, read_catalog
 
 PATH = "/where/it/is/models.yaml"

@@ -32,7 +32,7 @@ class TooLong(BaseException):
 
 
 def _load(path: Path) -> tuple[str, str, list[str]]:
-    from registry.checkpoint.reader import open_checkpoint
+    from registry.checkpoint.open import open_checkpoint
 
     def too_long(*_: object) -> None:
         raise TooLong(f"{path.name} takes more than {PATIENCE} seconds")

@@ -23,8 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry import CacheError, CheckpointError
-from registry.checkpoint.archive import Limits, archive_format, extract_archive
-from registry.checkpoint.archive_stage import Member, Refused, Stage
+from registry.checkpoint.archives.extract import Limits, archive_format, extract_archive
+from registry.checkpoint.archives.stage import Member, Refused, Stage
 from tests.processes import run_python
 
 FORMS = ("tar", "tar.gz", "zip")
@@ -641,7 +641,7 @@ def test_memory_does_not_grow_with_a_member(tmp_path: Path) -> None:
 _CONFINED = """
 import resource, sys
 from pathlib import Path
-from registry.checkpoint.archive import extract_archive
+from registry.checkpoint.archives.extract import extract_archive
 from registry.errors import CheckpointError
 
 folder = Path(sys.argv[1])

@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 
 import registry
 from registry import BertConfig, BertModel, CheckpointError, ModelRegistry, UnsafeCheckpoint
-from registry.checkpoint import converted, torch_file
+from registry.checkpoint import converted
 from registry.checkpoint.converted import open_stored
+from registry.checkpoint.torch import file as torch_file
 from registry.store.cache import Cache
-from registry.store.place import StoredFile
 from registry.store.store import Store
+from registry.store.target import StoredFile
 from tests.servers import Server, file_server
 
 CONFIG = BertConfig(vocab_size=40, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=20)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.checkpoint.keys import match_names, wrapper_prefix
+from registry.checkpoint.tensor_names import match_names, wrapper_prefix
 
 MODEL = ("net.a.weight", "net.norm.weight", "net.norm.bias", "head.weight")
 

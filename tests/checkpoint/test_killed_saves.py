@@ -22,8 +22,9 @@ import torch
 
 import registry
 from registry import CheckpointError
-from registry.pretrained import assembly, weights, weights_files
-from registry.store import at_once
+from registry.loading import assembly, weights_files
+from registry.loading import fill as weights
+from registry.store import store as at_once
 from registry_bert import BertConfig, BertModel, BertTokenizer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
@@ -400,7 +401,7 @@ def test_a_link_in_the_place_of_an_unfinished_save_moves_nobodys_files(tmp_path:
 
 
 def test_a_live_stage_of_another_save_is_left_alone(tmp_path: Path) -> None:
-    from registry.checkpoint.writer import staged_folder
+    from registry.checkpoint.save import staged_folder
 
     with staged_folder(tmp_path / "out") as first:
         (first / "a").write_text("first")

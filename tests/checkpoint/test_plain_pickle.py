@@ -18,7 +18,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.checkpoint.plain_pickle import read_plain_pickle
+from registry.checkpoint.torch.plain_pickle import read_plain_pickle
 from registry.errors import CheckpointError, UnsafeCheckpoint
 
 PLAIN = {
@@ -184,7 +184,7 @@ def test_too_large_a_file_is_refused(tmp_path: Path) -> None:
 
 def test_every_operation_that_runs_nothing_is_known() -> None:
     """The list of operations is Python's; a new one must be looked at."""
-    from registry.checkpoint import plain_pickle
+    from registry.checkpoint.torch import plain_pickle
 
     known = {*plain_pickle._CONSTANTS, *plain_pickle._NUMBERS, *plain_pickle._TEXTS, *plain_pickle._PUTS, *plain_pickle._GETS}
     known |= {*plain_pickle._ACTIONS, *plain_pickle._SILENT}

@@ -18,11 +18,11 @@ from safetensors.torch import save_file
 
 import registry
 from registry import BertConfig, BertModel, CheckpointError, ConfigError, UnsafeCheckpoint
-from registry.checkpoint.json_file import read_json
-from registry.checkpoint.pickle_scan import SAFE_GLOBALS, PickleStream, pickle_globals
-from registry.checkpoint.reader import open_checkpoint, shard_names
-from registry.checkpoint.torch_file import scan_torch_file
-from registry.checkpoint.writer import write_weights
+from registry.base.json_file import read_json
+from registry.checkpoint.open import open_checkpoint, shard_names
+from registry.checkpoint.save import write_weights
+from registry.checkpoint.torch.file import scan_torch_file
+from registry.checkpoint.torch.pickle_stream import SAFE_GLOBALS, PickleStream, pickle_globals
 
 CONFIG = BertConfig(vocab_size=9, hidden_size=4, num_hidden_layers=1, num_attention_heads=1, intermediate_size=4)
 TENSORS = {

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from registry.checkpoint.name_table import Renamed, Rule
 from registry.checkpoint.numpy_pieces import NumpyPieces
-from registry.checkpoint.reader import Checkpoint, StateDict, open_checkpoint
-from registry.checkpoint.safetensors_file import FilePieces, SafetensorsFile
-from registry.checkpoint.writer import write_weights
+from registry.checkpoint.open import open_checkpoint
+from registry.checkpoint.safetensors.file import FilePieces, SafetensorsFile
+from registry.checkpoint.save import write_weights
+from registry.checkpoint.tensors import Checkpoint, StateDict
 from registry.errors import CheckpointError
 
 
@@ -95,7 +96,7 @@ def test_no_other_bytes_are_read_of_safetensors(dtype: torch.dtype, tmp_path: Pa
         read(self, into, offset)
 
     into = torch.empty(250, 16, dtype=dtype)
-    with mock.patch.object(FilePieces, "read", counted), mock.patch("registry.checkpoint.safetensors_file._PIECE", 4096):
+    with mock.patch.object(FilePieces, "read", counted), mock.patch("registry.checkpoint.safetensors.file._PIECE", 4096):
         checkpoint.read_rows("wide", 500, into)
     assert sum(sizes) == 250 * 16 * 4
     assert len(sizes) == (1 if dtype == torch.float32 else 4)  # what is cast goes through a piece of memory

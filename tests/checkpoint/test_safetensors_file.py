@@ -15,11 +15,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save, save_file
 
 from registry import CheckpointError
-from registry.checkpoint import safetensors_file as reading
-from registry.checkpoint.reader import TensorInfo, open_checkpoint
-from registry.checkpoint.safetensors_file import SafetensorsFile
-from registry.checkpoint.safetensors_header import Header, read_header
-from registry.checkpoint.writer import write_weights
+from registry.checkpoint.open import open_checkpoint
+from registry.checkpoint.safetensors import file as reading
+from registry.checkpoint.safetensors.file import SafetensorsFile
+from registry.checkpoint.safetensors.header import Header, read_header
+from registry.checkpoint.save import write_weights
+from registry.checkpoint.tensors import TensorInfo
 from tests.checkpoint.forge import safetensors_file
 
 _DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64")

@@ -13,13 +13,14 @@ from safetensors.torch import load_file
 
 from registry import CheckpointError
 from registry.checkpoint.converted import open_stored
-from registry.checkpoint.reader import TensorInfo, open_checkpoint
-from registry.checkpoint.safetensors_file import SafetensorsFile
-from registry.checkpoint.safetensors_writer import write_safetensors
-from registry.checkpoint.writer import write_weights
+from registry.checkpoint.open import open_checkpoint
+from registry.checkpoint.safetensors.file import SafetensorsFile
+from registry.checkpoint.safetensors.write import write_safetensors
+from registry.checkpoint.save import write_weights
+from registry.checkpoint.tensors import TensorInfo
 from registry.store.cache import Cache
-from registry.store.place import StoredFile
 from registry.store.store import Store
+from registry.store.target import StoredFile
 
 DTYPES = (
     "float64 float32 float16 bfloat16 float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu complex64 "

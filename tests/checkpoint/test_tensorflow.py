@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from registry import CheckpointError
-from registry.checkpoint.reader import TensorInfo, checkpoint_format, open_checkpoint
-from registry.checkpoint.tensorflow_file import TensorflowFile, data_shards
-from registry.checkpoint.tensorflow_wire import slice_key
+from registry.checkpoint.open import checkpoint_format, open_checkpoint
+from registry.checkpoint.tensorflow.file import TensorflowFile, data_shards
+from registry.checkpoint.tensorflow.wire import slice_key
+from registry.checkpoint.tensors import TensorInfo
 from tests.processes import run_python
 from tests.tensorflow import bundle
 from tests.tensorflow.mutations import ODD, mutate, read_all
@@ -243,7 +244,7 @@ def test_a_block_that_contradicts_itself_is_refused(tmp_path: Path, content: byt
 
 
 def test_too_many_blocks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.checkpoint.tensorflow_table._MAX_BLOCKS", 1)
+    monkeypatch.setattr("registry.checkpoint.tensorflow.table._MAX_BLOCKS", 1)
     with pytest.raises(CheckpointError, match="more than 1 blocks"):
         open_checkpoint(CHECKPOINTS / "many" / "model.ckpt.index")
 
@@ -280,7 +281,7 @@ def test_an_entry_cannot_repeat_its_parts_without_end(tmp_path: Path, value: byt
 
 
 def test_too_many_entries_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("registry.checkpoint.tensorflow_table._MAX_ENTRIES", 9_999)
+    monkeypatch.setattr("registry.checkpoint.tensorflow.table._MAX_ENTRIES", 9_999)
     with pytest.raises(CheckpointError, match="more than 9999 entries"):
         open_checkpoint(CHECKPOINTS / "many" / "model.ckpt.index")
 
@@ -479,7 +480,7 @@ def test_ten_thousand_damaged_checkpoints_in_little_memory(tmp_path: Path, name:
 MEMORY = """
 import sys
 from pathlib import Path
-from registry.checkpoint.reader import open_checkpoint
+from registry.checkpoint.open import open_checkpoint
 
 def anonymous():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon"))

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry import CheckpointError, UnsafeCheckpoint
-from registry.checkpoint.reader import TensorInfo, open_checkpoint
-from registry.checkpoint.torch_file import TorchFile, scan_torch_file
+from registry.checkpoint.open import open_checkpoint
+from registry.checkpoint.tensors import TensorInfo
+from registry.checkpoint.torch.file import TorchFile, scan_torch_file
 from tests.checkpoint.forge import (
     call,
     dictionary,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from registry import CheckpointError
-from registry.checkpoint.writer import parse_size, staged_folder, write_weights
+from registry.checkpoint.save import parse_size, staged_folder, write_weights
 
 
 @pytest.mark.parametrize(

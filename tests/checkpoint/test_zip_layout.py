@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from registry import CheckpointError
-from registry.checkpoint.archive import extract_archive
-from registry.checkpoint.torch_file import TorchFile
-from registry.checkpoint.torch_layout import _records
+from registry.checkpoint.archives.extract import extract_archive
+from registry.checkpoint.torch.file import TorchFile
+from registry.checkpoint.torch.layout import _records
 from tests.checkpoint.forge import dictionary, pickled, storage, tensor
 from tests.checkpoint.zip_forge import Entry, Zip, joined, mutated
 

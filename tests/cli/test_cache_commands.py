@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 import registry
-import registry.store.inventory
+import registry.store.upkeep.inventory
 from registry.cli.cache_commands import duration, size
 from registry.cli.layout import size_text
 from registry.store.cache import Cache
@@ -217,8 +217,8 @@ def test_list_shows_what_is_unfinished_and_in_quarantine(run: Run, cache: Path) 
 @pytest.mark.parametrize("seconds", [-1e13, -1, 1e10, 2**38, 1e17], ids=str)
 def test_list_shows_times_of_any_clock(seconds: float, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run("fetch", "far")
-    monkeypatch.setattr(registry.store.inventory.Seen, "used", int(seconds * 10**9))
-    monkeypatch.setattr(registry.store.inventory.Blob, "used", int(seconds * 10**9))
+    monkeypatch.setattr(registry.store.upkeep.inventory.Seen, "used", int(seconds * 10**9))
+    monkeypatch.setattr(registry.store.upkeep.inventory.Blob, "used", int(seconds * 10**9))
     done = run("cache", "list")
     assert done.code == 0 and "far " in done.out and "used " in done.out
     assert run("cache", "list", "--json").code == 0

@@ -349,8 +349,8 @@ def test_showing_what_a_name_means_imports_what_it_needs() -> None:
     ours = {name for name in modules if name.startswith("registry.")}
     assert not {name for name in ours if name.startswith(("registry.pretrained", "registry.checkpoint"))}
     assert {name for name in ours if name.startswith("registry.cli.")} == {"registry.cli.commands", "registry.cli.layout"}
-    assert not {"registry.catalog.lock_file", "registry.store.adoption", "registry.store.fetching"} & ours
-    assert not {"registry.store.download", "registry.store.folders", "registry.store.locks"} & ours
+    assert not {"registry.lockfile.format", "registry.store.adopt.adoption", "registry.store.fetch"} & ours
+    assert not {"registry.store.download", "registry.store.folders", "registry.base.file_lock"} & ours
 
 
 def test_a_reader_that_stops_early_causes_no_traceback() -> None:

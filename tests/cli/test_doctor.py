@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 import registry
+from registry.base.settings import is_offline
 from registry.cli import diagnosis
 from registry.cli.diagnosis import SETTINGS, _numbers, _satisfies
 from registry.errors import ConfigError
 from registry.model_registry import ModelRegistry
-from registry.store.place import is_offline
 from tests.cli.conftest import Run
 from tests.families.conftest import Install, family_files
 from tests.processes import ROOT

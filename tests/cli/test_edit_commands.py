@@ -122,7 +122,7 @@ def test_shards_are_listed_without_being_fetched(run: Run, project: Path, hub: t
 @pytest.fixture
 def served(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A plain server of the small model; anything over 5000 bytes is large."""
-    monkeypatch.setattr("registry.pretrained.survey._SMALL", 5000)
+    monkeypatch.setattr("registry.loading.survey._SMALL", 5000)
     with file_server({f"/tiny/{file.name}": file.read_bytes() for file in tiny_bert.iterdir()}) as server:
         yield server
 
@@ -206,7 +206,7 @@ def test_an_archive_is_looked_into_where_it_is_small_or_pinned(
 ) -> None:
     import tarfile
 
-    monkeypatch.setattr("registry.pretrained.survey._SMALL", 5000 if large else 10**7)
+    monkeypatch.setattr("registry.loading.survey._SMALL", 5000 if large else 10**7)
 
     with tarfile.open(tmp_path / "tiny.tar.gz", "w:gz") as archive:
         archive.add(tiny_bert, "tiny")
@@ -388,7 +388,7 @@ def test_editing_without_fetching_needs_no_torch(project: Path) -> None:
     )
     for arguments in (("add", *GIVEN, "--config", "num_labels=3"), ("remove", "mine")):
         modules = run_python("-c", code, *arguments).stdout.split()
-        assert "registry.catalog.editing" in modules
+        assert "registry.catalog.edit.entries" in modules
         assert not {"torch", "numpy", "requests", "tokenizers"} & set(modules)
     assert project.read_text() == START
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import registry
-from registry.catalog.lock_file import parse_lock
+from registry.lockfile.format import parse_lock
 from tests.cli.conftest import Run
 from tests.processes import ROOT
 

@@ -15,7 +15,7 @@ from click import UsageError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.catalog.document import parse
+from registry.catalog.yaml_nodes import parse
 from registry.cli.new_family import write_package
 from tests.cli.conftest import Run
 

@@ -17,10 +17,10 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor
 
 import registry
-from registry.checkpoint.safetensors_file import FilePieces, SafetensorsFile
-from registry.checkpoint.safetensors_writer import stored_order, write_safetensors
+from registry.checkpoint.safetensors.file import FilePieces, SafetensorsFile
+from registry.checkpoint.safetensors.write import stored_order, write_safetensors
 from registry.errors import CheckpointError
-from registry.pretrained import sharded_saving
+from registry.sharding import save as sharded_saving
 from tests.distributed import models
 
 
@@ -155,7 +155,7 @@ def broadcast_reads(folder: str) -> dict[str, Any]:
         count += len(into)
         read(self, into, offset)
 
-    nodes = mock.patch("registry.pretrained.rows.host_name", lambda: f"node {dist.get_rank() // 2}")
+    nodes = mock.patch("registry.sharding.rows.host_name", lambda: f"node {dist.get_rank() // 2}")
     with nodes, mock.patch.object(FilePieces, "read", counted):
         model = registry.load(Path(folder) / "gpt2", mesh=mesh(), broadcast=True)
     return {"bytes": count, "weights": _whole(model)}

@@ -12,7 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import registry
 from registry import ConfigError, PretrainedConfig, PreTrainedModel
-from registry.pretrained.ranks import rank_timeout
+from registry.sharding.ranks import rank_timeout
 from tests.distributed import models
 from tests.registry_bert import tiny
 

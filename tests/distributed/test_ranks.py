@@ -12,7 +12,7 @@ import pytest
 from torch.distributed import HashStore
 
 from registry import ConfigError, DistributedError
-from registry.pretrained.ranks import Ranks
+from registry.sharding.ranks import Ranks
 from tests.distributed.threads import joined
 
 
@@ -94,8 +94,8 @@ def test_ranks_that_do_not_come_are_named_and_find_nobody_when_they_come_after_a
 
 def test_a_rank_without_a_sign_of_life_is_named_although_there_is_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_RANK_TIMEOUT", "60")
-    monkeypatch.setattr("registry.pretrained.ranks._SILENCE", 0.4)
-    monkeypatch.setattr("registry.pretrained.ranks._BEAT", 0.05)
+    monkeypatch.setattr("registry.sharding.ranks._SILENCE", 0.4)
+    monkeypatch.setattr("registry.sharding.ranks._BEAT", 0.05)
     release = threading.Event()
 
     def stop(ranks: Ranks) -> None:
@@ -115,8 +115,8 @@ def test_a_rank_without_a_sign_of_life_is_named_although_there_is_time_left(monk
 
 def test_who_works_for_long_but_lives_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGISTRY_RANK_TIMEOUT", "60")
-    monkeypatch.setattr("registry.pretrained.ranks._SILENCE", 0.3)
-    monkeypatch.setattr("registry.pretrained.ranks._BEAT", 0.05)
+    monkeypatch.setattr("registry.sharding.ranks._SILENCE", 0.3)
+    monkeypatch.setattr("registry.sharding.ranks._BEAT", 0.05)
     assert together(lambda ranks: "quick", lambda ranks: time.sleep(1.0)) == ["quick", None]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch.distributed import PrefixStore, Store
 from torch.distributed.device_mesh import DeviceMesh
 
-from registry.pretrained.ranks import Ranks
+from registry.sharding.ranks import Ranks
 
 
 def joined(store: Store, rank: int, world: int, what: str = "load 'model'") -> Ranks:
@@ -18,5 +18,5 @@ def joined(store: Store, rank: int, world: int, what: str = "load 'model'") -> R
     group = SimpleNamespace(WORLD=SimpleNamespace(get_group_store=lambda: store))
     fake = SimpleNamespace(get_rank=lambda: rank, group=group, PrefixStore=PrefixStore)
     # The number of the operation is counted per process, and these have one: the store tells them apart.
-    with mock.patch("registry.pretrained.ranks.dist", fake), mock.patch("registry.pretrained.ranks._next", lambda _: 0):
+    with mock.patch("registry.sharding.ranks.dist", fake), mock.patch("registry.sharding.ranks._next", lambda _: 0):
         return Ranks(mesh, what)

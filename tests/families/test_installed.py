@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry.families.discovery import folders_of_packages, installed_entry_points, package_folders
-from registry.families.installed import DISTRIBUTION, EntryPoint, canonical, read_installed
+from registry.families.entry_points import DISTRIBUTION, EntryPoint, canonical, read_installed
 from tests.families.conftest import Install, family_files
 from tests.processes import run_python
 

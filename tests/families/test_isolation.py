@@ -14,7 +14,7 @@ import pytest
 
 import registry
 from registry.errors import CatalogError, PluginConflict, PluginError, RegistryWarning
-from registry.families import claims
+from registry.families import conflicts as claims
 from registry.families.host import PluginHost
 from tests.families.conftest import PLUGIN, Install, family_files
 from tests.families.models import save_one_of_each

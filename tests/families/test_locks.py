@@ -8,10 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from registry.base.thread_lock import ForkSafeLock
 from registry.families.discovery import EntryPoint, family_entry_points
 from registry.families.hooks import PluginHooks
 from registry.families.host import PluginHost
-from registry.families.locks import ForkSafeLock
 from registry.model_registry import ModelRegistry
 
 

@@ -7,9 +7,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 import registry
 from registry.errors import UnknownFamily, UnknownModel
-from registry.families.host import PluginHost
-from registry.families.installed import canonical
-from registry.families.moved import _TRANSFORMERS
+from registry.families.entry_points import canonical
+from registry.families.host import _TRANSFORMERS, PluginHost
 from tests.families.conftest import Install, family_files
 
 

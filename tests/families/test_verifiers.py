@@ -17,8 +17,7 @@ import pytest
 
 import registry
 from registry.errors import IntegrityError, PluginError, RegistryWarning
-from registry.store.cache import Cache
-from registry.store.records import stamp_path
+from registry.store.cache import Cache, stamp_path
 from tests.families.conftest import Install
 from tests.families.models import save_one_of_each
 from tests.servers import file_server

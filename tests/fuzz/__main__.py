@@ -58,12 +58,12 @@ def _isolate(folder: Path) -> None:
 def _run(folder: Path, options: argparse.Namespace) -> int:
     import logging
 
-    import registry.store.patience
+    import registry.store.download
     from tests.fuzz.kinds import build_kinds
     from tests.fuzz.running import damaged, distinct, run, run_example, shrunk
 
     logging.disable()  # what is expected here would fill screens
-    registry.store.patience._FIRST = 0.001
+    registry.store.download._FIRST = 0.001
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         kinds = build_kinds(folder / "seeds")

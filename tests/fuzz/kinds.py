@@ -218,7 +218,7 @@ def use_weights(example: Example) -> None:
 
 
 def use_weights_alone(example: Example) -> None:
-    from registry.checkpoint.reader import open_checkpoint
+    from registry.checkpoint.open import open_checkpoint
 
     def read() -> None:
         checkpoint = open_checkpoint(example.file)

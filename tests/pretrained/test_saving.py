@@ -15,7 +15,7 @@ import yaml
 
 import registry
 from registry import CheckpointError, DownloadError
-from registry.checkpoint.writer import write_weights
+from registry.checkpoint.save import write_weights
 from registry_bert import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 from registry_gpt2 import GPT2Config, GPT2LMHeadModel
 from tests.processes import run_python
@@ -103,7 +103,7 @@ def test_weights_that_share_memory_are_saved_each_and_no_more_than_that(safe: bo
         "steps": flat[:400:4],
     }
     (name,) = write_weights(tmp_path, tensors, safe=safe)
-    from registry.checkpoint.reader import open_checkpoint
+    from registry.checkpoint.open import open_checkpoint
 
     written = open_checkpoint(tmp_path / name)
     assert all(torch.equal(written.tensor(key), value) for key, value in tensors.items())
@@ -204,7 +204,7 @@ def test_a_folder_in_the_place_of_a_file_is_found_before_anything_changes(tmp_pa
 MEMORY = """
 import re, resource, sys, torch
 from pathlib import Path
-from registry.checkpoint.writer import write_weights
+from registry.checkpoint.save import write_weights
 import numpy
 
 folder, safe = Path(sys.argv[1]), sys.argv[2] == "True"

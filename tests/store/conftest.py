@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 
-import registry.store.fetching
+import registry.store.fetch
 
 
 @pytest.fixture
@@ -32,4 +32,4 @@ def unlock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def touched(path: object) -> NoReturn:
         pytest.fail(f"the lock {path} was taken")
 
-    return lambda: monkeypatch.setattr(registry.store.fetching, "file_lock", touched)
+    return lambda: monkeypatch.setattr(registry.store.fetch, "file_lock", touched)

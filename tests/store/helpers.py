@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from registry.catalog.entry import FilePin, Origin
-from registry.catalog.raw import Host
-from registry.store.cache import Cache
+from registry.catalog.entry import FilePin, Host, Origin
+from registry.store.cache import About, Cache
 from registry.store.partial import Partial
-from registry.store.place import Place, StoredFile
-from registry.store.records import About
 from registry.store.store import Store
+from registry.store.target import Place, StoredFile
 
 #: Stands in for a weights file where its content does not matter.
 BODY = bytes(range(256)) * 40

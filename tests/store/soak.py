@@ -27,12 +27,13 @@ from pathlib import Path
 
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError
-from registry.store import download, patience
+from registry.store import download
+from registry.store import download as patience
 from registry.store.cache import Cache, file_sha256
-from registry.store.check import verify
-from registry.store.place import Place
 from registry.store.store import Store
-from registry.store.upkeep import prune
+from registry.store.target import Place
+from registry.store.upkeep.prune import prune
+from registry.store.upkeep.verify import verify
 from tests.servers import Handler, Request, serving
 from tests.store.helpers import leftovers, sha256
 

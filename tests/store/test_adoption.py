@@ -19,12 +19,12 @@ from huggingface_hub.errors import EntryNotFoundError
 import registry
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, ConfigError, IntegrityError, OfflineError
-from registry.store import adoption, other_caches
+from registry.store.adopt import adoption, other_caches
+from registry.store.adopt.other_caches import old_address
 from registry.store.cache import Cache
 from registry.store.events import FileEvent
-from registry.store.other_caches import old_address
-from registry.store.place import Place, StoredFile
 from registry.store.store import Store
+from registry.store.target import Place, StoredFile
 from tests.oracles import old, quiet
 from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server, serving
 from tests.store.helpers import evict, fetch, get, listing, pinned, sha256

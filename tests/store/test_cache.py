@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 import registry.store.cache
 from registry.errors import CacheError
-from registry.store.cache import Cache, file_sha256
-from registry.store.records import Ref
+from registry.store.cache import Cache, Ref, file_sha256
 from tests.store.helpers import BODY, OTHER, URL, leftovers, listing, publish, sha256
 
 DIGEST = sha256(BODY)

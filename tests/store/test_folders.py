@@ -12,9 +12,8 @@ from typing import NoReturn
 import pytest
 
 import registry.store.cache
-from registry.store.cache import Cache
+from registry.store.cache import About, Cache
 from registry.store.folders import conventional_folder
-from registry.store.records import About
 from tests.store import workers
 from tests.store.helpers import BODY, OTHER, listing, publish, sha256
 

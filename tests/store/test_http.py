@@ -21,12 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import registry
-from registry.catalog.entry import FilePin, Origin
-from registry.catalog.raw import Host
+from registry.catalog.entry import FilePin, Host, Origin
 from registry.errors import DownloadError, IntegrityError, OfflineError, RegistryError, UnknownModel
 from registry.store.cache import Cache
-from registry.store.place import Place
 from registry.store.store import Store
+from registry.store.target import Place
 from registry.store.transports import http
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.http import HttpTransport

@@ -12,8 +12,8 @@ import registry
 from registry.catalog.entry import FilePin
 from registry.errors import ConfigError, DownloadError, IntegrityError, OfflineError, UnknownModel
 from registry.store.cache import Cache
-from registry.store.place import Place
 from registry.store.store import Store
+from registry.store.target import Place
 from registry.store.transports.hub import HubTransport, split_hub_url
 from tests.servers import COMMIT, Handler, HubFiles, Request, Server, file_server, hub_server, serving
 from tests.store.helpers import evict, fetch, get, host, listing, sha256, visible

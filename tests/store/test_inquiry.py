@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.errors import DownloadError, OfflineError
-from registry.store.inquiry import Inquiry
+from registry.store.probe import Inquiry
 from registry.store.transports import Resource
 from tests.servers import COMMIT, Handler, HubFiles, Request, file_server, hub_server, serving
 from tests.store.helpers import eventually

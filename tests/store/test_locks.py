@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from registry.base import file_lock as locks
+from registry.base.file_lock import file_lock
 from registry.errors import CacheError, ConfigError, LockTimeout
-from registry.store import locks
-from registry.store.locks import file_lock
 from tests.store import workers
 
 SPAWN = multiprocessing.get_context("spawn")

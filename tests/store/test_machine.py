@@ -21,13 +21,12 @@ import numpy as np
 import pytest
 
 import registry
+from registry.base.files import OWNED, OwnerState, owner_state, owner_token
 from registry.errors import CacheError
-from registry.pretrained.assembly import Assembly
-from registry.store.cache import Cache
-from registry.store.check import verify
-from registry.store.owner import OWNED, OwnerState, owner_state, owner_token
+from registry.loading.assembly import Assembly
+from registry.store.cache import About, Cache
 from registry.store.partial import Partial
-from registry.store.records import About
+from registry.store.upkeep.verify import verify
 from tests.processes import environment
 from tests.servers import file_server, serving
 from tests.store.helpers import BODY, fetch, get, leftovers, listing, pinned, sha256, visible
@@ -391,7 +390,7 @@ def test_a_hit_opens_no_socket_takes_no_lock_writes_nothing_and_reads_no_weights
 
 def test_the_owner_of_a_token_is_known_to_live_or_to_be_dead() -> None:
     assert owner_state(f"abc.{owner_token()}.partial") is OwnerState.ALIVE
-    code = "from registry.store.owner import owner_token; print(owner_token())"
+    code = "from registry.base.files import owner_token; print(owner_token())"
     child = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     token = child.stdout.strip()
     assert owner_state(f"abc.{token}.partial") is OwnerState.DEAD

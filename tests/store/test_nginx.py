@@ -14,8 +14,7 @@ import requests
 import trustme
 
 import registry.store.download
-from registry.catalog.entry import FilePin, Origin
-from registry.catalog.raw import Host
+from registry.catalog.entry import FilePin, Host, Origin
 from registry.errors import DownloadError
 from tests.nginx import Nginx, require_nginx, running_nginx
 from tests.processes import environment

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 import registry
+from registry.base.files import is_private
 from registry.errors import CacheError, DownloadError, OfflineError
-from registry.store.cache import Cache
-from registry.store.files import is_private
+from registry.store.cache import Cache, ref_name, stamp_path
 from registry.store.partial import Partial
-from registry.store.records import ref_name, stamp_path
 from tests.servers import COMMIT, HubFiles, file_server, hub_server
 from tests.store.helpers import BODY, URL, fetch, get, pinned, sha256
 from tests.store.test_hub import git_sha1

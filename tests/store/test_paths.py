@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.base.settings import cache_folders
 from registry.model_registry import ModelRegistry
-from registry.store.paths import cache_folders
 
 #: Every variable that decides, strongest first, and the folder that it means.
 ORDER = [

@@ -19,8 +19,7 @@ import numpy as np
 import pytest
 
 import registry
-from registry.catalog.entry import Origin
-from registry.catalog.raw import Host
+from registry.catalog.entry import Host, Origin
 from tests.servers import Handler, Request, Server, file_server, serving
 from tests.store import workers
 from tests.store.helpers import arrived, eventually, fetch, leftovers, pinned, sha256, visible

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from registry.catalog.edit.rewrite import rewrite
 from registry.errors import CatalogError
-from registry.store.rewriting import rewrite
 
 
 def test_of_many_changes_at_once_none_is_lost(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 import registry
-import registry.store.known
+import registry.store.lookup
+from registry.base.settings import is_offline
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError
-from registry.store.cache import Cache, file_sha256
-from registry.store.place import Place, is_offline
-from registry.store.records import Ref
+from registry.store.cache import Cache, Ref, file_sha256
 from registry.store.store import Store
+from registry.store.target import Place
 from tests.servers import Handler, Request, file_server, serving
 from tests.store.helpers import BODY, OTHER, evict, fetch, get, listing, pinned, sha256, visible
 
@@ -369,7 +369,7 @@ def test_a_pinned_local_file_is_hashed_once_until_it_changes(model: Path, cache:
         hashed.append(path)
         return file_sha256(path)
 
-    monkeypatch.setattr(registry.store.known, "file_sha256", counted)
+    monkeypatch.setattr(registry.store.lookup, "file_sha256", counted)
     pins = pinned(NAME, BODY)
     assert fetch(cache, str(model), NAME, pins).trust == "catalog"
     assert fetch(cache, str(model), NAME, pins).path == model / NAME

@@ -23,11 +23,12 @@ from urllib3.connection import HTTPConnection
 
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, ConfigError, DownloadError, IntegrityError, OfflineError
-from registry.store import download, patience
+from registry.store import download
+from registry.store import download as patience
 from registry.store.cache import Cache
 from registry.store.events import FileEvent
-from registry.store.place import Place
 from registry.store.store import Store
+from registry.store.target import Place
 from registry.store.transports import Transient, http
 from tests.servers import Handler, Request, Server, chunked, file_server, serving
 from tests.store import workers

@@ -16,22 +16,21 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-import registry.store.check
 import registry.store.folders
-import registry.store.removal
-import registry.store.upkeep
+import registry.store.upkeep.prune
+import registry.store.upkeep.removal
+import registry.store.upkeep.verify
+from registry.base.file_lock import file_lock
+from registry.base.files import OwnerState, nobodys_token, owner_state, owner_token
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError
-from registry.store.cache import Cache
-from registry.store.check import FileCheck, verify
-from registry.store.contents import contents
+from registry.store.cache import About, Cache, Ref, stamp_path
 from registry.store.folders import conventional_folder
-from registry.store.locks import file_lock
-from registry.store.owner import OwnerState, nobodys_token, owner_state, owner_token
 from registry.store.partial import Partial
-from registry.store.records import About, Ref, stamp_path
-from registry.store.removal import remove_folder
-from registry.store.upkeep import prune, remove
+from registry.store.upkeep.inventory import contents
+from registry.store.upkeep.prune import prune, remove
+from registry.store.upkeep.removal import remove_folder
+from registry.store.upkeep.verify import FileCheck, verify
 from tests.servers import file_server
 from tests.store import workers
 from tests.store.helpers import BODY, OTHER, fetch, leftovers, listing, pinned, sha256
@@ -94,7 +93,7 @@ def states(cache: Path, *, repair: bool = False, digests: list[str] | None = Non
     return {str(c.path.relative_to(cache)): c.state for c in verify(Cache((cache,)), digests, repair=repair)}
 
 
-def kinds(removed: registry.store.upkeep.Pruned) -> list[str]:
+def kinds(removed: registry.store.upkeep.prune.Pruned) -> list[str]:
     return sorted(item.kind for item in removed.removed)
 
 
@@ -239,15 +238,15 @@ def test_only_what_is_asked_for_is_verified(cache: Path) -> None:
 
 def test_a_blob_that_is_replaced_while_it_is_hashed_is_no_damage(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     overwrite(blob := put(cache, BODY), 0, b"!")
-    hashed = registry.store.check._hash
+    hashed = registry.store.upkeep.verify._hash
 
     def meanwhile(path: Path) -> tuple[os.stat_result, str]:
         result = hashed(path)
-        monkeypatch.setattr(registry.store.check, "_hash", hashed)
+        monkeypatch.setattr(registry.store.upkeep.verify, "_hash", hashed)
         put(cache, BODY)
         return result
 
-    monkeypatch.setattr(registry.store.check, "_hash", meanwhile)
+    monkeypatch.setattr(registry.store.upkeep.verify, "_hash", meanwhile)
     assert [(check.path, check.state) for check in verify(Cache((cache,)), repair=True)] == [(blob, "ok")]
     assert blob.read_bytes() == BODY
     assert not (cache / "quarantine").exists()
@@ -704,15 +703,15 @@ def test_what_vanishes_while_it_is_pruned_is_fine(
 ) -> None:
     build(cache, "bert", {"model.safetensors": WEIGHTS, "vocab.txt": BODY})
     put(cache, OTHER)
-    look = registry.store.upkeep.take_inventory
+    look = registry.store.upkeep.prune.take_inventory
 
     def then_another_prunes(store: Cache) -> object:
-        monkeypatch.setattr(registry.store.upkeep, "take_inventory", look)
+        monkeypatch.setattr(registry.store.upkeep.prune, "take_inventory", look)
         found = look(store)
         prune(store, max_size=0)
         return found
 
-    monkeypatch.setattr(registry.store.upkeep, "take_inventory", then_another_prunes)
+    monkeypatch.setattr(registry.store.upkeep.prune, "take_inventory", then_another_prunes)
     assert prune(Cache((cache,)), max_size=0).left == 0
     assert leftovers(cache) == [] and caplog.text == ""
 
@@ -723,7 +722,7 @@ def test_the_blobs_of_a_folder_that_cannot_be_removed_stay(cache: Path, monkeypa
     def refuse(path: Path, manifest: Path | None) -> NoReturn:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(registry.store.removal, "remove_folder", refuse)
+    monkeypatch.setattr(registry.store.upkeep.removal, "remove_folder", refuse)
     done = prune(Cache((cache,)), max_size=0)
     assert (done.removed, done.freed, done.left) == ((), 0, len(WEIGHTS) + 2 * len(BODY))
     assert folder.exists() and set(states(cache).values()) == {"ok"}
@@ -731,7 +730,7 @@ def test_the_blobs_of_a_folder_that_cannot_be_removed_stay(cache: Path, monkeypa
 
 def test_nobody_sees_half_of_a_folder_that_goes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = build(cache, "bert", {"vocab.txt": BODY})
-    monkeypatch.setattr(registry.store.removal.shutil, "rmtree", lambda *args, **kwargs: None)  # killed before that
+    monkeypatch.setattr(registry.store.upkeep.removal.shutil, "rmtree", lambda *args, **kwargs: None)  # killed before that
     prune(Cache((cache,)), max_size=0)
     assert not folder.exists()
     (left,) = (cache / "folders").iterdir()
@@ -780,15 +779,15 @@ def test_a_folder_that_goes_while_it_is_completed_is_built_anew(
 
 def test_a_blob_that_was_brought_anew_since_it_was_looked_at_stays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aged(put(cache, BODY), 90)
-    look = registry.store.upkeep.take_inventory
+    look = registry.store.upkeep.prune.take_inventory
 
     def then_another_brings_it(store: Cache) -> object:
-        monkeypatch.setattr(registry.store.upkeep, "take_inventory", look)
+        monkeypatch.setattr(registry.store.upkeep.prune, "take_inventory", look)
         found = look(store)
         put(cache, BODY)
         return found
 
-    monkeypatch.setattr(registry.store.upkeep, "take_inventory", then_another_brings_it)
+    monkeypatch.setattr(registry.store.upkeep.prune, "take_inventory", then_another_brings_it)
     assert prune(Cache((cache,)), older_than=DAY).removed == ()
     assert Cache((cache,)).lookup(sha256(BODY))
 

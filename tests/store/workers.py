@@ -6,14 +6,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from registry.base.file_lock import file_lock
+from registry.base.files import owner_token
 from registry.store.cache import Cache
 from registry.store.folders import conventional_folder
-from registry.store.locks import file_lock
-from registry.store.owner import owner_token
 from registry.store.partial import Partial
-from registry.store.place import Place
 from registry.store.store import Store
-from registry.store.upkeep import prune
+from registry.store.target import Place
+from registry.store.upkeep.prune import prune
 from tests.store.helpers import sha256
 
 
@@ -42,7 +42,7 @@ def get_files_where_locks_fail(
     import logging
     import os
 
-    from registry.store import locks
+    from registry.base import file_lock as locks
 
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(code, os.strerror(code))

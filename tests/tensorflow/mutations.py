@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from registry import CheckpointError
-from registry.checkpoint.reader import open_checkpoint
+from registry.checkpoint.open import open_checkpoint
 from tests.tensorflow import bundle
 
 #: Numbers that lengths, offsets and counts are replaced with.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 from registry.base.urls import redact, scheme_of, unfit_authority
-from registry.catalog.raw import Host
+from registry.catalog.entry import Host
 from registry.errors import DownloadError, PluginError
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span, Transient, Transport

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
+from registry.base.names import maybe_user_path
 from registry.base.urls import is_secure, origin_of
-from registry.catalog.names import maybe_user_path
-from registry.catalog.raw import Host
+from registry.catalog.entry import Host
 from registry.errors import ConfigError
 
 TYPE_CHECKING = False

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import quote, urljoin, urlsplit
 
 from registry.base.urls import is_loopback, origin_of, redact, scheme_of, unfit_authority
-from registry.catalog.raw import Host
+from registry.catalog.entry import Host
 from registry.errors import ConfigError, DownloadError
+from registry.store.transports.connections import host_slot
 from registry.store.transports.credentials import Credentials
 from registry.store.transports.protocol import Body, RangeRefused, Resource, Span, other_commit
-from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class HttpTransport:
         import requests
         from requests.utils import select_proxy
 
-        from registry.store.transports.discretion import discreet
+        from registry.store.transports.connections import discreet
 
         # Raised below and not where it is caught: what requests says may hold secrets, and would hang on to the error.
         failure: DownloadError

@@ -15,15 +15,15 @@ from contextlib import contextmanager
 from functools import cached_property
 from urllib.parse import quote, unquote, urlsplit
 
+from registry.base.settings import is_set
 from registry.base.urls import is_secure, origin_of, redact
-from registry.catalog.raw import Host
+from registry.catalog.entry import Host
 from registry.errors import ConfigError, DownloadError
-from registry.store.other_caches import hub_token
-from registry.store.place import is_set
+from registry.store.adopt.other_caches import hub_token
+from registry.store.transports.connections import host_slot
 from registry.store.transports.credentials import Credentials, checked_token, token_of
 from registry.store.transports.http import HttpTransport, content_length
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span, other_commit
-from registry.store.transports.slots import host_slot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

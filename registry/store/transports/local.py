@@ -10,8 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from registry.base.names import user_path
 from registry.base.urls import is_url, scheme_of
-from registry.catalog.names import user_path
 from registry.errors import DownloadError
 from registry.store.transports.protocol import Body, FileMissing, Resource, Span
 

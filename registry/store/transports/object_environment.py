@@ -6,8 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from registry.base.names import maybe_user_path
 from registry.base.urls import is_secure, origin_of
-from registry.catalog.names import maybe_user_path
 from registry.errors import DownloadError
 
 __all__ = ["ADVICE", "authorities_of", "has_credentials", "is_plain", "setting"]

@@ -12,39 +12,42 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TypeVar
 
 from registry.base.urls import redact
 from registry.errors import DownloadError
+from registry.store.transports.connections import host_slot
 from registry.store.transports.failures import stalled
 from registry.store.transports.object_environment import ADVICE, authorities_of, has_credentials, is_plain, setting
-from registry.store.transports.object_failures import object_failure
-from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span
-from registry.store.transports.slots import host_slot
+from registry.store.transports.protocol import Body, FileMissing, RangeRefused, Resource, Span, Transient
 
 TYPE_CHECKING = False
+
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
     from obstore.store import AzureStore, ClientConfig, GCSStore, S3Store
 
     _Bucket = S3Store | GCSStore | AzureStore
 
-__all__ = ["ObjectStoreTransport"]
+__all__ = ["ObjectStoreTransport", "object_failure"]
+
 
 _Result = TypeVar("_Result")
-
 _CONNECT = timedelta(seconds=10)
 _READ = timedelta(seconds=30)
+
 #: obstore limits a request as a whole, reading included, to 30 s unless told otherwise, and takes 0 for no time at all.
 _WHOLE = timedelta(days=3650)
+
 #: In the time that a read may take at least so many bytes must come, or the store has stalled.
 _LEAST = 1 << 10
 
 #: Every character that a bucket or container may have; anything else, such as a password, is not even asked about.
 _BUCKET = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]*")
+
 #: Set in a process that was forked after obstore had started its threads: it would wait for them forever.
 _started = False
 _forked = False
@@ -254,3 +257,90 @@ def _ask(url: str, call: Callable[[], _Result], *, part: bool = False, reading: 
     except (BaseError, OSError, ValueError, RuntimeError) as error:
         failure = object_failure(url, f"{type(error).__name__} {error}", part=part, reading=reading)
     raise failure  # not while the other is handled: it would hang on to this one, and show what it says
+
+
+_STATUS = re.compile(r"inner: Status \{\s+status: (\d{3})")
+_PASSING = {"408", "425", "429", "500", "502", "503", "504"}
+
+#: Of the services that tell a machine its role.
+_METADATA = ("/latest/api/token", "/latest/meta-data/", "/computeMetadata/", "/metadata/identity/")
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|specified bucket does not exist")
+
+#: What obstore's words for a failure before an answer mean.
+_FOR_GOOD: Mapping[str, str] = {
+    "InvalidCertificate": "its certificate is not trusted; set SSL_CERT_FILE to that of your authority",
+    "BadScheme": "it redirects to http",
+    "TooManyRedirects": "it redirects on and on",
+    "MissingContentLength": "its answer has no length",
+}
+_FOR_NOW: Mapping[str, str] = {
+    "dns error": "the host's address is not found",
+    "Timeout": "nothing came in time",
+    "HttpError": "the connection fails",
+}
+
+
+def object_failure(url: str, said: str, *, part: bool, reading: bool) -> DownloadError:
+    """Return what class and words of an error of obstore's mean: while asking for a part, or while reading content."""
+    shown = redact(url)
+    scheme = url.partition("://")[0].lower()
+    # Classes, numbers and words are looked for where neither an address nor a key, which may be any words, can stand.
+    words = "\n".join(line for line in said.splitlines() if "://" not in line and not line.strip().startswith("path:"))
+    found = _STATUS.search(words)
+    status = int(found[1]) if found else None
+    answers = f"the store answers {status}" if status else "the store refuses"
+    if status == 404 and _NO_BUCKET.search(said):
+        return DownloadError(f"bucket of {shown} is expected to exist, but does not", url=shown, status=status)
+    if said.startswith("FileNotFoundError"):
+        return FileMissing(f"{shown} is expected to be there, but {answers}", url=shown, status=status)
+    if said.startswith("PreconditionError"):
+        return RangeRefused(f"{shown} changed while it was read", url=shown, status=status)
+    if part and (status == 416 or "NotPartial" in words or "UnexpectedRange" in words):
+        return RangeRefused(f"{shown} has not the part that was asked for", url=shown, status=status)
+    if any(path in said for path in _METADATA):
+        return DownloadError(
+            f"{shown} is expected to be asked for by the role of this machine, but it has none; set {ADVICE[scheme]}",
+            url=shown,
+        )
+    if status in (401, 403):
+        how = "without credentials" if not has_credentials(scheme) else "with the credentials that are set"
+        return DownloadError(
+            f"{shown} is expected to be readable {how}, but {answers}, as some stores do for what is not there; "
+            f"set {ADVICE[scheme]}",
+            url=shown,
+            status=status,
+        )
+    if scheme == "s3" and status == 400:  # the answer to a HEAD does not say which
+        return DownloadError(
+            f"{shown} is expected to be readable, but {answers}, as it does for a wrong region and for expired credentials; "
+            "set AWS_REGION to the bucket's, or renew the credentials",
+            url=shown,
+            status=status,
+        )
+    if status in (301, 307, 308) or "BareRedirect" in words:
+        return DownloadError(
+            f"{shown} is expected to be in the region that is set, but {answers}; set AWS_REGION to the bucket's",
+            url=shown,
+            status=status,
+        )
+    if found and found[1] in _PASSING:
+        return Transient(f"{shown} is expected to be readable, but {answers}; try again later", url=shown, status=status)
+    if status:
+        return DownloadError(f"{shown} is expected to be readable, but {answers}", url=shown, status=status)
+    if reading:
+        why = "nothing came in time" if "Timeout" in words else "the connection ended"
+        return Transient(f"content of {shown} is expected to arrive whole, but broke off ({why}); try again", url=shown)
+    for sign, why in _FOR_GOOD.items():
+        if sign in words:
+            return DownloadError(f"{shown} is expected to be answered for, but is not ({why})", url=shown)
+    for sign, why in _FOR_NOW.items():
+        if sign in words:
+            return Transient(
+                f"{shown} is expected to be answered for, but is not ({why}); check the network and the endpoint, "
+                "or set REGISTRY_OFFLINE=1 to use only what is cached",
+                url=shown,
+            )
+    return DownloadError(
+        f"{shown} is expected to be read with the settings of the environment, but they do not fit; check {ADVICE[scheme]}",
+        url=shown,
+    )

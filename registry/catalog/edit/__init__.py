@@ -1,0 +1,1 @@
+"""Change a models.yaml in place; comments, order and layout stay."""

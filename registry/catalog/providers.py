@@ -1,0 +1,100 @@
+"""Which names came with which installed package, so that they can be told after it is gone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from registry.base.files import write_private
+from registry.base.regular import no_link
+from registry.catalog.entry import CatalogFile
+from registry.catalog.packed import Record
+
+__all__ = ["ENDING", "Provider", "is_left_behind", "remember", "remembered"]
+
+_FORMAT = 1
+#: How files of such memory end.
+ENDING = ".names.json"
+
+#: A distribution and its version.
+Provider = tuple[str, str]
+
+
+def remember(
+    folder: Path,
+    providers: Sequence[Provider],
+    records: Sequence[tuple[int, Record]],
+    texts: Mapping[int, CatalogFile],
+) -> None:
+    """Note the names that installed packages bring; what those brought that are gone stays noted.
+
+    Args:
+        folder: of packed catalogs.
+        providers: of each file, in order; those of the registry itself come and go with it, and are noted as any other's.
+        records: the names, each with the number of its file.
+        texts: further files, by number.
+    """
+    names: dict[int, list[str]] = {number: [] for number in range(len(providers))}
+    for number, record in records:
+        names[number].append(json.loads(record.name))
+    for number, file in texts.items():
+        names[number] += file.entries
+    here: dict[str, dict[str, Any]] = {}
+    for number, (distribution, version) in enumerate(providers):
+        # A file that cannot be read now says nothing of what was in it.
+        if distribution and (names[number] or number not in texts):
+            brought = here.setdefault(distribution, {"version": version, "names": []})
+            brought["names"] = sorted({*brought["names"], *names[number]})
+    before = _read(folder)
+    now = {**before, **here}
+    if now != before:
+        said = {"format": _FORMAT, "environment": sys.prefix, "distributions": now}
+        write_private(_path(folder), json.dumps(said, separators=(",", ":")).encode())
+
+
+def remembered(folder: Path, name: str) -> Provider | None:
+    """Return the package that brought a name when it was last there, or None."""
+    for distribution, said in _read(folder).items():
+        if name in said["names"]:
+            return distribution, said["version"]
+    return None
+
+
+def is_left_behind(path: Path) -> bool:
+    """Whether a file of such memory is of an environment that is gone; one that cannot be read is not said to be."""
+    try:
+        said = json.loads(path.read_bytes())
+        return said["format"] == _FORMAT and not Path(said["environment"]).exists()
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return False
+
+
+def _path(folder: Path) -> Path:
+    user = os.geteuid() if hasattr(os, "geteuid") else ""
+    key = hashlib.sha256(json.dumps([user, sys.prefix]).encode()).hexdigest()[:40]
+    return folder / f"{_FORMAT}-{key}{ENDING}"
+
+
+def _read(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return each distribution with its version and names; nothing where nothing can be believed."""
+    try:
+        with open(_path(folder), "rb", opener=no_link) as file:
+            status = os.fstat(file.fileno())
+            # It says what to install: nobody else may write it.
+            if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022):
+                return {}
+            said = json.load(file)
+        found = said["distributions"]
+        sound = all(
+            isinstance(facts["version"], str) and all(isinstance(name, str) for name in facts["names"])
+            for facts in found.values()
+        )
+        return found if sound and said["format"] == _FORMAT else {}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}

@@ -1,0 +1,1 @@
+"""The safetensors format, read by mapping and written in an aligned order."""

@@ -1,0 +1,1 @@
+"""Files of torch.save: zip and legacy forms, read through an allow-list."""

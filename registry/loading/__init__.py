@@ -1,0 +1,1 @@
+"""From the files of one place to configuration, tokenizer and model."""

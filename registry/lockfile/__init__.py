@@ -1,0 +1,1 @@
+"""models.lock: the exact files of each name, held and updated."""

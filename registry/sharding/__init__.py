@@ -1,0 +1,1 @@
+"""Models in shards over several ranks."""

@@ -1,0 +1,1 @@
+"""Files that other libraries brought, verified and used instead of a download."""

@@ -1,0 +1,278 @@
+"""Fetch one file from one source: ask what it is, bring it once for all processes, and record what the URL was found to be."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from registry.base.file_lock import file_lock
+from registry.base.logs import lazy_logger
+from registry.base.urls import redact
+from registry.catalog.entry import FilePin
+from registry.errors import CacheError, IntegrityError
+from registry.store.adopt.adoption import Adoption
+from registry.store.cache import About, Cache, Ref
+from registry.store.download import Download, Patience
+from registry.store.events import FileEvent, Observer, notify
+from registry.store.expected import Claims, check_claims, mismatch
+from registry.store.hashing import git_blob_sha1
+from registry.store.lookup import Known, Revisions, refuse_unpinned
+from registry.store.partial import Partial, sweep
+from registry.store.target import Place, StoredFile
+from registry.store.transports import FileMissing, Resource, Transport
+from registry.store.transports.protocol import other_commit
+from registry.store.verifiers import Refused, Verification
+
+__all__ = ["Fetcher", "transfer"]
+
+
+logger = lazy_logger(__name__)
+
+
+class Fetcher:
+    """What asks servers in one operation. It has no state of its own, so each thread may have one."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        known: Known,
+        revisions: Revisions,
+        adoption: Adoption,
+        *,
+        verification: Verification | None,
+        observers: Sequence[Observer],
+        reused: Callable[[Place, StoredFile], StoredFile],
+        stopped: threading.Event,
+    ) -> None:
+        """Set up for one operation.
+
+        Args:
+            cache: where files are kept.
+            known: what is known of files, and hears which are absent.
+            revisions: the commits that sources are held to.
+            adoption: finds a file in other libraries' caches by the hash that a server states.
+            verification: accepts a file before it is published.
+            observers: who is told what happens to each file.
+            reused: tells them of a file that is here after all, and returns it.
+            stopped: ends downloads and pauses once it is set.
+        """
+        self._cache = cache
+        self._known = known
+        self._revisions = revisions
+        self._adoption = adoption
+        self._verification = verification
+        self._observers = observers
+        self._reused = reused
+        self._stopped = stopped
+
+    def fetch(
+        self,
+        transport: Transport,
+        source: str,
+        label: str,
+        name: str,
+        pin: FilePin,
+        claims: Claims,
+        *,
+        more_sources: bool,
+    ) -> StoredFile:
+        """Return a file that its source was asked for: fetched, or from this machine once its hash is known.
+
+        Args:
+            transport: of the source.
+            source: a folder, or the file's own address.
+            label: what people call the model.
+            name: of the file.
+            pin: what the catalog says of it.
+            claims: what others said of it; what this source says is added.
+            more_sources: whether there is another to turn to when this one fails.
+
+        Raises:
+            FileMissing: when the source has no such file.
+            DownloadError: when it cannot be read.
+            IntegrityError: when the bytes are not those that are pinned, recorded or promised, or a verifier refuses them.
+        """
+        try:
+            resource = self.describe(transport, source, name, pin, more_sources)
+        except FileMissing:
+            self._known.note_absent(self._known.url(transport, source, name, pin), source)
+            raise
+        url = self._known.url(transport, source, name, pin)
+        resource = claims.added_to(resource)
+        try:
+            file = self._download(transport, resource, url, label, name, pin, claims.trust, more_sources)
+        except FileMissing:
+            self._known.note_absent(url, source)
+            raise
+        self._revisions.record(source)
+        return file
+
+    def describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
+        """Ask what a place says of a file, at the commit that this operation holds its revision to."""
+        patience = Patience(self._stopped, more_sources=more_sources)
+        # Another thread's question may be answered first, and the revision move meanwhile: then the commit is asked for.
+        for _ in range(2):
+            found: Resource | FileMissing
+            try:
+                found = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
+            except FileMissing as missing:
+                found = missing
+            self._revisions.hold(transport, source, found.commit)
+            held = self._revisions.commit(source)
+            if not held or found.commit in (None, held):
+                if isinstance(found, FileMissing):
+                    raise found
+                return found
+        raise other_commit(self._known.url(transport, source, name, pin), held, found.commit)
+
+    def _download(
+        self,
+        transport: Transport,
+        resource: Resource,
+        url: str,
+        label: str,
+        name: str,
+        pin: FilePin,
+        trust: str,
+        more_sources: bool,
+    ) -> StoredFile:
+        sha256, size = check_claims(resource, pin.sha256, pin.size)
+        if trust == "first-use":
+            refuse_unpinned(url)
+
+        place = Place((), label=label)
+        if sha256 and (found := self._known.already_here(url, name, sha256, size, trust)):
+            return self._reused(place, found)
+        word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
+        if word and (found := self._adoption.take(word, About(label, name))):
+            return self._reused(place, found)
+        key = sha256 or hashlib.sha256(url.encode()).hexdigest()
+        about = About(label, name, redact(url))
+
+        def accept(path: Path, digest: str) -> None:
+            assert self._verification is not None
+            self._verification.require(label, name, path, digest, about.url)
+
+        # Should the file be gone again once another process has brought it, the lock is waited for after all.
+        for done in (partial(self._cache.is_published, sha256) if sha256 else None, None):
+            with file_lock(self._cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
+                # Whoever held the lock before may have brought the file.
+                found = (
+                    self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
+                )
+                if found:
+                    return self._reused(place, found)
+                if not held:
+                    continue
+                path, digest, count = transfer(
+                    self._cache,
+                    transport,
+                    resource,
+                    about,
+                    sha256=sha256,
+                    size=size,
+                    observers=self._observers,
+                    more_sources=more_sources,
+                    stopped=self._stopped,
+                    accept=accept if self._verification is not None else None,
+                )
+                self._cache.write_ref(Ref(url, digest, count, trust))
+                break
+        if trust == "first-use" and sha256 is None:
+            logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
+        event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
+        notify(self._observers, "published", event)
+        return StoredFile(name, path, digest, trust)
+
+
+def transfer(
+    cache: Cache,
+    transport: Transport,
+    resource: Resource,
+    about: About,
+    *,
+    sha256: str | None,
+    size: int | None,
+    observers: Sequence[Observer] = (),
+    more_sources: bool = False,
+    stopped: threading.Event | None = None,
+    accept: Callable[[Path, str], None] | None = None,
+) -> tuple[Path, str, int]:
+    """Copy a file into the cache; return its blob, sha256 and size in bytes.
+
+    Bytes that turn out wrong are put in quarantine and asked for once more. With `more_sources` a place that does not answer
+    is given up early, because another can be asked; once `stopped` is set, all ends. `accept` is called with complete bytes and
+    their hash before anybody can see them, and raises to refuse them; they are then kept as an interrupted download is.
+
+    Raises:
+        DownloadError: when it does not arrive whole; what has arrived is kept for the next time, where that can go on with it.
+        IntegrityError: when hash or size are not the expected ones.
+        CacheError: when the cache cannot be written.
+    """
+    key = sha256 or hashlib.sha256(resource.url.encode()).hexdigest()
+    stopped = stopped or threading.Event()
+    identified = bool(sha256 or resource.git_sha1)
+    wrong: IntegrityError | None = None
+    for _ in range(2):
+        partial = Partial.claim(cache, key, resource.url, identified=identified)
+        download = Download(
+            cache,
+            partial,
+            transport,
+            resource,
+            about,
+            size=size,
+            identified=identified,
+            observers=observers,
+            stopped=stopped,
+        )
+        try:
+            digest, count = download.run(Patience(stopped, more_sources=more_sources))
+            wrong = _wrong(partial.path, resource, sha256, digest)
+            if wrong is None:
+                if accept is not None:
+                    accept(partial.path, digest)
+                partial.sync()
+                event = FileEvent(model=about.model, name=about.name, url=about.url, size=count, done=count, sha256=digest)
+                notify(observers, "verified", event)
+                path = cache.publish(partial.path, digest, about)
+                partial.discard()  # of which only the journal is left
+                sweep(cache, key)
+                return path, digest, count
+            with contextlib.suppress(OSError):
+                place = cache.quarantine(partial.path, wrong.expected)
+                logger.warning("%s. The bytes are in %s", wrong.message, place)
+            partial.discard()
+        except Refused:
+            partial.leave(resumable=identified or partial.validator is not None)
+            raise
+        except IntegrityError:
+            partial.discard()
+            raise
+        except OSError as error:  # of the disk, at the latest when the file is synced; the network's are DownloadErrors
+            partial.leave(resumable=identified or partial.validator is not None)
+            raise CacheError(
+                f"cache file {partial.path} is expected to take the download, but does not ({error.strerror or error}); "
+                "free space, or set REGISTRY_CACHE to another folder",
+                path=str(partial.path),
+            ) from error
+        except BaseException:
+            partial.leave(resumable=identified or partial.validator is not None)
+            raise
+        finally:
+            download.close()
+    assert wrong is not None  # else the file was published
+    raise wrong
+
+
+def _wrong(path: Path, resource: Resource, sha256: str | None, digest: str) -> IntegrityError | None:
+    """Return what is wrong with complete bytes, or None."""
+    if sha256 and digest != sha256:
+        return mismatch(resource.url, "sha256", sha256, digest)
+    if resource.git_sha1 and (actual := git_blob_sha1(path)) != resource.git_sha1:
+        return mismatch(resource.url, "git blob sha1", resource.git_sha1, actual)
+    return None
