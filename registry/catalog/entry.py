@@ -115,6 +115,8 @@ class CatalogFile:
     ours: bool = True
     #: True for such a file when it looks as if the line was forgotten.
     suspicious: bool = False
+    #: True for a file that says nothing at all.
+    empty: bool = False
     #: `~` and `~user` to the home folder that was put for it, None where there is none.
     homes: dict[str, str | None] = field(default_factory=dict)
 

@@ -309,7 +309,7 @@ def read_catalog(text: str, path: str) -> CatalogFile:
     try:
         root = parse_leniently(text, path)
         if root is None or not isinstance(root.value, dict) or "registry" not in root.value:
-            catalog.ours = False
+            catalog.ours, catalog.empty = False, root is None or root.value is None
             catalog.suspicious = root is not None and isinstance(root.value, dict) and "models" in root.value
             return catalog
         version = root.value["registry"][1]

@@ -60,7 +60,7 @@ def is_users(path: Path) -> bool:
 def chosen_file(file: str | None, *, user: bool, project: bool) -> Path:
     """Return the catalog that is to be written: the given one, the user's or the project's.
 
-    By default it is the nearest one of the project, if it is a catalog, else the user's.
+    By default it is the nearest one of the project, if it is a catalog, empty or damaged, else the user's.
     """
     if file is not None:
         path = user_path(file).absolute()
@@ -70,8 +70,11 @@ def chosen_file(file: str | None, *, user: bool, project: bool) -> Path:
     nearest = project_source()
     if project:
         return Path(nearest.path) if nearest is not None else Path.cwd() / FILE_NAME
+    if nearest is None:
+        return _user_file()
+    found = read_source(nearest)
     # Another program may have a file of this name, too.
-    return Path(nearest.path) if nearest is not None and read_source(nearest).ours else _user_file()
+    return Path(nearest.path) if found.ours or found.empty or found.problems else _user_file()
 
 
 def _user_file() -> Path:

@@ -18,7 +18,16 @@ from registry.base.thread_lock import ForkSafeLock
 from registry.errors import PluginConflict, PluginError, said, warn
 from registry.families.discovery import EntryPoint
 
-__all__ = ["PATIENCE", "SLOW", "import_module_of_plugin", "import_plugin", "is_contested", "named_when_slow", "settle"]
+__all__ = [
+    "PATIENCE",
+    "SLOW",
+    "import_module_of_plugin",
+    "import_plugin",
+    "is_contested",
+    "named_when_slow",
+    "open_streams",
+    "settle",
+]
 
 #: Seconds after which a plugin that runs at its import, or when it is first asked, is named.
 PATIENCE = 10.0
@@ -88,7 +97,7 @@ def import_module_of_plugin(module: str, what: str) -> ModuleType:
     known = sys.modules.get(module)
     if type(known) is ModuleType and not getattr(known.__spec__, "_initializing", False):
         return known
-    with named_when_slow(what), _open_streams():
+    with named_when_slow(what), open_streams():
         return import_module(module)
 
 
@@ -146,7 +155,7 @@ def _watch(pause: float) -> None:
 
 
 @contextlib.contextmanager
-def _open_streams() -> Iterator[None]:
+def open_streams() -> Iterator[None]:
     """Open standard output and standard error again where what runs inside closes them."""
     with contextlib.ExitStack() as stack:
         for name in ("stdout", "stderr"):

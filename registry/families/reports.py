@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 
 from registry.errors import PluginError, RegistryWarning, said
 from registry.families import discovery
-from registry.families.conflicts import SLOW, import_plugin, is_contested
+from registry.families.conflicts import SLOW, import_plugin, is_contested, open_streams
 from registry.families.discovery import EntryPoint
 from registry.families.hooks import load_hooks
 from registry.families.host import PluginHost, family_catalogs, package_catalogs
@@ -236,7 +236,7 @@ def _watched(report: PluginReport, variables: Mapping[str, str]) -> Iterator[Non
     """Note what a plugin prints and what heavy library it brings, and undo what it changes for those after it."""
     heard, before = _Heard(), {name for name in _HEAVY if name in sys.modules}
     folder, path, errors = _working_folder(), [*sys.path], sys.stderr
-    with contextlib.redirect_stdout(heard), warnings.catch_warnings():
+    with open_streams(), contextlib.redirect_stdout(heard), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", SLOW, RegistryWarning)
         try:

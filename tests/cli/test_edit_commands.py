@@ -435,3 +435,19 @@ def test_the_commands_of_the_page_do_what_it_says(run: Run) -> None:
         "registry: 1\nmodels:\n  acme-support:\n    family: bert\n    source: ./checkpoints/last\n"
         "    head: sequence-classification\n    config: {num_labels: 3}\n"
     )
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# our models\n"])
+def test_an_empty_project_file_is_the_one_that_is_written(run: Run, project: Path, tiny_bert: Path, text: str) -> None:
+    project.write_text(text)
+    done = run("add", "mine", str(tiny_bert))
+    assert done.code == 0, done.err
+    assert project.read_text().startswith(f"{text.strip()}") and "  mine:\n    family: bert\n" in project.read_text()
+
+
+@pytest.mark.parametrize("arguments", [(), ("--file", "models.yaml"), ("--project",)])
+def test_a_file_that_links_to_itself_is_reported(run: Run, project: Path, tiny_bert: Path, arguments: tuple[str, ...]) -> None:
+    project.unlink()
+    project.symlink_to("models.yaml")
+    done = run("add", "mine", str(tiny_bert), *arguments)
+    assert done.code == 1 and "is a link that leads back to itself" in done.err

@@ -213,6 +213,15 @@ def test_standard_streams_that_a_plugin_closes_are_open_afterwards(closing: str,
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
 
+@pytest.mark.parametrize("closing", ["os.close(1)", "sys.__stdout__.close()", "sys.stdout.close()"])
+def test_the_report_of_plugins_is_printed_after_one_closes_standard_output(closing: str, install: Install) -> None:
+    files = family_files("acme_family", "acme")
+    files["acme_family/plugin.py"] = f"import os, sys\n{closing}\n" + files["acme_family/plugin.py"]
+    install("acme", {"acme": "acme_family.plugin"}, files)
+    done = run_python("-m", "registry", "plugins", path=sys.path[:1])
+    assert "acme_family.plugin" in done.stdout and "registry_bert.plugin" in done.stdout
+
+
 def test_the_users_own_interruption_is_no_failure_of_the_plugin(install: Install) -> None:
     code = "import builtins\nif not hasattr(builtins, 'acme_once'):\n    builtins.acme_once = 1\n    raise KeyboardInterrupt\n"
     files = family_files("acme_family", "acme")

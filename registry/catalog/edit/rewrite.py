@@ -32,7 +32,10 @@ def rewrite(path: Path, change: Callable[[str], str], locks: Path, *, trusted: b
     Raises:
         CatalogError: when the file cannot be read or written.
     """
-    real = path.resolve()
+    try:
+        real = path.resolve()
+    except (OSError, RuntimeError) as error:  # Python 3.11 says so of links that lead in a circle
+        raise CatalogError("the file is expected to be one, but is a link that leads back to itself", file=str(path)) from error
     if why := unfit_target(real if trusted else path):
         raise CatalogError(f"the file is expected to be one of its project, but {why}; nothing was written", file=str(path))
     key = hashlib.sha256(str(real).encode()).hexdigest()
