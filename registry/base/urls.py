@@ -7,9 +7,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 __all__ = ["is_loopback", "is_secure", "is_url", "origin_of", "redact", "scheme_of", "unfit_authority"]
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-#: What stands between `//` and the path (RFC 3986, section 3.2).
-_AUTHORITY = re.compile(r"[^/?#]*")
+#: The scheme, and the authority: what stands between `//` and the path (RFC 3986, section 3).
+_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)")
 #: Some programs end the host at a backslash, some leave blanks and controls out: they would not read the same host.
 _AMBIGUOUS = re.compile(r"[\\\s\x00-\x20\x7f-\x9f]")
 #: An IPv6 address, or a name without the characters that have a meaning of their own; then perhaps a port.
@@ -19,13 +18,13 @@ _PORTS = {"http": 80, "https": 443}
 
 def is_url(text: str) -> bool:
     """Return True if `text` is a URL-like source and not a path."""
-    return _SCHEME.match(text) is not None
+    return _URL.match(text) is not None
 
 
 def scheme_of(source: str) -> str:
     """Return the scheme in lower case; `file` for a plain path."""
-    found = _SCHEME.match(source)
-    return found.group(1).lower() if found else "file"
+    found = _URL.match(source)
+    return found["scheme"].lower() if found else "file"
 
 
 def unfit_authority(url: str) -> str | None:
@@ -33,13 +32,12 @@ def unfit_authority(url: str) -> str | None:
 
     The reason shows nothing of the URL, which may hold a secret. An `hf://` source names no host.
     """
-    if (scheme := _SCHEME.match(url)) is None or scheme_of(url) == "hf":
+    found = _URL.match(url)
+    if found is None or (scheme := scheme_of(url)) == "hf":
         return None
-    authority = _AUTHORITY.match(url, scheme.end())
-    assert authority is not None  # it may be empty
-    if _AMBIGUOUS.search(authority.group()):
+    if _AMBIGUOUS.search(found["authority"]):
         return "has a backslash, blank or control character before its path"
-    if scheme_of(url) not in _PORTS:
+    if scheme not in _PORTS:
         return None
     try:
         origin_of(url)
@@ -56,12 +54,10 @@ def origin_of(url: str) -> tuple[str, str, int]:
     Raises:
         ValueError: when the URL is not http(s), or other programs may read another host from it.
     """
-    scheme = scheme_of(url)
-    if scheme not in _PORTS:
+    url_parts = _URL.match(url)
+    if url_parts is None or (scheme := scheme_of(url)) not in _PORTS:
         raise ValueError("not an http or https URL")
-    authority = url[len(scheme) + 3 :]
-    authority = authority[: _AUTHORITY.match(authority).end()]  # type: ignore[union-attr]  # it may be empty
-    if _AMBIGUOUS.search(authority):
+    if _AMBIGUOUS.search(authority := url_parts["authority"]):
         raise ValueError("ambiguous host")
     host = authority.rpartition("@")[2]
     if not host.isascii():
