@@ -1,4 +1,4 @@
-"""The registry: joins catalog, store, checkpoint reader and families, in that order. Nothing else does."""
+"""The registry. This is the only package that connects catalog, store, checkpoint reader and families."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _default: ModelRegistry | None = None
 
 
 def default_registry() -> ModelRegistry:
-    """Return the registry that the module functions use; it is made at the first call."""
+    """Return the registry that the module functions use. The first call creates it."""
     global _default
     with _default_lock:
         if _default is None:
@@ -29,7 +29,7 @@ def default_registry() -> ModelRegistry:
 
 
 def _of_default(method: Callable[Concatenate[ModelRegistry, _Parameters], _Result]) -> Callable[_Parameters, _Result]:
-    """Return a method as a function of the default registry, with the method's signature and documentation."""
+    """Turn a method into a function that calls it on the default registry, with its signature and documentation."""
     name = method.__name__
 
     @functools.wraps(method)

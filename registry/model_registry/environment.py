@@ -1,4 +1,4 @@
-"""What names mean here: the catalogs, families, plugin hooks and cache of one registry."""
+"""The state of one registry that all operations share: catalogs, families, plugin hooks and cache."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ PathLike = str | os.PathLike[str]
 
 
 class Access(NamedTuple):
-    """How one operation may reach files, as the caller says; None leaves it to the environment."""
+    """How one operation may access files. None means that environment variables decide."""
 
     cache_dir: PathLike | None = None
     offline: bool | None = None
     locked: bool | str | None = None
     refresh: bool = False
-    #: URL scheme to proxy, before those of the environment.
+    #: URL scheme to proxy; these override the proxies of the environment.
     proxies: Mapping[str, str] | None = None
 
 
 class Environment:
-    """Catalogs, families, hooks and cache. It pickles: an unpickled one knows the same catalogs wherever it runs."""
+    """Catalogs, families, hooks and cache. It can be pickled and uses the same catalogs after unpickling elsewhere."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Environment:
         observers: Sequence[Observer] = (),
         lock_file: PathLike | None = None,
     ) -> None:
-        """Set up; arguments as in `ModelRegistry`. Catalogs and plugins are read when they are first needed."""
+        """Arguments are those of `ModelRegistry`. Catalogs and plugins are read at first use."""
         self._catalogs = tuple(user_path(path).absolute() for path in catalogs)
         for path in self._catalogs:
             if not os.path.exists(path):  # noqa: PTH110  # Path.exists raises where the system does not take the path
@@ -86,7 +86,7 @@ class Environment:
 
     @property
     def catalog(self) -> Catalog:
-        """The merged catalog; read again when one of its files has changed."""
+        """The merged catalog. It is read again after one of its files changed."""
         with self._lock:
             now = signature(sources := self.catalog_sources())
             if self._catalog is None or self._catalog[0] != now:
@@ -109,17 +109,17 @@ class Environment:
         return where_a_model_is(self.catalog.unknown(name), self.families.names())
 
     def catalog_sources(self) -> list[CatalogSource]:
-        """Return the catalog files that there are, lowest layer first; they are only located, not read."""
+        """Return the existing catalog files, lowest layer first, without reading them."""
         return [*self.families.catalog_sources(), *self.outer_sources()]
 
     def outer_sources(self) -> list[CatalogSource]:
-        """Return the catalog files above the families', lowest layer first."""
+        """Return the catalog files of the layers above the families, lowest layer first."""
         if self._frozen is not None:
             return [file_source(kind, path) for kind, path in self._frozen]
         return outer_sources(self._catalogs)
 
     def catalog_stamps(self, name: str) -> tuple[Stamp, ...]:
-        """Return stamps of all that decides what a name means: catalogs, places without one, and paths of that name."""
+        """Return stamps of all files that decide what a name means, including missing catalogs and paths of that name."""
         paths = [*looked_at(), *(source.path for source in self.catalog_sources())]
         path = str(user_path(name).absolute())
         return tuple(map(stamp, dict.fromkeys([*paths, path, f"{path}.index"])))
@@ -127,7 +127,7 @@ class Environment:
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def cache(self, cache_dir: PathLike | None) -> Cache:
-        """Return the cache: of this call, else of this registry, else of the environment."""
+        """Return the cache: the one of this call, else of this registry, else of the environment variables."""
         from registry.store.cache import Cache
 
         return Cache(cache_folders(cache_dir or self._cache_dir))
@@ -150,14 +150,14 @@ class Environment:
         )
 
     def probe(self, offline: bool | None) -> Inquiry:
-        """Return what asks places what they have, without bringing files."""
+        """Return a probe, which asks sources what they have without downloading files."""
         from registry.base.settings import is_offline
         from registry.store.probe import Inquiry
 
         return Inquiry(lambda: self.catalog.hosts, offline=is_offline(offline), transports=self._transports.maybe_make)
 
     def open(self, name_or_path: PathLike, access: Access) -> Request:
-        """Return an operation on a name, path or URL; use it as a context manager.
+        """Start an operation on a name, path or URL. Use the result as a context manager.
 
         Raises:
             UnknownModel, CatalogError, ConfigError: for the name.
@@ -165,13 +165,13 @@ class Environment:
         return Request(self, self.locate(name_or_path, access.locked), access)
 
     def locate(self, name_or_path: PathLike, locked: bool | str | None = False) -> Target:
-        """Tell a name from a path from a URL. A word is a name first; `./word` is always a path.
+        """Return the target of a name, path or URL. A plain word is looked up as a name first; `./word` is always a path.
 
-        With `locked` as in `ModelRegistry.load`, whose None asks the environment, the target is held to the lock file.
+        `locked` is as in `ModelRegistry.load`. When it is on, the target accepts only what the lock file lists.
         """
         if not isinstance(name_or_path, str | os.PathLike) or not (text := str(os.fspath(name_or_path))):
             raise ConfigError(f"a model is expected to be a name, path or URL, but is {name_or_path!r}")
-        target = self._meant(text, is_path=not isinstance(name_or_path, str), locked=locked)
+        target = self._target(text, is_path=not isinstance(name_or_path, str), locked=locked)
         if target.file is not None:
             from registry.checkpoint.archives.unpacked import find_archive
 
@@ -182,7 +182,7 @@ class Environment:
             refuse_unfinished(target.folder)
         return self.locking.hold(target, locked)
 
-    def _meant(self, text: str, *, is_path: bool, locked: bool | str | None) -> Target:
+    def _target(self, text: str, *, is_path: bool, locked: bool | str | None) -> Target:
         from registry.base.urls import is_url
         from registry.store.target import entry_target, maybe_path_target, url_target
 

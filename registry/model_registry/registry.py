@@ -1,4 +1,4 @@
-"""ModelRegistry: names to models. Its methods say what they take; `environment` and `request` do the work."""
+"""ModelRegistry: the public methods. `environment` and `request` do the work."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelRegistry"]
 
-#: How many unusable entries a list of names warns of one by one.
+#: `list_models` warns about this many unusable entries one by one, and counts the rest.
 _MOST_WARNINGS = 20
 
 
 class ModelRegistry:
-    """Names to models. The module functions of `registry` use one default object of this class.
+    """Find models by name and load them. The module functions of `registry` use one default object of this class.
 
-    It is safe to use from several threads, and pickles: an unpickled one knows the same catalogs wherever it runs.
+    It is safe to use from several threads. It can be pickled and uses the same catalogs after unpickling elsewhere.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class ModelRegistry:
         observers: Sequence[Observer] = (),
         lock_file: PathLike | None = None,
     ) -> None:
-        """Set up; catalogs and plugins are read when they are first needed.
+        """Create a registry. Catalogs and plugins are read at first use.
 
         Args:
             catalogs: models.yaml files (or folders with one) above every other layer, the last one highest.
             cache_dir: the cache folder; by default the environment decides at each use.
             plugins: where families come from; by default the installed packages, which an unpickled registry always uses.
-            observers: who is told what happens to each file (`registry.Observer`). They do not pickle with the registry.
-            lock_file: what `locked=` holds names to; by default the environment decides at each use (`REGISTRY_LOCK_FILE`,
-                else `models.lock` beside the project's `models.yaml`).
+            observers: objects that are notified of each file's progress (`registry.Observer`). They are not pickled.
+            lock_file: the lock file that `locked=` uses; by default the environment decides at each use
+                (`REGISTRY_LOCK_FILE`, else `models.lock` beside the project's `models.yaml`).
         """
         self._environment = Environment(catalogs, cache_dir, plugins, observers, lock_file)
         self._remembered = Remembered()
@@ -82,7 +82,7 @@ class ModelRegistry:
 
     @property
     def catalog(self) -> Catalog:
-        """The merged catalog; read again when one of its files has changed."""
+        """The merged catalog. It is read again after one of its files changed."""
         return self._environment.catalog
 
     @property
@@ -91,7 +91,7 @@ class ModelRegistry:
         return self._environment.families
 
     def resolve(self, name: str) -> ModelEntry:
-        """Return what a name means: no network, no torch, no plugin's code.
+        """Return the catalog entry of a name, without using the network, torch or plugin code.
 
         Raises:
             UnknownModel: when no catalog has the name; the error names close ones.
@@ -100,11 +100,11 @@ class ModelRegistry:
         return self._environment.resolve(name)
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
-        """Return what a name means, or None when no catalog has it."""
+        """Return the catalog entry of a name, or None when no catalog has it."""
         return self.catalog.maybe_resolve(name)
 
     def list_models(self, pattern: str = "*") -> list[str]:
-        """Return the names that match a shell pattern, in natural order; unusable ones are warned of and left out."""
+        """Return the names that match a shell pattern, in natural order. Unusable entries are skipped with a warning."""
         catalog = self.catalog
         broken = list(catalog.broken.values())
         for error in broken[:_MOST_WARNINGS]:
@@ -114,19 +114,19 @@ class ModelRegistry:
         return catalog.names(pattern)
 
     def register(self, family: Family) -> None:
-        """Add a family for this process only: for tests and notebooks. Packages use an entry point."""
+        """Add a family in this process only, for tests and notebooks. Packages use an entry point."""
         self.families.register(family)
 
     def find_class(self, name: str) -> Any | None:
-        """Return the class of this name from whichever family has it, or None."""
+        """Return the class of this name from the family that has it, or None."""
         return self.families.find_class(name)
 
     def head_of(self, model: PreTrainedModel) -> str | None:
-        """Return the name of the head that a model's class is in its family, or None when it is none."""
+        """Return the head that a model's class implements in its family, or None when it implements no head."""
         return head_of_class(model.own_class.__name__, self.families.get(model.config.model_type))
 
     def catalog_sources(self) -> list[CatalogSource]:
-        """Return the catalog files that there are, lowest layer first; they are only located, not read."""
+        """Return the existing catalog files, lowest layer first, without reading them."""
         return self._environment.catalog_sources()
 
     # -- models --------------------------------------------------------------------------------------------------------
@@ -153,30 +153,30 @@ class ModelRegistry:
         broadcast: bool = False,
         **overrides: Any,
     ) -> PreTrainedModel:
-        """Load a model in evaluation mode; `model.load_report` says what happened to each tensor.
+        """Load a model and set it to evaluation mode. `model.load_report` says what happened to each tensor.
 
         Args:
             name_or_path: a name, folder, weights file, URL, or a source such as `hf://org/repo@revision`.
-            head: what the model is to do; by default what the entry says, for a path what its configuration names, else
-                the family's default.
-            family: the family, where neither entry nor configuration tells.
-            dtype: of floating point weights, as `torch.float16` or `"float16"`; None or `"auto"` keeps the file's.
+            head: the head to load, such as `"lm"`; by default the entry's, for a path the one that its configuration
+                names, else the family's default.
+            family: the family, when neither entry nor configuration names it.
+            dtype: dtype of floating point weights, as `torch.float16` or `"float16"`; None or `"auto"` keeps the file's.
                 `torch_dtype` is another name for it.
-            device: where to; by default the CPU, with weights mapped from the file.
+            device: the device to load to; by default the CPU, with weights mapped from the file.
             cache_dir: the cache folder for this call.
-            offline: whether to use only what is here; by default the environment decides.
-            locked: whether only the bytes that `models.lock` says are used, whatever the source has now; `"exact"` refuses
-                other versions of plugin and library too. By default the environment (`REGISTRY_LOCKED`) decides.
-            refresh: ask the source again for what was found before.
-            strict: None: weights that the base model lacks, and shapes that differ, raise; a new head does not. True:
-                nothing may be missing or unexpected. False: everything is only reported.
-            config: a configuration, or what one is loaded from, instead of the model's own.
-            state_dict: weights to use instead of the model's file, which is then not fetched.
+            offline: whether to use only local files; by default the environment decides.
+            locked: whether to use only the bytes that `models.lock` lists, whatever the source has now; `"exact"` also
+                refuses other versions of plugin and library. By default the environment (`REGISTRY_LOCKED`) decides.
+            refresh: ask the source again instead of using recorded answers.
+            strict: None: missing weights of the base model and differing shapes raise, a new head does not. True: any
+                missing or unexpected weight raises. False: differences are only reported.
+            config: a configuration, or a name, path or URL to load one from, instead of the model's own.
+            state_dict: weights to use instead of the model's file, which is not fetched then.
             ignore_mismatched_sizes: newly initialise weights whose shapes differ.
-            mesh: the ranks that share the model, all of which call this alike: one dimension, or replicas and then shards.
-                Each reads only its rows of the weights; the parameters are torch's DTensors.
-            parallel: how they share it: `"fsdp"`, torch's `fully_shard`, which is what None means where there is a mesh.
-            broadcast: let one rank of each node read for the others there, where storage is slow to read from everywhere.
+            mesh: the ranks that share the model: one dimension, or replicas and then shards. All ranks must make the same
+                call. Each reads only its rows of the weights; the parameters are torch's DTensors.
+            parallel: how they share it: `"fsdp"` for torch's `fully_shard`, the default when there is a mesh.
+            broadcast: let one rank of each node read for the other ranks of the node, for slow shared storage.
             overrides: fields of the configuration.
 
         Raises:
@@ -226,7 +226,7 @@ class ModelRegistry:
         broadcast: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load a model of a given class, as its `from_pretrained` says."""
+        """Load a model of a given class; see its `from_pretrained`."""
         access = Access(cache_dir, offline, locked, force_download or refresh, proxies)
         dtype = kwargs.pop("torch_dtype", None) if dtype is None else dtype
         options = _options(dtype, device, strict, state_dict, ignore_mismatched_sizes, broadcast)._replace(from_tf=from_tf)
@@ -263,7 +263,7 @@ class ModelRegistry:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> PreTrainedModel:
-        """Build a model from a configuration and tensors alone."""
+        """Build a model from a configuration and given tensors, without files."""
         from registry.checkpoint.tensors import StateDict
         from registry.loading.assembly import build
 
@@ -294,25 +294,25 @@ class ModelRegistry:
         locked: bool | str | None = None,
         **overrides: Any,
     ) -> PreTrainedModel:
-        """Write a model, from whatever form, as a folder that this program and transformers open; return the model.
+        """Write a model from any supported format as a folder that this library and transformers can load; return the model.
 
-        The tokenizer is written, too, where the vocabulary is there.
+        The tokenizer is also written when its vocabulary is available.
 
         Args:
             name_or_path: what to convert, as in `load`.
             save_directory: the folder to write.
-            head: by default what the configuration names, else the one that leaves the fewest weights over.
-            family: the family, where neither entry nor configuration tells.
-            dtype: of floating point weights; None keeps the source's.
+            head: by default the one that the configuration names, else the one that leaves the fewest weights unused.
+            family: the family, when neither entry nor configuration names it.
+            dtype: dtype of floating point weights; None keeps the source's.
             max_shard_size: in bytes or as `"5GB"`; larger models are written in shards.
             tokenizer_settings: arguments of the tokenizer's class, such as `do_lower_case`.
             cache_dir: the cache folder for this call.
-            offline: whether to use only what is here.
+            offline: whether to use only local files.
             locked: as in `load`.
             overrides: fields of the configuration.
 
         Raises:
-            what `load` raises, and CheckpointError where weights would be lost: nothing is written then.
+            what `load` raises, and CheckpointError when weights would be lost; nothing is written then.
         """
         from registry.checkpoint.save import staged_folder
 
@@ -352,7 +352,7 @@ class ModelRegistry:
         refresh: bool = False,
         **overrides: Any,
     ) -> PretrainedConfig:
-        """Load a model's configuration; arguments as in `load`."""
+        """Load a model's configuration. Arguments are as in `load`."""
         with self._environment.open(name_or_path, Access(cache_dir, offline, locked, refresh)) as request:
             return request.config(None, family, overrides)
 
@@ -371,7 +371,7 @@ class ModelRegistry:
         return_unused_kwargs: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """Load a configuration of a given class, as its `from_pretrained` says."""
+        """Load a configuration of a given class; see its `from_pretrained`."""
         overrides, unused = _parted(kwargs, cls.field_names())
         if unused and not return_unused_kwargs:
             cls.check_names(unused)
@@ -394,7 +394,7 @@ class ModelRegistry:
         refresh: bool = False,
         **settings: Any,
     ) -> PreTrainedTokenizer:
-        """Load a model's tokenizer; `settings` are arguments of its class, the other arguments as in `load`.
+        """Load a model's tokenizer. `settings` are arguments of its class; the other arguments are as in `load`.
 
         Raises:
             ConfigError: when the family has no tokenizer, or the vocabulary is broken; otherwise as `load`.
@@ -417,7 +417,7 @@ class ModelRegistry:
         locked: bool | str | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Load a tokenizer of a given class, as its `from_pretrained` says."""
+        """Load a tokenizer of a given class; see its `from_pretrained`."""
         with self._environment.open(
             name_or_path, Access(cache_dir, offline, locked, force_download or refresh, proxies)
         ) as request:
@@ -437,17 +437,17 @@ class ModelRegistry:
         jobs: int | None = None,
         locked: bool | str | None = None,
     ) -> Path:
-        """Return a folder that holds a model's files under their conventional names, verified.
+        """Fetch and verify a model's files; return a folder that holds them under their usual names.
 
-        Safe to call from every rank of a job: one process of a machine downloads, the others wait and use the same files.
+        Every rank of a job may call this: one process of each machine downloads, the others wait and use the same files.
 
         Args:
             name_or_path: a name, folder, file, URL or source.
-            family: the family, where neither entry nor configuration tells.
+            family: the family, when neither entry nor configuration names it.
             cache_dir: the cache folder for this call.
-            offline: whether to use only what is here; by default the environment decides.
-            refresh: ask anew for what was found before.
-            jobs: how many files to bring at once; by default 4.
+            offline: whether to use only local files; by default the environment decides.
+            refresh: ask the source again instead of using recorded answers.
+            jobs: how many files to fetch concurrently; by default 4.
             locked: as in `load`.
         """
         asked = before = None
@@ -476,18 +476,18 @@ class ModelRegistry:
         refresh: bool = False,
         locked: bool | str | None = None,
     ) -> Path:
-        """Return one verified file that stands beside a model's own, such as a corpus.
+        """Fetch and verify one further file from a model's source, such as a corpus.
 
         Args:
             name_or_path: a name, folder, URL or source.
             file: the file's name there.
             cache_dir: the cache folder for this call.
-            offline: whether to use only what is here; by default the environment decides.
-            refresh: ask the source again for what was found before.
+            offline: whether to use only local files; by default the environment decides.
+            refresh: ask the source again instead of using recorded answers.
             locked: as in `load`.
 
         Raises:
-            DownloadError: when there is no such file; otherwise as `load`.
+            DownloadError: when the source has no such file; otherwise as `load`.
         """
         with self._environment.open(name_or_path, Access(cache_dir, offline, locked, refresh)) as request:
             return request.file(file)
@@ -501,10 +501,10 @@ class ModelRegistry:
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
     ) -> Inspection:
-        """Return what a model's weights are, by their own names; values are not read. Arguments as in `fetch`.
+        """List a model's tensors by their names in the file, without reading values. Arguments are as in `fetch`.
 
         Raises:
-            CheckpointError: when they are damaged; what would be refused as unsafe is described.
+            CheckpointError: when the file is damaged. A file that `load` would refuse as unsafe is described.
         """
         with self._environment.open(name_or_path, Access(cache_dir, offline)) as request:
             return request.inspect(family)
@@ -519,10 +519,10 @@ class ModelRegistry:
         cache_dir: PathLike | None = None,
         offline: bool | None = None,
     ) -> Survey:
-        """Return what a folder or archive that has no name yet holds: family, head, files with their sizes and hashes.
+        """Describe a folder or archive that has no catalog entry yet: family, head, files with their sizes and hashes.
 
-        Large files are not fetched, unless `pin` is set and their place does not tell their hash. Other arguments as in
-        `fetch`; raises what `registry.loading.survey.survey` does.
+        Large files are fetched only when `pin` is set and the source does not provide their hash. Other arguments are as in
+        `fetch`. Raises what `registry.loading.survey.survey` does.
         """
         from registry.checkpoint.archives.unpacked import find_archive
         from registry.loading.survey import survey
@@ -533,9 +533,9 @@ class ModelRegistry:
             return survey(find_archive(source_target(source)), store, probe, self.families, family, pin=pin)
 
     def cached_files(self, name_or_path: PathLike, *, cache_dir: PathLike | None = None) -> dict[str, StoredFile]:
-        """Return those files of a model that are on this machine, by name; never touches the network.
+        """Return the files of a model that are on this machine, by name, without using the network.
 
-        Of an archive that was not unpacked yet it is the archive.
+        For an archive that was not unpacked yet, return the archive itself.
         """
         with self._environment.open(name_or_path, Access(cache_dir, offline=True, locked=False)) as request:
             return request.cached_files()
@@ -552,16 +552,16 @@ class ModelRegistry:
         offline: bool | None = None,
         jobs: int | None = None,
     ) -> LockResult:
-        """Fetch models as they are at their sources now, and write `models.lock`, which says what they are.
+        """Fetch the current files of models from their sources, and record them in `models.lock`.
 
         Args:
-            names: of the models; the others stay as they are locked. By default all that the project's catalogs name, and
-                all that is locked already; what no catalog has any more is taken out.
+            names: the models to lock; other locked models do not change. By default, all models of the project's catalogs
+                and all that are already locked; models that no catalog has any more are removed from the file.
             file: the lock file; by default this registry's.
-            check: write nothing; the result says what is not as locked.
+            check: write nothing; the result lists the differences.
             cache_dir: the cache folder for this call.
-            offline: whether to use only what is here; by default the environment decides.
-            jobs: how many files to bring at once; by default 4.
+            offline: whether to use only local files; by default the environment decides.
+            jobs: how many files to fetch concurrently; by default 4.
 
         Raises:
             CatalogError: when the lock file is damaged or cannot be written; otherwise as `fetch`. Nothing is written then.
@@ -578,7 +578,7 @@ class ModelRegistry:
         return update_lock(names, path, environment.outer_sources(), resolve, facts, guard, check=check)
 
     def _resolve_enabled(self, name: str) -> ModelEntry | None:
-        """Return what a name means, or None for one that no catalog has, or that is disabled."""
+        """Return the entry of a name, or None when no catalog has it or it is disabled."""
         try:
             return self.maybe_resolve(name)
         except CatalogError:
@@ -599,24 +599,24 @@ class ModelRegistry:
     # -- the cache -----------------------------------------------------------------------------------------------------
 
     def cached_models(self, cache_dir: PathLike | None = None) -> list[CacheContents]:
-        """Return what each folder of the cache holds: first the one that is written, then the read-only tiers."""
+        """Return the contents of each cache folder: first the writable one, then the read-only tiers."""
         from registry.store.cache import Cache
         from registry.store.upkeep.inventory import contents
 
         return [contents(Cache((root,))) for root in self._environment.cache(cache_dir).folders]
 
     def verify(self, names: Sequence[str] = (), *, repair: bool = False, cache_dir: PathLike | None = None) -> list[FileCheck]:
-        """Hash files of the cache again, those of read-only tiers too, and return what each was found to be.
+        """Verify the sha256 of cached files, including those of read-only tiers; return the result for each.
 
         Args:
-            names: of the models to look at; by default everything in the cache.
-            repair: put away what is damaged in the folder that is written, and fetch those models again that have a name; the
-                environment decides whether the network may be used. What cannot be fetched is warned of.
+            names: the models to verify; by default everything in the cache.
+            repair: quarantine damaged files of the writable folder, and fetch them again for models that have a name; the
+                environment decides whether the network may be used. A file that cannot be fetched causes a warning.
             cache_dir: the cache folder for this call.
 
         Raises:
             UnknownModel: when neither catalogs nor cache have a name.
-            CacheError: when damage cannot be put away.
+            CacheError: when a damaged file cannot be quarantined.
         """
         from dataclasses import replace
 
@@ -630,7 +630,7 @@ class ModelRegistry:
             for number, root in enumerate(folders)
         )
         wrong = {(check.model, None if check.in_folder else check.name) for check in own if check.state != "ok" and repair}
-        right = {what for what in wrong if self._fetched_anew(*what, cache_dir)}
+        right = {what for what in wrong if self._fetched_again(*what, cache_dir)}
         own = [
             replace(check, state="repaired")
             if check.state != "ok" and (check.model, None if check.in_folder else check.name) in right
@@ -640,10 +640,10 @@ class ModelRegistry:
         return [*own, *(check for checks in tiers for check in checks)]
 
     def evict(self, name: str, *, cache_dir: PathLike | None = None) -> Pruned:
-        """Remove a model from the cache: its files, and what its URLs were trusted for. What other models share stays.
+        """Remove a model from the cache: its files and the records of its URLs. Files that other models share stay.
 
         Args:
-            name: of the model, or what the cache calls it when no catalog has it any more.
+            name: the model's name, or its label in the cache when no catalog has it any more.
             cache_dir: the cache folder for this call.
 
         Raises:
@@ -662,11 +662,11 @@ class ModelRegistry:
         dry_run: bool = False,
         cache_dir: PathLike | None = None,
     ) -> Pruned:
-        """Remove what is of no use from the cache; see `registry.store.upkeep.prune.prune` for what that is.
+        """Remove useless files from the cache; `registry.store.upkeep.prune.prune` says which those are.
 
         Args:
-            max_size: bytes that may stay; the least recently used goes first.
-            older_than: seconds; what was not used for longer goes.
+            max_size: bytes that may stay; the least recently used files are removed first.
+            older_than: seconds; files that were not used for longer are removed.
             dry_run: only report; nothing is written.
             cache_dir: the cache folder for this call.
 
@@ -678,9 +678,9 @@ class ModelRegistry:
         return prune(self._environment.cache(cache_dir), max_size, older_than, dry_run=dry_run)
 
     def _held(self, name: str, cache_dir: PathLike | None, folders: Sequence[Path] = ()) -> tuple[str, set[str], set[str]]:
-        """Return what the cache calls a model, digests of what it may hold of it, and URLs; only records are read.
+        """Return a model's label in the cache, digests of files it may hold of it, and URLs. Only records are read.
 
-        `folders` are those whose records count, by default the one that is written.
+        `folders` are the cache folders whose records are read, by default the writable one.
         """
         from registry.store.cache import Cache
         from registry.store.upkeep.inventory import take_inventory
@@ -700,8 +700,8 @@ class ModelRegistry:
         label = request.target.label
         return label, labels.get(label, set()) | digests, urls
 
-    def _fetched_anew(self, model: str, file: str | None, cache_dir: PathLike | None) -> bool:
-        """Fetch a file of a model, or None for its folder; return whether it is here now."""
+    def _fetched_again(self, model: str, file: str | None, cache_dir: PathLike | None) -> bool:
+        """Fetch a file of a model (None: its folder); return whether it is available now."""
         try:
             if file is None:
                 return self.fetch(model, cache_dir=cache_dir).is_dir()
@@ -712,7 +712,7 @@ class ModelRegistry:
         except RegistryError as error:
             why = str(error)
         what = f"{file or 'the folder'} of {model!r}" if model else "a file of no known model"
-        warn(f"{what} was put away and cannot be fetched anew: {why}")
+        warn(f"{what} is damaged and was quarantined, but could not be fetched again: {why}")
         return False
 
 
@@ -730,6 +730,6 @@ def _options(
 
 
 def _parted(arguments: Mapping[str, Any], fields: Container[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arguments that are fields of a configuration, and the others."""
+    """Split arguments into fields of a configuration and the rest."""
     known = {name: value for name, value in arguments.items() if name in fields}
     return known, {name: value for name, value in arguments.items() if name not in known}

@@ -1,8 +1,8 @@
-"""Answers that this process gave before, good while every file that led to them is what it was.
+"""The in-process memo of `fetch`: an answer is valid while no file that led to it has changed.
 
-A file's stamp is taken before the file is read, so what changes meanwhile is seen the next time. What was not there counts
-too. Only an answer that nobody was asked for, on the network, among other libraries' caches or among a user's own files, is
-remembered; the next time it costs a look at each of those files.
+A file's stamp is taken before the file is read, so a change during the read is noticed at the next use. Missing files have
+stamps, too. An answer is kept only if it needed no network, no other library's cache and no file of the user's; using it
+again costs one stat for each of its files.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Remembered", "circumstances", "deciding", "is_plain"]
 
-#: Seconds. The time at which a stamp in the cache was last read says which files are still in use, so they are read again.
+#: Seconds. Pruning sees from the access times of stamps which files are in use, so stamps are read again after this time.
 _GOOD_FOR = 600.0
 _MOST = 256
-#: What else decides which files are looked at, and whether what is here may be used.
+#: Environment variables that decide which files are used.
 _VARIABLES = (
     *("HOME", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "TORCH_HOME", "PYTORCH_PRETRAINED_BERT_CACHE"),
     *("REGISTRY_CACHE", "REGISTRY_MODELS", "REGISTRY_SYSTEM_MODELS", "REGISTRY_LOCKED", "REGISTRY_LOCK_FILE"),
@@ -34,7 +34,7 @@ _VARIABLES = (
 
 
 def circumstances() -> tuple[str | None, ...] | None:
-    """Return what an answer depends on beside arguments and files: working folder and variables; None where it is removed."""
+    """Return the working folder and variables that an answer depends on; None if the working folder was removed."""
     get = os.environ.get
     try:
         return (os.getcwd(), *[get(name) for name in _VARIABLES])  # noqa: PTH109  # no object for what is only compared
@@ -43,7 +43,7 @@ def circumstances() -> tuple[str | None, ...] | None:
 
 
 class Answer(NamedTuple):
-    """A folder with files under their conventional names."""
+    """A folder with files under their usual names."""
 
     label: str
     folder: Path
@@ -51,13 +51,13 @@ class Answer(NamedTuple):
 
 
 class Remembered:
-    """Some answers, by what was asked; safe for threads."""
+    """A limited number of answers by question. Safe for threads."""
 
     def __init__(self) -> None:
         self._answers: dict[Hashable, tuple[float, tuple[Stamp, ...], Answer]] = {}
 
     def maybe_get(self, asked: Hashable) -> Answer | None:
-        """Return the answer to what was asked before, or None once a file that led to it is another."""
+        """Return the answer to a question, or None when there is no answer or a file that led to it has changed."""
         if (held := self._answers.get(asked)) is None:
             return None
         until, stamps, answer = held
@@ -71,14 +71,14 @@ class Remembered:
         return None
 
     def keep(self, asked: Hashable, stamps: Iterable[Stamp], answer: Answer) -> None:
-        """Remember an answer, in the place of the oldest when there are many."""
+        """Keep an answer; at the limit, drop the oldest."""
         while len(self._answers) >= _MOST:
             self._answers.pop(next(iter(self._answers)), None)
         self._answers[asked] = time.monotonic() + _GOOD_FOR, tuple(stamps), answer
 
 
 def is_plain(target: Target) -> bool:
-    """Whether a target is what a name alone stands for: no lock, no archive, nothing to warn of at each use."""
+    """Whether a target is an ordinary catalog entry: without lock and archive, and without a warning at each use."""
     entry = target.entry
     if entry is None or entry.via or entry.deprecated or target.place.lock or target.archive:
         return False
@@ -88,9 +88,9 @@ def is_plain(target: Target) -> bool:
 
 
 def deciding(cache: Cache, folder: Path) -> Iterable[Stamp]:
-    """Return the files of a cache on which it depends that a folder is the answer, and what is in it.
+    """Return stamps of the cache files that decide that a folder is the answer.
 
-    A folder that the cache made holds the content of its blobs, so it stays right without them.
+    A folder that the cache made has the content of its blobs, so their stamps are not needed.
     """
     if folder.parent != cache.root / "folders":
         return cache.seen.values()

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Request", "head_of_class", "retried", "shared_by_ranks"]
 
-#: Tries of an operation that other processes can spoil.
+#: Attempts at an operation that other processes can interrupt.
 _TRIES = 5
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def retried(method: _Method) -> _Method:
-    """Retry an operation when another process prunes the cache, or saves into the folder that is read."""
+    """Retry an operation when another process prunes the cache or saves into the folder that is being read."""
 
     @functools.wraps(method)
     def tried(*args: Any, **kwargs: Any) -> Any:
@@ -56,7 +56,7 @@ def retried(method: _Method) -> _Method:
 
 @contextlib.contextmanager
 def shared_by_ranks(name: object, mesh: Any, parallel: str | None, device: Any, broadcast: bool) -> Iterator[Ranks | None]:
-    """Yield the ranks that share a model, or None where there is no mesh; without one, no process group is looked at."""
+    """Yield the ranks that share a model, or None without a mesh. No process group is touched then."""
     if mesh is None and parallel is None and not broadcast:
         yield None
         return
@@ -70,12 +70,12 @@ def shared_by_ranks(name: object, mesh: Any, parallel: str | None, device: Any, 
 
 
 class Request:
-    """Owns target, store and family of one operation. Use it as a context manager."""
+    """One operation: owns its target, store and family. Use it as a context manager."""
 
     def __init__(self, environment: Environment, target: Target, access: Access) -> None:
         self._environment = environment
         self._access = access
-        #: What the name means, before an archive is unpacked.
+        #: The target of the name, before an archive is unpacked.
         self.target = target
         self.store = environment.store(access)
 
@@ -88,22 +88,22 @@ class Request:
 
     @cached_property
     def parts(self) -> Assembly:
-        """What the files of the target can be put together to; an archive is downloaded and unpacked first."""
+        """The assembly of the target's files. An archive is downloaded and unpacked first."""
         return self._assembly(self.target)
 
     # -- the family ----------------------------------------------------------------------------------------------------
 
     def maybe_family(self, family: str | None) -> Family | None:
-        """Return the family where it is known before any file is read.
+        """Return the family if it is known before any file is read, else None.
 
         Raises:
-            ConfigError: when the entry says another one than `family`.
-            UnknownFamily: when it is not installed.
+            ConfigError: when the entry names another family than `family`.
+            UnknownFamily: when the family is not installed.
         """
         return self._known(self.target, family)
 
     def family(self, family: str | None) -> Family:
-        """Return the family: as the entry, the caller or, where neither does, the configuration says."""
+        """Return the family: the one of the entry, else of the caller, else of the configuration."""
         known = self._known(self.parts.target, family)
         return known if known is not None else self._environment.families.get(self.parts.config(None, None, {}).model_type)
 
@@ -123,22 +123,22 @@ class Request:
         if family is not None:
             return families.get(family)
         if target.folder is not None and not (target.folder / "config.json").is_file():
-            # `bert_config.json`: the name of the file tells the family where nothing else does.
+            # `bert_config.json`: the file name is the only hint at the family.
             for file in sorted(target.folder.glob("*_config.json")):
                 if (described := families.of_config_file(file.name)) is not None:
                     return described
         return None
 
     def family_of_config(self, cls: type[PretrainedConfig]) -> Family | None:
-        """Return the family of a configuration class, None for a class that belongs to none.
+        """Return the family of a configuration class, or None for a class that belongs to no family.
 
         Raises:
-            ConfigError: when the target is a name of another family.
+            ConfigError: when the target is an entry of another family.
         """
         return self._required(cls, self._environment.families.maybe_get(cls.model_type))
 
     def family_of_tokenizer(self, cls: type[PreTrainedTokenizer]) -> Family | None:
-        """Return the family of a tokenizer class, or of the first of its bases that has one; else as `family_of_config`."""
+        """Return the family of a tokenizer class or of its first base class that has one; otherwise as `family_of_config`."""
         found = map(self._environment.families.find_family, (base.__name__ for base in cls.__mro__))
         return self._required(cls, next((family for family in found if family is not None), None))
 
@@ -154,7 +154,7 @@ class Request:
     # -- what is built -------------------------------------------------------------------------------------------------
 
     def config(self, cls: type[PretrainedConfig] | None, family: str | None, overrides: Mapping[str, Any]) -> PretrainedConfig:
-        """Return the configuration, of a given class or of the family's."""
+        """Return the configuration, as the given class or the family's class."""
         described = self.family_of_config(cls) if cls is not None else self._known(self.parts.target, family)
         return self.parts.config(described, None, overrides, cls, is_config=True)
 
@@ -170,17 +170,17 @@ class Request:
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Return the model, of a given class or of the one that is the head of the family, and tell the plugins.
+        """Return the model, of the given class or of the family's class for the head, and notify plugins.
 
         Args:
-            cls: the class; None for that of `head`, else of the entry, the configuration or the family's default.
+            cls: the class; None for the class of `head`, else of the entry's, the configuration's or the default head.
             options: how weights are loaded.
-            family: where neither entry nor configuration tells.
-            head: what the model is to do, where `cls` does not say.
-            config: a configuration, or what one is loaded from, instead of the model's own.
+            family: the family, when neither entry nor configuration names it.
+            head: the head to load when `cls` is None.
+            config: a configuration, or a name, path or URL to load one from, instead of the model's own.
             overrides: fields of the configuration.
-            args: more arguments of the class, after the configuration.
-            kwargs: more keyword arguments of the class.
+            args: further arguments of the class, after the configuration.
+            kwargs: further keyword arguments of the class.
         """
         families = self._environment.families
         described = self.family_of_config(cls.config_class) if cls is not None else self.maybe_family(family)
@@ -203,7 +203,7 @@ class Request:
     def tokenizer(
         self, cls: type[PreTrainedTokenizer] | None, family: str | None, inputs: Sequence[Any], settings: Mapping[str, Any]
     ) -> Any:
-        """Return the tokenizer, of a given class or of the family's; `inputs` and `settings` are arguments of the class.
+        """Return the tokenizer, of the given class or the family's; `inputs` and `settings` are arguments of the class.
 
         Raises:
             ConfigError: when the family has no tokenizer.
@@ -217,13 +217,13 @@ class Request:
         return self._tokenizer(described, described.tokenizer, inputs, settings)
 
     def maybe_tokenizer(self, described: Family, settings: Mapping[str, Any]) -> PreTrainedTokenizer | None:
-        """Return the tokenizer, or None where the family has none or its vocabulary is not there."""
+        """Return the tokenizer, or None when the family has no tokenizer or the vocabulary is missing."""
         if described.tokenizer is None:
             return None
         try:
             return self._tokenizer(described, described.tokenizer, (), settings)
         except DownloadError as error:
-            if error.status != 404:  # weights alone are often all that is kept
+            if error.status != 404:  # many folders contain only weights
                 raise
             return None
 
@@ -237,7 +237,7 @@ class Request:
     # -- files ---------------------------------------------------------------------------------------------------------
 
     def fetch(self, family: str | None, jobs: int | None) -> Answer:
-        """Return the folder with all files of the model, downloaded where they are not here yet."""
+        """Return a folder with all files of the model. Missing files are downloaded."""
         files = self.parts.all_files(self.family(family), jobs)
         folder = self.store.folder(self.target.label, files, alone=bool(self.target.place.lock))
         return Answer(self.target.label, folder, tuple((file.name, folder / file.name) for file in files))
@@ -246,7 +246,7 @@ class Request:
         """Return one file.
 
         Raises:
-            DownloadError: when there is none, or when the entry names other files of its role.
+            DownloadError: when the source has no such file, or when the entry names other files for its role.
         """
         entry = self.target.entry
         described = self._environment.families.maybe_get(entry.family) if entry is not None else None
@@ -255,11 +255,11 @@ class Request:
         return self.parts.need((name,), "file").path
 
     def inspect(self, family: str | None) -> Inspection:
-        """Return what the weights are; values are not read."""
+        """List the tensors of the weights, without reading values."""
         return self.parts.inspect(self._known(self.parts.target, family))
 
     def cached_files(self) -> dict[str, StoredFile]:
-        """Return the files that are on this machine, by name; of an archive that was not unpacked yet it is the archive."""
+        """Return the files that are on this machine, by name; for an archive that was not unpacked yet, the archive itself."""
         found: dict[str, StoredFile | None] = {}
         here: Target | None = self.target
         if self.target.archive is not None:
@@ -278,12 +278,12 @@ class Request:
         return {name: file for name, file in found.items() if file is not None}
 
     def records(self) -> tuple[set[str], set[str]]:
-        """Return digests of the files that the model may have, and URLs of which something may be recorded."""
+        """Return the digests of the files that the model may have, and the URLs that may have records."""
         from registry.families.family import DEFAULT_FILES
         from registry.pretrained.tokenizer import TOKENIZER_FILES
 
         described = None
-        with contextlib.suppress(RegistryError):  # files of a family that is not there any more can be removed, too
+        with contextlib.suppress(RegistryError):  # files of an uninstalled family can be removed, too
             described = self.maybe_family(None)
         listed = (described.files if described else DEFAULT_FILES).values()
         place = self.target.place
@@ -293,13 +293,13 @@ class Request:
         return {digest for digest in digests if digest}, self.store.addresses(place, files)
 
     def locked(self, path: Path, jobs: int | None) -> LockedModel:
-        """Download the model, and return what a lock file at `path` says of it."""
+        """Download the model; return what a lock file at `path` records of it."""
         from registry.lockfile.update import locked_facts
 
         target, store = self.target, self.store
         described = self.family(None)
         files = self.parts.all_files(described, jobs)
-        if self.parts.target.place is not target.place:  # of an archive the archive itself is locked
+        if self.parts.target.place is not target.place:  # the lock file lists an archive, not its members
             files = [file for file in (store.get(target.place, target.archive or ""),) if file is not None]
         return locked_facts(target, files, store, path, self._environment.locking.plugin(described.name))
 
@@ -308,7 +308,7 @@ class Request:
     def _given(
         self, config: PretrainedConfig | PathLike | None, described: Family | None, cls: type[PretrainedConfig] | None
     ) -> PretrainedConfig | None:
-        """Return the configuration that a caller gives, read from where it lies when it is not an object."""
+        """Return the configuration that the caller gave, loaded first if it is a name, path or URL."""
         if config is None or not isinstance(config, str | os.PathLike):
             return config
         target = self._environment.locate(config, self._access.locked)
@@ -330,6 +330,6 @@ def head_of_class(name: str, family: Family) -> str | None:
 
 
 def head_in(config: PretrainedConfig, family: Family) -> str | None:
-    """Return the head whose class the configuration says its weights are of, or None."""
+    """Return the head of the class that the configuration names in `architectures`, or None."""
     heads = (head_of_class(name, family) for name in config.architectures or ())
     return next((head for head in heads if head), None)
