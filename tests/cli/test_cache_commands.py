@@ -134,7 +134,7 @@ def test_damage_of_no_known_model_is_put_away(run: Run, server: Server, cache: P
     config.with_name(f"{config.name}.json").write_bytes(b"")
     assert "(unknown)" in run("verify").out
     done = run("verify", "--repair")
-    assert done.code == 1 and "warning: a file of no known model was put away" in done.err
+    assert done.code == 1 and "warning: a file of no known model is damaged and was quarantined" in done.err
     assert run("verify").code == 0
     registry.load_config("far")
 
