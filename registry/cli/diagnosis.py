@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.base.file_lock import lock_timeout
-from registry.base.settings import cache_folders, is_set
+from registry.base.settings import SETTINGS, cache_folders, is_set
 from registry.base.urls import is_url, redact
 from registry.catalog.layers import CatalogSource, LayerKind, places, read_source
 from registry.errors import ConfigError, RegistryError, RegistryWarning
@@ -31,32 +31,9 @@ from registry.store.download import parallelism, tries
 
 __all__ = ["Problem", "Section", "cache", "catalogs", "environment", "imports", "plugins", "settings"]
 
-#: The environment variables that this program reads under its own name.
-SETTINGS = (
-    *("REGISTRY_ADOPT", "REGISTRY_CACHE", "REGISTRY_CONVERT", "REGISTRY_LOCKED", "REGISTRY_LOCK_FILE", "REGISTRY_LOCK_TIMEOUT"),
-    *("REGISTRY_MMAP", "REGISTRY_MODELS", "REGISTRY_OFFLINE", "REGISTRY_PARALLEL", "REGISTRY_PLUGINS_DISABLED"),
-    *("REGISTRY_QUIET", "REGISTRY_RANK_TIMEOUT", "REGISTRY_REQUIRE_PINS", "REGISTRY_RETRIES", "REGISTRY_SYSTEM_MODELS"),
-)
-#: Those of others that it minds.
-_OTHERS = (
-    *(
-        "HF_HUB_OFFLINE",
-        "HF_ENDPOINT",
-        "HF_HOME",
-        "HF_HUB_CACHE",
-        "HF_TOKEN",
-        "TORCH_HOME",
-        "XDG_CACHE_HOME",
-        "XDG_CONFIG_HOME",
-    ),
-    *("XDG_CONFIG_DIRS", "PYTORCH_PRETRAINED_BERT_CACHE", "PYTORCH_TRANSFORMERS_CACHE", "TRANSFORMERS_CACHE"),
-    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
-    *("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"),
-)
-_ANSWERS = (
-    *("REGISTRY_ADOPT", "REGISTRY_CONVERT", "REGISTRY_MMAP", "REGISTRY_OFFLINE", "REGISTRY_QUIET", "REGISTRY_REQUIRE_PINS"),
-    *("HF_HUB_OFFLINE", "HF_HUB_DISABLE_IMPLICIT_TOKEN"),
-)
+_NAMES = [name for names, *_ in SETTINGS for name in names]
+_OWN = [name for name in _NAMES if name.startswith("REGISTRY_")]
+_ANSWERS = [name for names, kind, *_ in SETTINGS if kind == "yes or no" for name in names]
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
 #: What importing a light plugin module may take, in seconds, before it is worth a word.
 _SLOW = 0.5
@@ -233,16 +210,12 @@ def imports() -> Section:
 def settings() -> Section:
     """List the environment variables in force; what may be a secret, or hold one, is not shown."""
     section = Section("settings")
-    for name in (*SETTINGS, *_OTHERS):
+    for name in _NAMES:
         if name in os.environ:
             section.facts[name] = _shown(name, os.environ[name])
     for name in sorted(os.environ):
         # Other programs have variables of this prefix, too.
-        if (
-            name.startswith("REGISTRY_")
-            and name not in SETTINGS
-            and (close := get_close_matches(name, SETTINGS, n=1, cutoff=0.85))
-        ):
+        if name.startswith("REGISTRY_") and name not in _NAMES and (close := get_close_matches(name, _OWN, n=1, cutoff=0.85)):
             section.wrong(f"{name} is no setting", f"did you mean {close[0]}?")
     for check in _checks():
         try:

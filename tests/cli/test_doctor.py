@@ -14,12 +14,11 @@ import pytest
 import registry
 from registry.base.settings import is_offline
 from registry.cli import diagnosis
-from registry.cli.diagnosis import SETTINGS, _numbers, _satisfies
+from registry.cli.diagnosis import _numbers, _satisfies
 from registry.errors import ConfigError
 from registry.model_registry import ModelRegistry
 from tests.cli.conftest import Run
 from tests.families.conftest import Install, family_files
-from tests.processes import ROOT
 
 
 def problems(section: diagnosis.Section) -> str:
@@ -263,10 +262,3 @@ def test_a_model_is_not_loaded_under_a_setting_that_says_neither(
         ConfigError, match=f"{name} is expected to be 1, true, yes or on, or 0, false, no or off, but is 'maybe'"
     ):
         registry.load(tiny_bert)
-
-
-def test_every_setting_that_the_package_reads_is_known() -> None:
-    read = set()
-    for file in (ROOT / "registry").rglob("*.py"):
-        read |= set(re.findall(r"[\"'](REGISTRY_[A-Z_]+)[\"']", file.read_text()))
-    assert {"REGISTRY_OFFLINE", "REGISTRY_CACHE"} <= read - {"REGISTRY_API"} <= set(SETTINGS)
