@@ -12,7 +12,6 @@ from pathlib import Path
 from registry.base.file_lock import file_lock
 from registry.base.logs import lazy_logger
 from registry.base.urls import redact
-from registry.catalog.entry import FilePin
 from registry.errors import CacheError, IntegrityError
 from registry.store.adopt.adoption import Adoption
 from registry.store.cache import About, Cache, Ref
@@ -20,12 +19,13 @@ from registry.store.download import Download, Patience
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.expected import Claims, check_claims, mismatch
 from registry.store.hashing import git_blob_sha1
-from registry.store.lookup import Known, Revisions, refuse_unpinned
+from registry.store.lookup import Lookup, refuse_unpinned
 from registry.store.partial import Partial, sweep
-from registry.store.target import Place, StoredFile
+from registry.store.target import StoredFile
 from registry.store.transports import FileMissing, Resource, Transport
 from registry.store.transports.protocol import other_commit
 from registry.store.verifiers import Refused, Verification
+from registry.store.wanted import FileSource, Revisions, Wanted
 
 __all__ = ["Fetcher", "transfer"]
 
@@ -39,20 +39,20 @@ class Fetcher:
     def __init__(
         self,
         cache: Cache,
-        known: Known,
+        lookup: Lookup,
         revisions: Revisions,
         adoption: Adoption,
         *,
         verification: Verification | None,
         observers: Sequence[Observer],
-        reused: Callable[[Place, StoredFile], StoredFile],
+        reused: Callable[[Wanted, StoredFile], StoredFile],
         stopped: threading.Event,
     ) -> None:
         """Set up for one operation.
 
         Args:
             cache: where files are kept.
-            known: what is known of files, and hears which are absent.
+            lookup: finds files in the cache, and notes which are absent.
             revisions: the commits that sources are held to.
             adoption: finds a file in other libraries' caches by the hash that a server states.
             verification: accepts a file before it is published.
@@ -61,7 +61,7 @@ class Fetcher:
             stopped: ends downloads and pauses once it is set.
         """
         self._cache = cache
-        self._known = known
+        self._lookup = lookup
         self._revisions = revisions
         self._adoption = adoption
         self._verification = verification
@@ -69,27 +69,13 @@ class Fetcher:
         self._reused = reused
         self._stopped = stopped
 
-    def fetch(
-        self,
-        transport: Transport,
-        source: str,
-        label: str,
-        name: str,
-        pin: FilePin,
-        claims: Claims,
-        *,
-        more_sources: bool,
-    ) -> StoredFile:
+    def fetch(self, source: FileSource, claims: Claims, *, more_sources: bool) -> StoredFile:
         """Return a file that its source was asked for: fetched, or from this machine once its hash is known.
 
         Args:
-            transport: of the source.
-            source: a folder, or the file's own address.
-            label: what people call the model.
-            name: of the file.
-            pin: what the catalog says of it.
+            source: the wanted file at one of its sources.
             claims: what others said of it; what this source says is added.
-            more_sources: whether there is another to turn to when this one fails.
+            more_sources: whether there is another source to ask when this one fails.
 
         Raises:
             FileMissing: when the source has no such file.
@@ -97,59 +83,46 @@ class Fetcher:
             IntegrityError: when the bytes are not those that are pinned, recorded or promised, or a verifier refuses them.
         """
         try:
-            resource = self.describe(transport, source, name, pin, more_sources)
+            resource = claims.added_to(self.describe(source, more_sources=more_sources))
+            file = self._download(source, resource, claims.trust, more_sources)
         except FileMissing:
-            self._known.note_absent(self._known.url(transport, source, name, pin), source)
+            self._lookup.note_absent(source)
             raise
-        url = self._known.url(transport, source, name, pin)
-        resource = claims.added_to(resource)
-        try:
-            file = self._download(transport, resource, url, label, name, pin, claims.trust, more_sources)
-        except FileMissing:
-            self._known.note_absent(url, source)
-            raise
-        self._revisions.record(source)
+        self._revisions.record(source.source)
         return file
 
-    def describe(self, transport: Transport, source: str, name: str, pin: FilePin, more_sources: bool) -> Resource:
-        """Ask what a place says of a file, at the commit that this operation holds its revision to."""
+    def describe(self, source: FileSource, *, more_sources: bool) -> Resource:
+        """Ask what a source says of a file, at the commit that this operation holds its revision to."""
+        transport = source.transport
         patience = Patience(self._stopped, more_sources=more_sources)
         # Another thread's question may be answered first, and the revision move meanwhile: then the commit is asked for.
         for _ in range(2):
             found: Resource | FileMissing
             try:
-                found = patience.insist(lambda: transport.describe(self._known.url(transport, source, name, pin)))
+                found = patience.insist(lambda: transport.describe(source.url))
             except FileMissing as missing:
                 found = missing
-            self._revisions.hold(transport, source, found.commit)
-            held = self._revisions.commit(source)
+            self._revisions.hold(transport, source.source, found.commit)
+            held = self._revisions.commit(source.source)
             if not held or found.commit in (None, held):
                 if isinstance(found, FileMissing):
                     raise found
                 return found
-        raise other_commit(self._known.url(transport, source, name, pin), held, found.commit)
+        raise other_commit(source.url, held, found.commit)
 
-    def _download(
-        self,
-        transport: Transport,
-        resource: Resource,
-        url: str,
-        label: str,
-        name: str,
-        pin: FilePin,
-        trust: str,
-        more_sources: bool,
-    ) -> StoredFile:
+    def _download(self, source: FileSource, resource: Resource, trust: str, more_sources: bool) -> StoredFile:
+        """Return a described file from this machine, or transfer it; a record says then what its URL is."""
+        wanted, url = source.wanted, source.url
+        label, name, pin = wanted.label, wanted.name, wanted.pin
         sha256, size = check_claims(resource, pin.sha256, pin.size)
         if trust == "first-use":
             refuse_unpinned(url)
 
-        place = Place((), label=label)
-        if sha256 and (found := self._known.already_here(url, name, sha256, size, trust)):
-            return self._reused(place, found)
+        if sha256 and (found := self._lookup.already_here(url, name, sha256, size, trust)):
+            return self._reused(wanted, found)
         word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
         if word and (found := self._adoption.take(word, About(label, name))):
-            return self._reused(place, found)
+            return self._reused(wanted, found)
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
         about = About(label, name, redact(url))
 
@@ -162,15 +135,17 @@ class Fetcher:
             with file_lock(self._cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
                 # Whoever held the lock before may have brought the file.
                 found = (
-                    self._known.already_here(url, name, sha256, size, trust) if sha256 else self._known.by_ref(url, name, pin)
+                    self._lookup.already_here(url, name, sha256, size, trust)
+                    if sha256
+                    else self._lookup.at_source(source, again=True)
                 )
                 if found:
-                    return self._reused(place, found)
+                    return self._reused(wanted, found)
                 if not held:
                     continue
                 path, digest, count = transfer(
                     self._cache,
-                    transport,
+                    source.transport,
                     resource,
                     about,
                     sha256=sha256,

@@ -19,11 +19,12 @@ from registry.errors import CacheError, ConfigError, DownloadError, IntegrityErr
 from registry.store.cache import OF_LOCK, About, Cache, Ref, file_sha256
 from registry.store.events import FileEvent, Observer, ObserverFailed, notify
 from registry.store.expected import Claims
-from registry.store.lookup import Known, Revisions, in_place_url, named_commit, pins_required
+from registry.store.lookup import Lookup, in_place_url, pins_required
 from registry.store.progress import ProgressBars, ProgressLines, end_progress
 from registry.store.target import Place, StoredFile
 from registry.store.transports import FileMissing, Transport, Transports
 from registry.store.verifiers import Refused, Verification, Verifier
+from registry.store.wanted import FileSource, Revisions, Wanted, named_commit
 
 if TYPE_CHECKING:
     from registry.store.adopt.adoption import Adoption
@@ -86,7 +87,7 @@ class Store:
         self.asked = False
         self._transports = Transports(hosts, proxies or {}, transports)
         self._revisions = Revisions(cache, refresh=refresh)
-        self._known = Known(cache, self._transports, self._revisions, refresh=refresh)
+        self._lookup = Lookup(cache, self._transports, self._revisions, refresh=refresh)
         self._observers = tuple(observers)
         self._verification = Verification(cache, verifiers) if verifiers else None
         self._lock = threading.Lock()
@@ -102,7 +103,7 @@ class Store:
         if isinstance(error, ObserverFailed) and error.__cause__ is not None:
             raise error.__cause__ from None
         if error is None:
-            self._known.record_absent()
+            self._lookup.record_absent()
         elif isinstance(error, Exception) and (gone := self._vanished()):
             raise Vanished(
                 f"cache file {gone} is expected to stay while it is in use, but was removed meanwhile; try again",
@@ -121,13 +122,10 @@ class Store:
         When the catalog lists some of them, only those are considered. `refresh` asks for them in order.
         """
         listed = [name for name in candidates if name in place.pins]
-        candidates = listed if listed or place.lock else candidates
-        if not self._refresh and len(candidates) > 1 and (found := self._any_here(place, candidates)) is not None:
-            return self._accepted(place, found)
-        for name in candidates:
-            if (found := self.get(place, name)) is not None:
-                return found
-        return None
+        files = [self._wanted(place, name) for name in (listed if listed or place.lock else candidates)]
+        if not self._refresh and len(files) > 1 and (found := self._any_here(files)) is not None:
+            return found
+        return next((found for wanted in files if (found := self._get(wanted)) is not None), None)
 
     def get(self, place: Place, name: str) -> StoredFile | None:
         """Return one file of a place, fetched and verified when it is not here yet; None when no source has it.
@@ -137,41 +135,35 @@ class Store:
             DownloadError: when no source can be read.
             IntegrityError: when the bytes are not those that are pinned, recorded or promised, or a verifier refuses them.
         """
-        found = self._get(place, name)
-        return self._accepted(place, found) if found is not None else None
+        return self._get(self._wanted(place, name))
 
-    def _get(self, place: Place, name: str) -> StoredFile | None:
-        _refuse_unsafe(place, name)
-        if place.lock and name not in place.pins:
+    def _wanted(self, place: Place, name: str) -> Wanted:
+        return self._lookup.wanted(place, name)
+
+    def _get(self, wanted: Wanted) -> StoredFile | None:
+        """Return a file as `get` does."""
+        place, pin = wanted.place, wanted.pin
+        _refuse_unsafe(place, wanted.name)
+        if place.lock and wanted.name not in place.pins:
             return None
         self._revisions.keep(place.commits)
-        pin = place.pins.get(name, FilePin())
-        if found := self._known.by_pin(name, pin) or self._known.by_url(place, name, pin):
-            return self._reused(place, found)
-        if self._known.is_absent(place, name, pin):
+        if found := self._lookup.find(wanted):
+            return self._accepted(wanted, self._reused(wanted, found))
+        if wanted.absent:
             return None
         self.asked = True
-        if found := self._adopted(place, name, pin):
-            return self._reused(place, found)
-        if pin.sha256 and not self.offline and self._known.is_other(place, name, pin):
-            self._ask_revisions_again(place, name, pin)
+        if found := self._adopted(wanted):
+            return self._accepted(wanted, self._reused(wanted, found))
+        if pin.sha256 and not self.offline and self._lookup.is_other(wanted):
+            self._ask_revisions_again(wanted)
         failures: list[RegistryError] = []
-        sources = self._known.sources(place, pin)
-        before = self._known.trusted(place, name, pin) if self._refresh and not pin.sha256 else None
-        ref = None if pin.sha256 else self._known.recorded(place, name, pin)
+        before = self._lookup.trusted(wanted) if self._refresh and not pin.sha256 else None
+        ref = wanted.expected
         trust = "catalog" if pin.sha256 else ref.trust if ref else "first-use"
         claims = Claims(pin.sha256 or (ref.sha256 if ref else None), None, trust)
-        for number, source in enumerate(sources, start=1):
+        for number, source in enumerate(wanted.sources, start=1):
             try:
-                file = self._get_from(source, place.label, name, pin, claims, more_sources=number < len(sources))
-                if before is not None and file.sha256 not in ("", before.sha256):
-                    logger.warning(
-                        "%s, trusted on first use as sha256 %s, was replaced: it is sha256 %s now",
-                        redact(before.url),
-                        before.sha256,
-                        file.sha256,
-                    )
-                return file
+                file = self._get_from(source, claims, more_sources=number < len(wanted.sources))
             except FileMissing:
                 continue
             except Refused:
@@ -179,12 +171,21 @@ class Store:
             except (DownloadError, IntegrityError, OfflineError) as error:
                 logger.info("%s", error)
                 failures.append(error)
+                continue
+            if before is not None and file.sha256 not in ("", before.sha256):
+                logger.warning(
+                    "%s, trusted on first use as sha256 %s, was replaced: it is sha256 %s now",
+                    redact(before.url),
+                    before.sha256,
+                    file.sha256,
+                )
+            return self._accepted(wanted, file)
         if failures and place.lock:
-            raise as_locked(failures[0], place, name)
+            raise as_locked(failures[0], place, wanted.name)
         if any(isinstance(error, IntegrityError) for error in failures):
-            self._ask_revisions_again(place, name, pin)
+            self._ask_revisions_again(wanted)
         if failures:
-            raise self._advised(failures[0], sources, pin)
+            raise self._advised(failures[0], wanted)
         return None
 
     def is_there(self, place: Place, name: str) -> bool:
@@ -198,10 +199,10 @@ class Store:
                 return True
         return False
 
-    def _advised(self, error: RegistryError, sources: Sequence[str], pin: FilePin) -> RegistryError:
+    def _advised(self, error: RegistryError, wanted: Wanted) -> RegistryError:
         """Return an error for other bytes than expected that says how to ask again, where that may help."""
-        moving = any(self._revisions.commit(source) for source in sources)
-        if not isinstance(error, IntegrityError) or (pin.sha256 and not moving):
+        moving = any(self._revisions.commit(source.source) for source in wanted.sources)
+        if not isinstance(error, IntegrityError) or (wanted.pin.sha256 and not moving):
             return error
         return IntegrityError(
             f"{error.message}. If the publisher has replaced it, --refresh (refresh=True) asks for what is there now",
@@ -210,30 +211,32 @@ class Store:
             actual=error.actual,
         )
 
-    def _ask_revisions_again(self, place: Place, name: str, pin: FilePin) -> None:
-        """Hold a moving revision to the commit that it stands for now, if a file of that fits its pin.
+    def _ask_revisions_again(self, wanted: Wanted) -> None:
+        """Hold a moving revision to the commit that it stands for now, if a file of that commit fits its pin.
 
         A pin that was changed in a catalog may be of a later commit than the one that a branch is held to.
 
         Raises:
             Moved: when it does: the files of an operation are of one commit.
         """
+        place, pin = wanted.place, wanted.pin
         if self._refresh or place.lock or (pin.sha256 is None and pin.size is None):
             return
-        for source in self._known.sources(place, pin):
+        for each in wanted.sources:
+            source = each.source
             held = self._revisions.recorded(source)
             if not held:
                 continue
-            with contextlib.suppress(DownloadError, IntegrityError):  # what it is held to stays
-                transport = self._transports.for_source(source)
-                commit = transport.describe(source if pin.url else transport.join(source, name)).commit
+            with contextlib.suppress(DownloadError, IntegrityError):  # the commit that it is held to stays
+                transport = each.transport
+                commit = transport.describe(source if pin.url else transport.join(source, wanted.name)).commit
                 if commit in (None, held):
                     continue
-                at, claims = transport.at(source, commit), Claims(pin.sha256, None, "catalog" if pin.sha256 else "first-use")
-                self._fetcher.fetch(transport, at, place.label, name, pin, claims, more_sources=False)
+                claims = Claims(pin.sha256, None, "catalog" if pin.sha256 else "first-use")
+                self._fetcher.fetch(wanted.at(transport.at(source, commit)), claims, more_sources=False)
                 self._revisions.renew(source, commit)
                 raise Moved(
-                    f"revision of {redact(source)} has moved to a commit that fits the pin of {name!r}; try again",
+                    f"revision of {redact(source)} has moved to a commit that fits the pin of {wanted.name!r}; try again",
                     path=str(self.cache.root),
                 )
 
@@ -264,7 +267,7 @@ class Store:
         refs = [Ref(source, trust=OF_LOCK, commit=commit) for source, commit in place.commits.items()]
         stale = set[str]()
         for name in optional:
-            urls = self._known.urls(place, name, FilePin())
+            urls = self._lookup.wanted(place, name, FilePin()).urls
             if name in place.pins:
                 stale.update(urls)
             else:
@@ -300,31 +303,27 @@ class Store:
     def is_cached(self, place: Place, name: str) -> StoredFile | None:
         """Return the file if it is on this machine; never touches the network."""
         _refuse_unsafe(place, name)
-        pin = place.pins.get(name, FilePin())
-        if found := self._known.by_pin(name, pin):
+        wanted = self._wanted(place, name)
+        if found := self._lookup.by_pin(wanted):
             return found
-        for source in self._known.sources(place, pin):
+        for source in wanted.sources:
             with contextlib.suppress(DownloadError, IntegrityError):
-                transport = self._transports.for_source(source)
-                url = self._known.url(transport, source, name, pin)
-                if not transport.remote:
-                    return self._known.in_place(transport.describe(url), name, pin)
-                if found := self._known.by_ref(url, name, pin):
+                if found := self._lookup.at_source(source):
                     return found
         return None
 
     def known_sha256(self, place: Place, name: str) -> str | None:
         """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
-        return self._known.known_sha256(place, name)
+        return self._lookup.known_sha256(self._wanted(place, name))
 
     def addresses(self, place: Place, names: Iterable[str]) -> set[str]:
         """Return the sources of a place and the URLs of its files: all of which something may be recorded."""
-        urls = {url for name in names for url in self._known.urls(place, name, place.pins.get(name, FilePin()))}
-        return urls.union(self._known.sources(place, FilePin()))
+        urls = {url for name in names for url in self._wanted(place, name).urls}
+        return urls.union(self._transports.with_mirrors(place.sources))
 
     def sha256_of(self, file: StoredFile) -> str:
         """Return the hash of a file; one that is used in place is hashed again only when its size or time changed."""
-        return file.sha256 or self._known.hashed(file.path).sha256
+        return file.sha256 or self._lookup.hashed(file.path).sha256
 
     def hashed_before(self, file: StoredFile) -> str | None:
         """Return what the hash of a file that is used in place was when it was last asked for."""
@@ -335,7 +334,7 @@ class Store:
         """Return hash and size in bytes of a file, of one moment."""
         if file.sha256 and any(file.path.is_relative_to(root) for root in self.cache.folders):
             return file.sha256, file.path.stat().st_size
-        ref = self._known.hashed(file.path)
+        ref = self._lookup.hashed(file.path)
         return ref.sha256, ref.size
 
     def origin(self, place: Place, name: str) -> tuple[str, str]:
@@ -347,9 +346,10 @@ class Store:
             OfflineError: when it would have to be asked for while the network is off.
             DownloadError: when it cannot be.
         """
-        pin = place.pins.get(name, FilePin())
-        source = pin.url or place.sources[0]
-        transport = self._transports.for_source(source)
+        wanted = self._wanted(place, name)
+        source = wanted.pin.url or place.sources[0]
+        first = wanted.at(source)
+        transport = first.transport
         commit = named_commit(transport, source)
         if not commit and transport.at(source, _ANY_COMMIT) != source:
             self._revisions.at_commit(transport, source)
@@ -361,9 +361,9 @@ class Store:
                         url=redact(source),
                     )
                 with contextlib.suppress(FileMissing):  # a mirror has it
-                    self._fetcher.describe(transport, source, name, pin, False)
+                    self._fetcher.describe(first, more_sources=False)
             commit = self._revisions.commit(source)
-        return self._known.url(transport, source, name, pin), commit
+        return first.url, commit
 
     # ------------------------------------------------------------------------------------------------------------------
 
@@ -379,7 +379,7 @@ class Store:
 
         return Fetcher(
             self.cache,
-            self._known,
+            self._lookup,
             self._revisions,
             self._adoption,
             verification=self._verification,
@@ -388,11 +388,10 @@ class Store:
             stopped=self._stopped,
         )
 
-    def _accepted(self, place: Place, file: StoredFile) -> StoredFile:
+    def _accepted(self, wanted: Wanted, file: StoredFile) -> StoredFile:
         """Return a file that is here, once every verifier has accepted it."""
         if self._verification is not None:
-            urls = self._known.urls(place, file.name, place.pins.get(file.name, FilePin()))
-            self._verification.require_file(place.label, file, urls, self.sha256_of)
+            self._verification.require_file(wanted.label, file, wanted.urls, self.sha256_of)
         return file
 
     def _give(self, file: StoredFile) -> bool:
@@ -408,62 +407,52 @@ class Store:
         with self._lock:
             return next((path for path in self._given if not os.path.exists(path)), None)  # noqa: PTH110  # Path.exists may raise
 
-    def _any_here(self, place: Place, names: Sequence[str]) -> StoredFile | None:
+    def _any_here(self, files: Sequence[Wanted]) -> StoredFile | None:
         """Return the first of several files of a remote place that is on this machine: in the cache, or else in another's."""
-        pins = [(name, place.pins.get(name, FilePin())) for name in names]
-        pins = [(name, pin) for name, pin in pins if scheme_of(pin.url or (*place.sources, "")[0]) not in _LOCAL]
-        for name, pin in pins:
-            if found := self._known.by_pin(name, pin) if pin.sha256 else self._known.by_url(place, name, pin):
-                return self._reused(place, found)
-        for name, pin in pins:
-            if self._known.is_absent(place, name, pin):
+        files = [each for each in files if scheme_of(each.pin.url or (*each.place.sources, "")[0]) not in _LOCAL]
+        for wanted in files:
+            if found := self._lookup.find(wanted):
+                return self._accepted(wanted, self._reused(wanted, found))
+        for wanted in files:
+            if wanted.absent:
                 continue
             self.asked = True
-            if found := self._adopted(place, name, pin):
-                return self._reused(place, found)
+            if found := self._adopted(wanted):
+                return self._accepted(wanted, self._reused(wanted, found))
         return None
 
-    def _adopted(self, place: Place, name: str, pin: FilePin) -> StoredFile | None:
-        """Take a file over from another library's cache by what is known of it, asking nobody."""
-        found = self._adoption.find(
-            self._known.urls(place, name, pin),
-            pin,
-            refresh=self._refresh,
-            offline=self._unplugged,
-            first_use=not pins_required(),
-        )
-        return self._adoption.take(found, About(place.label, name)) if found else None
+    def _adopted(self, wanted: Wanted) -> StoredFile | None:
+        """Take a file over from another library's cache by what is known of it without network access."""
+        found = self._adoption.find(wanted, refresh=self._refresh, offline=self._unplugged, first_use=not pins_required())
+        return self._adoption.take(found, About(wanted.label, wanted.name)) if found else None
 
-    def _reused(self, place: Place, file: StoredFile) -> StoredFile:
+    def _reused(self, wanted: Wanted, file: StoredFile) -> StoredFile:
         """Tell the observers that a file is here already."""
         if self._give(file) and self._observers:
             size = file.path.stat().st_size
-            event = FileEvent(model=place.label, name=file.name, size=size, done=size, sha256=file.sha256, path=file.path)
+            event = FileEvent(model=wanted.label, name=file.name, size=size, done=size, sha256=file.sha256, path=file.path)
             notify(self._observers, "reused", event)
         return file
 
-    def _get_from(self, source: str, label: str, name: str, pin: FilePin, claims: Claims, *, more_sources: bool) -> StoredFile:
-        transport = self._transports.for_source(source)
-        place = Place((source,), label=label)
-        url = self._known.url(transport, source, name, pin)
-        if not transport.remote:
-            return self._reused(place, self._known.in_place(transport.describe(url), name, pin))
-        if found := self._known.by_ref(url, name, pin):
-            return self._reused(place, found)
-        unpinned = pin.sha256 is None and not self._refresh
+    def _get_from(self, source: FileSource, claims: Claims, *, more_sources: bool) -> StoredFile:
+        """Return a file from one source, as `get` does."""
+        if found := self._lookup.at_source(source):
+            return self._reused(source.wanted, found)
+        url = source.url
+        unpinned = source.wanted.pin.sha256 is None and not self._refresh
         if unpinned and (absent := self._adoption.absent(url, offline=self._unplugged)) is not None:
-            self._known.note_absent(absent, source)
+            self._lookup.note_absent(source, absent)
             raise FileMissing(f"{redact(url)} was not there when the hub's library asked for it", url=redact(url), status=404)
         if unpinned and self._unplugged and self._adoption.is_left_out(url):
             raise FileMissing(f"{redact(url)} is not in the hub's cache, which has the rest", url=redact(url), status=404)
         if self.offline:
             raise OfflineError(
-                f"file {name!r} is expected to be in the cache, because the network is off, but is not; "
+                f"file {source.wanted.name!r} is expected to be in the cache, because the network is off, but is not; "
                 "allow the network once (offline=True, --offline, REGISTRY_OFFLINE and HF_HUB_OFFLINE forbid it) to fetch "
                 f"{redact(url)}",
                 url=redact(url),
             )
-        file = self._fetcher.fetch(transport, source, label, name, pin, claims, more_sources=more_sources)
+        file = self._fetcher.fetch(source, claims, more_sources=more_sources)
         self._give(file)
         return file
 

@@ -47,13 +47,13 @@ from registry.base.logs import lazy_logger
 from registry.base.names import unsafe_file_name
 from registry.base.settings import is_off
 from registry.base.urls import redact, scheme_of
-from registry.catalog.entry import FilePin
 from registry.errors import CacheError
 from registry.store.adopt.other_caches import TWO_FACED, HubCache, UrlCaches, blob_name, old_address, regular
 from registry.store.cache import BELIEVED, About, Cache, Ref, file_sha256
 from registry.store.hashing import git_blob_sha1
 from registry.store.target import StoredFile
 from registry.store.verifiers import Verification
+from registry.store.wanted import Wanted
 
 __all__ = ["Adoption", "Found", "adoption_is_on"]
 
@@ -113,21 +113,21 @@ class Adoption:
     def _old(self) -> UrlCaches:
         return UrlCaches()
 
-    def find(self, urls: Iterable[str], pin: FilePin, *, refresh: bool, offline: bool, first_use: bool) -> Found | None:
+    def find(self, wanted: Wanted, *, refresh: bool, offline: bool, first_use: bool) -> Found | None:
         """Return a file by what is known of it without asking anybody.
 
         Args:
-            urls: where it is to be had, in order.
-            pin: what the catalog says of it.
+            wanted: the file; its URLs are tried in order.
             refresh: leave out what was known before: without a pinned hash everything is to be asked anew.
             offline: the network is off, so that weaker evidence is better than none.
             first_use: whether a file may be trusted that only its own server vouched for.
         """
         if not adoption_is_on():
             return None
+        pin = wanted.pin
         if refresh and not pin.sha256:
             return None
-        refs = {url: None if refresh else self._cache.read_ref(url) for url in urls}
+        refs = {source.url: None if refresh else source.record for source in wanted.remote()}
         there = [url for url, ref in refs.items() if not (ref and ref.absent)]
         if not there:
             return None
