@@ -16,6 +16,7 @@ from registry.base.logs import lazy_logger
 from registry.base.regular import open_regular
 from registry.errors import ConfigError
 from registry.pretrained import BatchEncoding, PreTrainedTokenizer
+from registry.pretrained.token_vocabulary import is_unicode
 from registry_transfo_xl.vocabulary import Vocabulary, fits_text, read_vocabulary, write_vocabulary
 from registry_transfo_xl.word_engine import WordEngine
 
@@ -62,7 +63,8 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
             vocab_file: a `vocab.txt`, `vocab.json` or `vocab.bin` under any name.
             pretrained_vocab_file: the same; where both are given this one gives the settings and `vocab_file` the words.
             never_split: further words that are matched wherever they stand, as they are.
-            unk_token: stands for words that the vocabulary does not have; `<UNK>` where the vocabulary has that instead.
+            unk_token: stands for words that the vocabulary does not have. For the default it is `<UNK>` where the vocabulary
+                has that instead; another one that the vocabulary lacks is added.
             eos_token: ends a line.
             additional_special_tokens: more tokens that are matched whole.
             kwargs: as in `PreTrainedTokenizer`.
@@ -95,7 +97,7 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         #: How often each word was counted.
         self.counter: Counter[str] = read.counter
         words = _numbered(read.words)
-        if str(unk_token) not in words:
+        if str(unk_token) == _UNKNOWN[-1] and str(unk_token) not in words:
             unk_token = next((token for token in (read.unknown, *_UNKNOWN) if token in words), None) or unk_token
         super().__init__(
             WordEngine(words, unknown=str(unk_token), delimiter=self.delimiter, lower_case=self.lower_case),
@@ -173,9 +175,18 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
         engine.set_vocabulary(numbered)
         self._base_size = len(numbered)
         self._cached.clear()
-        if engine.unknown not in numbered and (found := next((token for token in _UNKNOWN if token in numbered), None)):
+        if (
+            engine.unknown == _UNKNOWN[-1]
+            and engine.unknown not in numbered
+            and (found := next((token for token in _UNKNOWN if token in numbered), None))
+        ):
             engine.unknown = self._special["unk_token"] = found
             self._mark_special([found])
+        # As in the constructor: else a saved tokenizer would get them when it is loaded.
+        for name, tokens in self.special_tokens_map.items():
+            for token in tokens if isinstance(tokens, list) else [tokens]:
+                if self._is_absent(token) and not self._is_default(name, token):
+                    self._add(token, special=True)
 
     def _mark_special(self, tokens: Iterable[str]) -> None:
         # Matched even where the vocabulary does not have them: it may be built later.
@@ -241,7 +252,12 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
             text: the text.
             add_eos: whether `eos_token` follows.
             add_double_eos: whether `<S>` stands before and after, instead.
+
+        Raises:
+            ValueError: when it is not text, or holds a lone surrogate.
         """
+        if not isinstance(text, str) or not is_unicode(text):
+            super().tokenize(text)  # raises, and says what is wrong
         words = [word for word, _, _ in self._engine.words(text)]
         if add_double_eos:
             return [_SENTENCE, *words, _SENTENCE]

@@ -352,3 +352,34 @@ def test_without_a_vocabulary_words_have_no_ids() -> None:
     for call in (tokenizer.encode, tokenizer.convert_tokens_to_ids):
         with pytest.raises(ConfigError, match="build or load a vocabulary"):
             call("a")
+
+
+def test_an_unknown_token_that_the_vocabulary_lacks_is_added_and_kept(vocab: Path, tmp_path: Path) -> None:
+    given = TransfoXLTokenizer.from_pretrained(vocab, unk_token="<x>")
+    built = TransfoXLTokenizer(vocab_file=vocab, unk_token="<x>")
+    later = TransfoXLTokenizer(vocab_file=vocab)
+    later.unk_token = "<x>"
+    counted = TransfoXLTokenizer(special=WORDS, unk_token="<x>")
+    counted.build_vocab()
+    for number, tokenizer in enumerate((given, built, later, counted)):
+        tokenizer.save_pretrained(tmp_path / str(number))
+        for each in (tokenizer, TransfoXLTokenizer.from_pretrained(tmp_path / str(number))):
+            assert (each.unk_token, each.unk_token_id, each.unk_idx, len(each)) == ("<x>", 15, 15, 16)
+            assert each.encode("the dog") == [3, 15]
+
+
+def test_the_default_unknown_token_is_that_of_the_vocabulary(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("<UNK>\n<eos>\nthe\n")
+    for options in ({}, {"unk_token": "<UNK>"}):
+        tokenizer = TransfoXLTokenizer.from_pretrained(tmp_path / "vocab.txt", **options)
+        assert (tokenizer.unk_token, tokenizer.unk_idx, len(tokenizer)) == ("<UNK>", 0, 3)
+
+
+@pytest.mark.parametrize("text", ["a\ud800", "\udfff", None, 5])
+def test_what_is_no_text_is_refused(vocab: Path, text: Any) -> None:
+    tokenizer = TransfoXLTokenizer(vocab_file=vocab)
+    for call in (tokenizer.tokenize, tokenizer.encode):
+        with pytest.raises(ValueError, match="lone surrogate|is expected to be text"):
+            call(text)
+    with pytest.raises(ValueError, match="lone surrogate|is expected to be text"):
+        TransfoXLTokenizer().tokenize(text, add_eos=True)
