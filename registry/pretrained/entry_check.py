@@ -12,6 +12,7 @@ from registry.catalog.entry import ModelEntry
 from registry.errors import ConfigError, UnknownHead
 from registry.families.family import Family
 from registry.pretrained.config import PretrainedConfig, allow, fits, float_fields, shown, wrong_fields
+from registry.pretrained.text_coder import LIMIT_NAMES, token_limit
 from registry.pretrained.token_vocabulary import SPECIAL_TOKENS
 from registry.pretrained.tokenizer import PreTrainedTokenizer
 
@@ -92,6 +93,11 @@ def wrong_settings(cls: Any, settings: Mapping[str, Any]) -> Iterator[tuple[str,
             close = get_close_matches(name, known, n=1)
             meant = f"did you mean {close[0]!r}?" if close else f"arguments: {', '.join(sorted(known))}"
             yield name, f"{name!r} is expected to be an argument of {cls.__name__}, but is not; {meant}"
+        elif name in LIMIT_NAMES:
+            try:
+                token_limit(value, f"{name} of {cls.__name__}")
+            except ConfigError as error:
+                yield name, error.message
         elif problem := _misfit(known[name], value) or (
             "'left' or 'right'" if name in _SIDES and value not in ("left", "right") else ""
         ):

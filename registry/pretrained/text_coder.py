@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 from registry.base.logs import lazy_logger
@@ -12,9 +13,11 @@ from registry.pretrained.batch_encoding import TRUNCATIONS, BatchEncoding, Trunc
 from registry.pretrained.engine import TextEncoding
 from registry.pretrained.token_vocabulary import TokenVocabulary, as_list, is_unicode
 
-__all__ = ["NO_LIMIT", "TextCoder"]
+__all__ = ["LIMIT_NAMES", "NO_LIMIT", "TextCoder", "token_limit"]
 
-#: What 2019's `max_len` said for "none".
+#: The arguments that say how many tokens the model can take.
+LIMIT_NAMES = ("model_max_length", "max_len")
+#: What 2019's `max_len` said for "none"; a larger number says so, too, as the 1e30 of transformers.
 NO_LIMIT = 10**12
 _CLEAN_UP = (
     (" .", "."),
@@ -43,12 +46,19 @@ class TextCoder(TokenVocabulary):
     returns_token_type_ids: ClassVar[bool] = True
     #: Whether `pad` adds an attention mask when it is not told.
     returns_attention_mask: ClassVar[bool] = True
-    #: Tokens that the model can take; None when it has no limit.
-    model_max_length: int | None
     padding_side: str
     truncation_side: str
 
     # -- limits --------------------------------------------------------------------------------------------------------
+
+    @property
+    def model_max_length(self) -> int | None:
+        """Tokens that the model can take; None when it has no limit, which a number of 10**12 or more says, too."""
+        return self._model_max_length
+
+    @model_max_length.setter
+    def model_max_length(self, value: float | None) -> None:
+        self._model_max_length = token_limit(value, f"model_max_length of {type(self).__name__}")
 
     @property
     def max_len(self) -> int:
@@ -489,6 +499,26 @@ class TextCoder(TokenVocabulary):
         for spaced, closed in _CLEAN_UP:
             text = text.replace(spaced, closed)
         return text
+
+
+def token_limit(value: Any, what: str) -> int | None:
+    """Return how many tokens a model can take, or None when there is no limit.
+
+    Args:
+        value: what was given or saved.
+        what: the argument or field, and of what; for the error.
+
+    Raises:
+        ConfigError: when it is neither None nor a whole number above 0.
+    """
+    if value is None:
+        return None
+    number: Any = value if isinstance(value, Real) and not isinstance(value, bool) else 0
+    if number >= NO_LIMIT:
+        return None
+    if number > 0 and number == int(number):
+        return int(number)
+    raise ConfigError(f"{what} is expected to be a whole number above 0, or None for no limit, but is {value!r:.80}")
 
 
 def _texts(text: Any, text_pair: Any, is_split: bool) -> tuple[bool, list[Any], list[Any] | None]:

@@ -20,7 +20,7 @@ from registry.errors import ConfigError, RegistryError
 from registry.families.roles import SIDE_FILES
 from registry.pretrained.config import warn_of_code
 from registry.pretrained.engine import Engine
-from registry.pretrained.text_coder import NO_LIMIT, TextCoder
+from registry.pretrained.text_coder import LIMIT_NAMES, NO_LIMIT, TextCoder, token_limit
 from registry.pretrained.token_vocabulary import EXTRA_TOKENS, SPECIAL_TOKENS, is_unicode
 
 __all__ = [
@@ -55,10 +55,10 @@ class PreTrainedTokenizer(TextCoder):
         engine: Engine,
         *,
         settings: Mapping[str, Any],
-        model_max_length: int | None = None,
+        model_max_length: float | None = None,
         padding_side: str = "right",
         truncation_side: str = "right",
-        max_len: int | None = None,
+        max_len: float | None = None,
         additional_special_tokens: Sequence[str | AddedToken] = (),
         added_tokens_decoder: Mapping[int, AddedToken] | None = None,
         **special_tokens: str | AddedToken | None,
@@ -68,7 +68,7 @@ class PreTrainedTokenizer(TextCoder):
         Args:
             engine: with model, normalizer, pre-tokenizer, post-processor and decoder in place.
             settings: the family's own arguments, saved so that a reload has them.
-            model_max_length: tokens that the model can take; None when it has no limit.
+            model_max_length: tokens that the model can take, a whole number; None, or 10**12 and more, when it has no limit.
             padding_side: `right` or `left`.
             truncation_side: the side from which tokens are cut.
             max_len: 2019's name for `model_max_length`.
@@ -81,9 +81,11 @@ class PreTrainedTokenizer(TextCoder):
         for name, side in (("padding_side", padding_side), ("truncation_side", truncation_side)):
             if side not in ("left", "right"):
                 raise ConfigError(f"{name} of {type(self).__name__} is expected to be 'left' or 'right', but is {side!r}")
+        given = dict(zip(LIMIT_NAMES, (model_max_length, max_len), strict=True))
         super().__init__(engine, special_tokens, additional_special_tokens, added_tokens_decoder or {})
         self._settings = dict(settings)
-        self.model_max_length = max_len if model_max_length is None else model_max_length
+        limits = [token_limit(value, f"{name} of {type(self).__name__}") for name, value in given.items()]
+        self.model_max_length = limits[1] if model_max_length is None else limits[0]
         self.padding_side = padding_side
         self.truncation_side = truncation_side
 
@@ -186,10 +188,8 @@ class PreTrainedTokenizer(TextCoder):
                     raise ConfigError(f"{problem}; correct it in {file!r}")
         if isinstance(extra := saved.get("extra_special_tokens"), list):
             settings.setdefault(EXTRA_TOKENS, _tokens(extra, EXTRA_TOKENS, file))
-        limit = saved.get("model_max_length", saved.get("max_len"))
-        if limit is not None and (type(limit) not in (int, float) or limit < 0):
-            raise _wrong("model_max_length", file, "a number", limit)
-        settings["model_max_length"] = int(limit) if limit is not None and limit < NO_LIMIT else None
+        name = next((name for name in LIMIT_NAMES if name in saved), "model_max_length")
+        settings["model_max_length"] = token_limit(saved.get(name), f"{name} of {file!r}")
         return settings
 
     @classmethod

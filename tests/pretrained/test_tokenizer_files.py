@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import registry
@@ -40,8 +43,11 @@ def folder(tmp_path: Path) -> Path:
         ("tokenizer_config", {"do_lower_case": "yes"}, "do_lower_case .*bool, but is 'yes'"),
         ("tokenizer_config", {"never_split": "ab"}, "never_split .*list or None, but is 'ab'"),
         ("tokenizer_config", {"never_split": [1]}, "never_split .*list of str, but is"),
-        ("tokenizer_config", {"model_max_length": "512"}, "model_max_length .*a number, but is '512'"),
-        ("tokenizer_config", {"model_max_length": -1}, "model_max_length .*a number, but is -1"),
+        ("tokenizer_config", {"model_max_length": "512"}, "model_max_length .*whole number above 0.*, but is '512'"),
+        ("tokenizer_config", {"model_max_length": -1}, "model_max_length .*whole number above 0.*, but is -1"),
+        ("tokenizer_config", {"model_max_length": 0}, "model_max_length .*whole number above 0.*, but is 0"),
+        ("tokenizer_config", {"model_max_length": 2.5}, "model_max_length .*whole number above 0.*, but is 2.5"),
+        ("tokenizer_config", {"max_len": True}, "max_len .*whole number above 0.*, but is True"),
         ("tokenizer_config", {"padding_side": "up"}, "padding_side .*'left' or 'right', but is 'up'"),
         ("tokenizer_config", {"truncation_side": ["left"]}, "truncation_side .*'left' or 'right', but is a list"),
         ("tokenizer_config", {"added_tokens_decoder": [1]}, "added_tokens_decoder .*object of ids to tokens, but is a list"),
@@ -72,6 +78,43 @@ def test_a_wrong_value_is_named_with_its_file(folder: Path, name: str, content: 
         with pytest.raises(ConfigError, match=what) as caught:
             load(folder)
         assert f"{name}.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["big", -1, 0, True, 2.5, math.nan, [1]])
+@pytest.mark.parametrize("name", ["model_max_length", "max_len"])
+def test_a_limit_is_a_whole_number_above_0_wherever_it_is_given(folder: Path, name: str, value: Any) -> None:
+    said = ".nan" if value != value else json.dumps(value)
+    (folder / "models.yaml").write_text(
+        f"registry: 1\nmodels:\n  acme: {{family: bert, source: {folder}, tokenizer: {{{name}: {said}}}}}\n"
+    )
+    models = registry.ModelRegistry(catalogs=[folder / "models.yaml"])
+    loads: list[Callable[[], Any]] = [
+        lambda: BertTokenizer(folder / "vocab.txt", **{name: value}),
+        lambda: registry.load_tokenizer(folder, **{name: value}),
+        lambda: BertTokenizer.from_pretrained(folder, **{name: value}),
+        lambda: BertTokenizer(folder / "vocab.txt", **{**dict.fromkeys(("model_max_length", "max_len"), 5), name: value}),
+        lambda: models.load_tokenizer("acme"),
+    ]
+    for load in loads:
+        with pytest.raises(
+            ConfigError, match="(model_max_length|max_len) .* is expected to be a whole number above 0, or None"
+        ):
+            load()
+    if name == "model_max_length":
+        tokenizer = BertTokenizer(folder / "vocab.txt", model_max_length=5)
+        with pytest.raises(ConfigError, match="model_max_length of BertTokenizer"):
+            tokenizer.model_max_length = value
+        assert tokenizer.model_max_length == 5
+
+
+def test_a_huge_limit_means_none(folder: Path) -> None:
+    for value in (None, 1e30, 10**12, 10**30, math.inf):
+        assert BertTokenizer(folder / "vocab.txt", model_max_length=value).model_max_length is None
+        assert registry.load_tokenizer(folder, model_max_length=value).model_max_length is None
+    for value in (1e30, 1000000000000000019884624838656, 10**12):  # transformers writes the second
+        (folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": value}))
+        assert registry.load_tokenizer(folder).model_max_length is None
+        assert registry.load_tokenizer(folder, model_max_length=np.int64(7)).model_max_length == 7
 
 
 @pytest.mark.parametrize(
