@@ -1,1 +1,1 @@
-"""Names to entries: what models.yaml files say."""
+"""Read models.yaml files and find the entry of a name."""

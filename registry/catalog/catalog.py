@@ -1,4 +1,4 @@
-"""All layers as one catalog: which entry a name leads to."""
+"""The catalog: merges all layers and finds the entry of a name."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from registry.errors import CatalogError, UnknownModel, warn
 __all__ = ["Catalog", "Item", "close_names", "guarded", "refuse_hosts", "unknown_model"]
 
 
-#: What belongs to a source and therefore is not inherited by an entry that names its own.
+#: Fields that belong to a source, so an entry with its own source does not inherit them.
 _OF_SOURCE = ("mirrors", "files")
 
-#: How many names of a circle a message shows, and how many keys `files`, `config` or `tokenizer` has with what it inherits.
+#: Limits: names of a circle that a message shows, and keys of `files`, `config` or `tokenizer` including inherited ones.
 _SHOWN = 5
 _MAX_KEYS = 10_000
 
-#: How often a close name is looked for in one catalog: it costs a look at every name.
+#: How many searches for close names one catalog makes; each compares with every name.
 _MAX_SUGGESTIONS = 50
 
-#: Names of which this process was told that they are deprecated.
+#: Deprecated names that this process has warned about.
 _told: set[str] = set()
 
 
 class _Disabled(CatalogError):
-    """The name was switched off on purpose: it is not listed, and not reported as a mistake."""
+    """The name was disabled on purpose: it is not listed, and not reported as a mistake."""
 
 
 class _Merged(NamedTuple):
-    """A raw entry over its bases: its fields, the place of each, and its files by what their names share with twins."""
+    """A raw entry merged with its bases: fields, the origin of each, and files by a key that detects equal names."""
 
     fields: Mapping[str, Any]
     origins: Mapping[str, Origin]
@@ -51,32 +51,32 @@ class _Merged(NamedTuple):
 class Catalog:
     """The merged layers.
 
-    What the files say apart from their entries is read at construction, a name when it is asked for. The object is not
-    changed afterwards.
+    Everything except entries is read at construction; an entry is read when its name is looked up. The object does not
+    change afterwards.
     """
 
     def __init__(self, sources: Iterable[CatalogSource], packed: Path | None = None) -> None:
-        """Take `sources`, lowest layer first; `packed` is the folder of packed catalogs, None for none."""
+        """Read `sources`, lowest layer first. `packed` is the folder of packed catalogs; None disables packing."""
         self._packed = packed
         self._sources = list(sources)
         self._shelves: list[tuple[int, Shelf]] = []
         self.hosts: dict[str, Host] = {}
-        #: What is wrong with files as a whole.
+        #: Problems with whole files.
         self.problems: list[CatalogError] = []
-        #: Name to its usable entries, highest layer first, and to what is wrong with the highest one.
+        #: Name to its usable entries, highest layer first, and to the error of the highest one.
         self._known: dict[str, tuple[list[RawEntry], CatalogError | None]] = {}
-        #: Name to the raw entry that it leads to by its aliases, or why that cannot be used.
+        #: Name to the raw entry that its aliases lead to, or the error.
         self._led: dict[str, RawEntry | CatalogError] = {}
-        #: The names that are aliases, and what each stands for.
+        #: Alias to the name that it stands for.
         self._aliases: dict[str, str] = {}
-        #: Raw entry, by its id, to what it is over its bases, or why it cannot be that.
+        #: Id of a raw entry to the entry merged with its bases, or the error.
         self._merged: dict[int, _Merged | CatalogError] = {}
-        #: Name to whether what is to be used instead of it leads into a circle.
+        #: Deprecated name to the error if its replacements lead into a cycle.
         self._replaced: dict[str, bool] = {}
-        #: How many names were looked for that are like one that is not there.
+        #: Number of searches for close names so far.
         self._suggested = 0
         start = 0
-        # What packages bring is looked up together: of all files only these can be many.
+        # Catalogs of packages are looked up together, because only these can be many.
         for _, group in groupby(self._sources, key=lambda source: "packages" if source.kind in INSTALLED else source):
             shelf = Shelf(together := list(group), packed)
             self._shelves.append((start, shelf))
@@ -97,7 +97,7 @@ class Catalog:
             warn(f"{file.path} has `models:` but no line `registry: 1`, so it is left alone; add the line if it is a catalog")
 
     def _entries(self, name: str) -> tuple[list[RawEntry], CatalogError | None]:
-        """Return the usable entries of a name, highest layer first, and what is wrong with the highest one."""
+        """Return the usable entries of a name, highest layer first, and the error of the highest one."""
         if name not in self._known:
             found: list[tuple[CatalogSource, Item]] = [
                 (self._sources[start + number], item) for start, shelf in self._shelves for number, item in shelf.find(name)
@@ -114,7 +114,7 @@ class Catalog:
         return self._all_names()
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Return the usable names that match a shell pattern, in natural order; deprecated and disabled ones are left out."""
+        """Return the usable names that match a shell pattern, in natural order, without deprecated and disabled ones."""
         found = [
             name
             for name in self._read_all()
@@ -124,7 +124,7 @@ class Catalog:
 
     @property
     def broken(self) -> dict[str, CatalogError]:
-        """Names that cannot be resolved, with the reason: their highest entry, or one that it leads to, is unusable."""
+        """Names that cannot be resolved, each with the error: its highest entry, or one that it refers to, is unusable."""
         return {name: error for name, error in self._unusable.items() if not isinstance(error, _Disabled)}
 
     @cached_property
@@ -139,22 +139,22 @@ class Catalog:
         return found
 
     def knows(self, name: str) -> bool:
-        """Whether a file says anything of a name, be it usable or not."""
+        """Whether any file has an entry of this name, usable or not."""
         return any(self._entries(name))
 
     def usable(self) -> list[str]:
-        """Return all names that can be resolved, in no special order, deprecated ones included."""
+        """Return all names that can be resolved, including deprecated ones, in any order."""
         return [name for name in self._read_all() if self.knows(name) and name not in self._unusable]
 
     def peek(self, name: str) -> ModelEntry:
-        """Return the entry of a known name as `resolve` does, without a warning where it is deprecated."""
+        """Return the entry of a known name like `resolve`, but without a deprecation warning."""
         return self._follow(name)[0]
 
     def maybe_resolve(self, name: str) -> ModelEntry | None:
-        """Return the entry of `name`, or None when no file knows the name.
+        """Return the entry of `name`, or None when no file has the name.
 
         Raises:
-            CatalogError: when the name is known but disabled, or its entry, or one that it leads to, is broken.
+            CatalogError: when the name is disabled, or its entry or one that it refers to is broken.
         """
         if not self.knows(name):
             return None
@@ -164,7 +164,7 @@ class Catalog:
         return entry
 
     def _follow(self, name: str) -> tuple[ModelEntry, list[RawEntry]]:
-        """Return the entry that a known name leads to, the deprecated raw entries on the way, and the last one."""
+        """Return the entry that a known name leads to, the deprecated raw entries on the way, and the last raw entry."""
         raw, known = self._leads_to(name), self._known
         via, aliases = [], self._aliases
         while name in aliases:
@@ -183,10 +183,10 @@ class Catalog:
         return entry, [*passed, raw]
 
     def _leads_to(self, name: str) -> RawEntry:
-        """Return the raw entry that a known name leads to by its aliases, once it is known that it can be used.
+        """Follow a known name's aliases to the raw entry, and check that it can be used.
 
         Raises:
-            CatalogError: when it cannot. Each name on the way is looked at once, whoever asks.
+            CatalogError: when it cannot. Results are kept for each name on the way.
         """
         way: dict[str, RawEntry] = {}
         at = name
@@ -202,7 +202,7 @@ class Catalog:
             try:
                 way[at] = raw = self._top(at, asked_from=(asker, "alias") if asker is not None else None)
             except CatalogError as error:
-                # That there is no such name is a mistake of the one that asks for it.
+                # A missing name is a mistake of the entry that refers to it.
                 self._led[asker.name if asker is not None and not self.knows(at) else at] = error
                 break
             if "alias" not in raw.fields:
@@ -218,7 +218,7 @@ class Catalog:
         return led
 
     def _checked(self, raw: RawEntry) -> RawEntry | CatalogError:
-        """Return the raw entry that another one leads to, or what is wrong with either; what its alias is, is known."""
+        """Return the raw entry that another one leads to, or the error of either. Its alias was followed before."""
         try:
             self._check_replacements(raw)
             if "alias" in raw.fields:
@@ -240,7 +240,7 @@ class Catalog:
         """Return the entry of `name`.
 
         Raises:
-            UnknownModel: when no file knows it; the error carries names that are close.
+            UnknownModel: when no file has it; the error carries close names.
             CatalogError: as in `maybe_resolve`.
         """
         entry = self.maybe_resolve(name)
@@ -249,7 +249,7 @@ class Catalog:
         return entry
 
     def unknown(self, name: str) -> UnknownModel:
-        """Return the error for a name that is in no catalog."""
+        """Return the error for a name that no catalog has."""
         return unknown_model(name, self._all_names(), self.problems, self._packed)
 
     def _top(self, name: str, asked_from: tuple[RawEntry, str] | None) -> RawEntry:
@@ -264,7 +264,7 @@ class Catalog:
                     top, "disabled", f"{reason}; to use it, remove this entry, or redefine it in a higher layer", _Disabled
                 )
             return top
-        assert asked_from is not None  # a name that was asked for directly is known
+        assert asked_from is not None  # the caller checks directly requested names
         entry, field = asked_from
         self._suggested += 1
         close = close_names(name, self._all_names(), 1) if self._suggested <= _MAX_SUGGESTIONS else []
@@ -274,7 +274,7 @@ class Catalog:
         )
 
     def _check_replacements(self, raw: RawEntry) -> None:
-        """Raise when what is to be used instead of a deprecated model leads back to it, or into another circle."""
+        """Raise when the replacements of a deprecated model lead into a cycle."""
         way, at, is_circle = {raw.name}, raw, False
         while at.name not in self._replaced and (use := _replacement(at)):
             if is_circle := use in way:
@@ -291,10 +291,10 @@ class Catalog:
             while len(chain) <= _SHOWN and chain[-1] not in chain[:-1]:
                 chain.append(_replacement(self._entries(chain[-1])[0][0]))
             shown = " -> ".join(chain) + (" -> …" if chain[-1] not in chain[:-1] else "")
-            raise _at(raw, field, f"what replaces model {raw.name!r} leads back to itself: {shown}; name another")
+            raise _at(raw, field, f"the replacement of model {raw.name!r} leads back to itself: {shown}; name another model")
 
     def _warn_if_deprecated(self, entry: RawEntry) -> None:
-        """Tell once in a process that a name is deprecated."""
+        """Warn once in a process that a name is deprecated."""
         deprecated = entry.fields.get("deprecated")
         if deprecated is None or entry.name in _told:
             return
@@ -307,7 +307,7 @@ class Catalog:
         warn(f"model {entry.name!r} is deprecated since {deprecated.since}{note}{instead}")
 
     def _inherit(self, raw: RawEntry) -> _Merged:
-        """Return the fields of `raw` over those of its base, and the place of each.
+        """Return the fields of `raw` merged over those of its base, and the origin of each.
 
         A base is known before what is based on it, so a chain may be as long as it likes.
         """
@@ -351,7 +351,7 @@ class Catalog:
         base = raw.fields["base"]
         if base != raw.name:
             return self._top(base, asked_from=(raw, "base"))
-        # An entry based on its own name extends what it redefines.
+        # An entry based on its own name extends the entry that it redefines.
         stack = self._entries(base)[0]
         lower = next((index for index, entry in enumerate(stack) if entry is raw), 0) + 1
         if lower == len(stack):
@@ -360,16 +360,16 @@ class Catalog:
 
 
 def _merge(raw: RawEntry, below: _Merged | None) -> _Merged:
-    """Return the fields of an entry over those of its base.
+    """Merge the fields of an entry over those of its base.
 
     Raises:
-        CatalogError: when they do not go together.
+        CatalogError: when the result is not allowed.
     """
     own = {key: value for key, value in raw.fields.items() if key != "base"}
     if below is None:
         return _Merged(own, dict(raw.origins))
     fields, origins, twins = dict(below.fields), dict(below.origins), below.twins
-    for key in ("deprecated", "override"):  # said of the base itself
+    for key in ("deprecated", "override"):  # these concern only the base itself
         fields.pop(key, None)
         origins.pop(key, None)
     if "source" in own:
@@ -386,19 +386,19 @@ def _merge(raw: RawEntry, below: _Merged | None) -> _Merged:
     for key, value in own.items():
         fields[key] = {**fields.get(key, {}), **value} if key in MERGED_FIELDS else value
         if key in MERGED_FIELDS and len(fields[key]) > _MAX_KEYS:
-            but = f"has {len(fields[key]):,} with what it inherits; name another base"
+            but = f"has {len(fields[key]):,} including inherited ones; name another base"
             raise _at(raw, key, f"{key} of model {raw.name!r} is expected to have at most {_MAX_KEYS:,} keys, but {but}")
     return _Merged(fields, origins | dict(raw.origins), twins)
 
 
 def _replacement(entry: RawEntry) -> str:
-    """Return what is to be used instead of a deprecated entry; empty for one that is not, or where nothing is said."""
+    """Return the replacement of a deprecated entry; empty when it is not deprecated or names no replacement."""
     deprecated = entry.fields.get("deprecated")
     return "" if deprecated is None else entry.fields.get("alias") or deprecated.use
 
 
 def _circle(entries: Sequence[RawEntry], start: int) -> str:
-    """Return the names of a circle from one of them back to it, in the middle shortened where they are many."""
+    """Format a cycle of names, from one of them back to it; a long cycle is shortened in the middle."""
     count = len(entries)
     names = [entries[(start + number) % count].name for number in range(min(count, _SHOWN))]
     more = [f"… ({count} models)"] if count > _SHOWN else []
@@ -411,13 +411,13 @@ def _at(entry: RawEntry, field: str, message: str, kind: type[CatalogError] = Ca
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key by which `gpt-9` comes before `gpt-10`: of two numbers the one with fewer digits is smaller."""
+    """Return a sort key that puts `gpt-9` before `gpt-10`: a number with fewer digits is smaller."""
     parts = re.split(r"0*([0-9]+)", name)
     return [(index % 2 == 1, len(part) if index % 2 else 0, part) for index, part in enumerate(parts)]
 
 
 def refuse_hosts(file: CatalogFile) -> list[CatalogError]:
-    """Return a problem for each host of a project's file, which may be a stranger's clone."""
+    """Return a problem for each host in a project's file, because the project may be cloned from an untrusted source."""
     return [
         CatalogError(
             f"host {host.name!r} is expected to stand in a user's or organisation's catalog, but stands in a project's; "
@@ -431,11 +431,11 @@ def refuse_hosts(file: CatalogFile) -> list[CatalogError]:
 
 
 def guarded(name: str, found: Sequence[tuple[CatalogSource, Item]]) -> tuple[list[RawEntry], CatalogError | None]:
-    """Return the entries of a name that count, highest first, and what is wrong with the highest one.
+    """Return the valid entries of a name, highest layer first, and the error of the highest one.
 
     Args:
         name: the name.
-        found: what the files say of it, lowest layer first.
+        found: its entry or error in each file, lowest layer first.
     """
     stack: list[RawEntry] = []
     error: CatalogError | None = None
@@ -453,14 +453,14 @@ def guarded(name: str, found: Sequence[tuple[CatalogSource, Item]]) -> tuple[lis
             below.append((source, origin))
         else:
             error = item
-            # Of two that are refused, both are told where the first good one stands.
+            # The error of each refused entry names the place of the first good one.
             if not below or below[-1][0].kind is not source.kind:
                 below.append((source, origin))
     return stack, error
 
 
 def _refusal(name: str, source: CatalogSource, entry: RawEntry, lower: CatalogSource, there: Origin) -> str | None:
-    """Return why a file may not say what a name means that one below it says already, or None when it may."""
+    """Return why a file may not redefine a name of a lower layer, or None when it may."""
     if source.kind is LayerKind.PROJECT and not entry.override:
         return f"model {name!r} is already defined at {there}; write `override: true` to redefine it"
     if source.kind is lower.kind is LayerKind.FAMILY and not source.builtin:
@@ -475,7 +475,7 @@ def _refusal(name: str, source: CatalogSource, entry: RawEntry, lower: CatalogSo
 
 
 def close_names(name: str, names: Iterable[str], count: int) -> list[str]:
-    """Return the names that look most like `name`, in whatever case."""
+    """Return the names that are most similar to `name`, ignoring case."""
     import difflib
 
     folded = {known.casefold(): known for known in sorted(names)}
@@ -483,13 +483,13 @@ def close_names(name: str, names: Iterable[str], count: int) -> list[str]:
 
 
 def unknown_model(name: str, names: Iterable[str], problems: Sequence[CatalogError], packed: Path | None) -> UnknownModel:
-    """Return the error for a name: which package brought it once, which names are close, and which files are not usable.
+    """Return the error for an unknown name: the package that once provided it, close names, and unusable files.
 
     Args:
         name: the name.
-        names: those that there are.
-        problems: of whole files.
-        packed: the folder of packed catalogs, where it is remembered what packages brought.
+        names: all existing names.
+        problems: problems of whole files.
+        packed: the folder of packed catalogs, which also records the names that packages provided.
     """
     message = f"model {name!r} is expected to be a name of the catalog or an existing path, but is neither"
     close: list[str] = []
@@ -511,7 +511,7 @@ def unknown_model(name: str, names: Iterable[str], problems: Sequence[CatalogErr
 
 
 def _provider(packed: Path, name: str) -> tuple[str, str] | None:
-    """Return the distribution that brought a name and what to do to have it again, or None."""
+    """Return the distribution that provided a name and how to get it back, or None."""
     from importlib import metadata
 
     from registry.catalog.providers import remembered
@@ -526,5 +526,5 @@ def _provider(packed: Path, name: str) -> tuple[str, str] | None:
             f"; it was provided by {distribution} {version}, which is not installed; pip install {distribution}"
         )
     if os.environ.get("REGISTRY_PLUGINS_DISABLED"):
-        return distribution, f"; it was provided by {distribution} {version}; take that out of REGISTRY_PLUGINS_DISABLED"
+        return distribution, f"; it was provided by {distribution} {version}; remove that from REGISTRY_PLUGINS_DISABLED"
     return None

@@ -1,4 +1,4 @@
-"""What a name means: the values that a catalog yields."""
+"""The values of a catalog: entries, pins, hosts and their origins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MERGED_FIELDS", "CatalogFile", "Deprecation", "FilePin", "Host", "Mo
 
 
 class Origin(NamedTuple):
-    """The place in a catalog file at which something is said; line and column count from 1."""
+    """The place of a value in a catalog file. Line and column count from 1."""
 
     file: str
     line: int
@@ -23,7 +23,7 @@ class Origin(NamedTuple):
 
 
 class FilePin(NamedTuple):
-    """What is known of one file before it is fetched.
+    """What the catalog says of one file before it is fetched.
 
     `sha256` is 64 lower-case hex digits of the content, `size` is in bytes, `url` replaces the place under `source`.
     """
@@ -34,20 +34,20 @@ class FilePin(NamedTuple):
 
 
 class Deprecation(NamedTuple):
-    """Since when a name should no longer be used (`YYYY-MM` or `YYYY-MM-DD`), why, and what to use instead."""
+    """Since when a name is deprecated (`YYYY-MM` or `YYYY-MM-DD`), why, and what to use instead."""
 
     since: str
     note: str = ""
-    #: Another name; for an alias it is the name that it stands for, and this is empty.
+    #: The name to use instead. Empty for an alias, whose replacement is its target.
     use: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry:
-    """One resolved name: every field after inheritance, and where each of them was said."""
+    """One resolved name: every field after inheritance, and the origin of each."""
 
     name: str
-    #: The names that led here: what was asked for first, then each alias on the way; empty for a direct hit.
+    #: The names that led here: the requested one, then each alias on the way. Empty for a direct hit.
     via: tuple[str, ...] = ()
     family: str
     source: str
@@ -62,9 +62,9 @@ class ModelEntry:
     description: str = ""
     license: str | None = None
     deprecated: Deprecation | None = None
-    #: Field name to the place that said it.
+    #: Field name to its origin.
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    #: Places of the same name in lower layers, nearest first.
+    #: Origins of the same name in lower layers, nearest first.
     shadows: tuple[Origin, ...] = ()
 
 
@@ -74,25 +74,25 @@ MERGED_FIELDS = frozenset(("config", "tokenizer", "files"))
 
 @dataclass(frozen=True, kw_only=True)
 class Host:
-    """How to speak to one host: its token, its mirrors, whom to trust, and how much to ask at once."""
+    """How to access one host: token, mirrors, certificate authorities, number of connections."""
 
     #: `host` or `host:port`, in lower case.
     name: str
     origin: Origin
-    #: The environment variable that holds the token; the token is this host's alone, and no mirror gets it.
+    #: The environment variable that holds the token. The token is sent to this host only, not to its mirrors.
     token_env: str | None = None
-    #: The header that carries the token: `Authorization` as `Bearer <token>`, any other the token alone.
+    #: The header of the token: `Authorization` carries `Bearer <token>`, any other header the bare token.
     header: str = "Authorization"
-    #: Base URLs that serve the same paths as this host: https, or this machine.
+    #: Base URLs that serve the same paths as this host. They must use https or be on this machine.
     mirrors: tuple[str, ...] = ()
-    #: A PEM bundle of the authorities that vouch for this host.
+    #: A PEM bundle of certificate authorities for this host.
     ca_file: str | None = None
-    #: Connections to this host at once, 1 to 64; None leaves it to the store.
+    #: Concurrent connections to this host, 1 to 64. None uses the store's default.
     parallelism: int | None = None
 
 
 class RawEntry(NamedTuple):
-    """One entry as written: only the fields it says, before inheritance."""
+    """One entry as written: only its own fields, before inheritance."""
 
     name: str
     origin: Origin
@@ -103,13 +103,13 @@ class RawEntry(NamedTuple):
 
 @dataclass
 class CatalogFile:
-    """One models.yaml: its good entries, and for each bad one the error instead."""
+    """One models.yaml: its valid entries, and an error for each invalid one."""
 
     path: str
     entries: dict[str, RawEntry] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     broken: dict[str, CatalogError] = field(default_factory=dict)
-    #: What is wrong with the file itself, outside any one entry.
+    #: Problems of the file outside its entries.
     problems: list[CatalogError] = field(default_factory=list)
     #: False for a file without our version line: it belongs to another program.
     ours: bool = True
@@ -117,12 +117,12 @@ class CatalogFile:
     suspicious: bool = False
     #: True for a file that says nothing at all.
     empty: bool = False
-    #: `~` and `~user` to the home folder that was put for it, None where there is none.
+    #: `~` and `~user` to the home folder that replaced it, or None without one.
     homes: dict[str, str | None] = field(default_factory=dict)
 
 
 def twin_message(what: str, name: str, other: str) -> str:
-    """Return the message for a file name that some file systems take for another; both are shown with escapes."""
+    """Return the message for a file name that some file systems treat as equal to another; both are shown escaped."""
     return (
         f"a file name of {what} is expected to be one file everywhere, but {name!a} differs from {other} only in case or "
         "Unicode form; remove one, or write both alike"

@@ -1,4 +1,4 @@
-"""Where catalogs lie, from the lowest layer to the highest."""
+"""Locate the catalog files of every layer, from lowest to highest."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ __all__ = [
 
 FILE_NAME = "models.yaml"
 
-#: The folder of the library below each folder of configurations.
+#: This library's folder inside each configuration folder.
 _FOLDER = "registry"
 _SYSTEM_FILE = "/etc/registry/models.yaml"
 _SYSTEM_FOLDERS = "/etc/xdg"
 
 
 class LayerKind(IntEnum):
-    """The layers in order: a higher one wins."""
+    """The layers, lowest first. A higher one wins."""
 
     FAMILY = 10
     PACKAGE = 20
@@ -56,30 +56,30 @@ class LayerKind(IntEnum):
     ARGUMENT = 70
 
 
-#: The layers that come with installed packages.
+#: The layers of installed packages.
 INSTALLED = (LayerKind.FAMILY, LayerKind.PACKAGE)
 
 
 class CatalogSource(NamedTuple):
-    """A catalog file that was located but not read; `read` returns its bytes."""
+    """A catalog file that was located but not yet read. `read` returns its bytes."""
 
     kind: LayerKind
     path: str
     read: Callable[[], bytes]
-    #: For a family's own file: it comes with this distribution, and its names are not an outsider's to redefine.
+    #: For a family's own file: its distribution. Other distributions may not redefine its names.
     builtin: bool = False
-    #: The installed package that the file comes with, and its version; empty for a file of nobody's package.
+    #: The installed package of the file, and its version. Empty for a file outside packages.
     distribution: str = ""
     version: str = ""
 
 
 def read_limited(path: Path) -> bytes:
-    """Return the bytes of a file, or so many that it is known to be too large."""
+    """Return the bytes of a file, up to one more than the size limit."""
     return read_regular(path, MAX_BYTES + 1)
 
 
 def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
-    """Return the source of an ordinary file; a folder stands for the models.yaml inside it."""
+    """Return the source of an ordinary file, or of the models.yaml inside a folder."""
     full = user_path(path).absolute()
     if os.path.isdir(full):  # noqa: PTH112  # Path.is_dir raises where the system does not take the path
         full /= FILE_NAME
@@ -87,33 +87,33 @@ def file_source(kind: LayerKind, path: str | os.PathLike[str]) -> CatalogSource:
 
 
 def environment_sources() -> list[CatalogSource]:
-    """Return the files of the path list `REGISTRY_MODELS`; as in every path list, an earlier one wins."""
+    """Return the files of the path list `REGISTRY_MODELS`. As in every path list, an earlier one wins."""
     paths = [part for part in os.environ.get("REGISTRY_MODELS", "").split(os.pathsep) if part]
     return [file_source(LayerKind.ENVIRONMENT, path) for path in reversed(paths)]
 
 
 def system_sources() -> list[CatalogSource]:
-    """Return the machine's files that are there, lowest first; see `places` for where they may be."""
+    """Return the system's existing files, lowest first; `places` says where they may be."""
     return [source for kind, path in places() if kind is LayerKind.SYSTEM and (source := _optional(kind, path))]
 
 
 def user_source() -> CatalogSource | None:
-    """Return the user's own file, if there is one."""
+    """Return the user's own file, or None when it does not exist."""
     return next((source for kind, path in places() if kind is LayerKind.USER and (source := _optional(kind, path))), None)
 
 
 def places() -> list[tuple[LayerKind, Path]]:
-    """Return every place of a system's and a user's catalog, lowest first, whether or not there is one.
+    """Return every possible place of the system's and the user's catalogs, lowest first, existing or not.
 
-    The system's are /etc/registry/models.yaml, or the file that `REGISTRY_SYSTEM_MODELS` names (none when it is set and
-    empty), and registry/models.yaml below each folder of `XDG_CONFIG_DIRS`, of which an earlier one wins; the user's is
-    registry/models.yaml below `XDG_CONFIG_HOME`, by default ~/.config
+    The system's are /etc/registry/models.yaml, or the file that `REGISTRY_SYSTEM_MODELS` names (no file when it is set but
+    empty), and registry/models.yaml in each folder of `XDG_CONFIG_DIRS`, where an earlier folder wins. The user's is
+    registry/models.yaml in `XDG_CONFIG_HOME`, by default ~/.config
     (https://specifications.freedesktop.org/basedir-spec/latest/).
     """
     system = os.environ.get("REGISTRY_SYSTEM_MODELS", _SYSTEM_FILE)
     found = [(LayerKind.SYSTEM, user_path(system).absolute())] if system else []
     folders = (os.environ.get("XDG_CONFIG_DIRS") or _SYSTEM_FOLDERS).split(os.pathsep)
-    # The specification wants relative folders to be ignored.
+    # The specification says to ignore relative folders.
     found += [
         (LayerKind.SYSTEM, Path(folder) / _FOLDER / FILE_NAME) for folder in reversed(folders) if Path(folder).is_absolute()
     ]
@@ -123,7 +123,7 @@ def places() -> list[tuple[LayerKind, Path]]:
 
 
 def _optional(kind: LayerKind, path: Path) -> CatalogSource | None:
-    """Return the source of a file that need not be there; one that is there and cannot be read is to be reported."""
+    """Return the source of an optional file, or None when it does not exist. An unreadable file is reported later."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -134,7 +134,7 @@ def _optional(kind: LayerKind, path: Path) -> CatalogSource | None:
 
 
 def project_source(start: Path | None = None) -> CatalogSource | None:
-    """Return the nearest models.yaml upward from `start`, by default the working folder.
+    """Return the nearest models.yaml in `start` (by default the working folder) or a folder above it.
 
     The search ends at the root of a git repository. Another user's file is not used: a shared folder such as /tmp must
     not decide what a name means.
@@ -147,8 +147,8 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
         candidate = parent / FILE_NAME
         status = _status(candidate, os.lstat)
         if status is not None and stat.S_ISLNK(status.st_mode) and (status := _status(candidate)) is None:
-            return file_source(LayerKind.PROJECT, candidate)  # a link to nothing, which is told when it is read
-        # A folder or pipe of this name is nobody's catalog.
+            return file_source(LayerKind.PROJECT, candidate)  # a dangling link, which is reported when it is read
+        # A folder or pipe of this name is not a catalog.
         if status is not None and stat.S_ISREG(status.st_mode):
             if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
                 warn(
@@ -163,18 +163,18 @@ def project_source(start: Path | None = None) -> CatalogSource | None:
 
 
 def outer_sources(catalogs: Iterable[Path] = ()) -> list[CatalogSource]:
-    """Locate the layers above those of installed packages, lowest first; `catalogs` are the files that a caller passes."""
+    """Locate the layers above those of installed packages, lowest first. `catalogs` are files that the caller passes."""
     user, project = user_source(), project_source()
     below = [*system_sources(), *([user] if user else [])]
     above = [*environment_sources(), *(file_source(LayerKind.ARGUMENT, path) for path in catalogs)]
-    # A file that its user trusts by name is no stranger's, even where the working folder leads to it as well.
+    # A file that the user names explicitly is trusted, even if it is also the project's file.
     if project is not None and project.path in {source.path for source in (*below, *above)}:
         project = None
     return [*below, *([project] if project else []), *above]
 
 
 def looked_at() -> list[str]:
-    """Return every place where the environment and the working folder let a catalog be looked for, whether there is one."""
+    """Return every path where environment and working folder allow a catalog, existing or not."""
     found = [str(path) for _, path in places()]
     found += [source.path for source in environment_sources()]
     try:
@@ -190,12 +190,12 @@ def looked_at() -> list[str]:
 
 
 def signature(sources: Iterable[CatalogSource]) -> tuple[Stamp, ...]:
-    """Return what changes when one of the files does."""
+    """Return a value that changes when one of the files changes."""
     return tuple(stamp(source.path) for source in sources)
 
 
 def read_source(source: CatalogSource) -> CatalogFile:
-    """Read one located catalog; what cannot be read becomes a problem of the result, never an exception."""
+    """Read one located catalog. An unreadable file becomes a problem of the result, not an exception."""
     try:
         data = source.read()
     except OSError as error:
@@ -206,8 +206,8 @@ def read_source(source: CatalogSource) -> CatalogFile:
 
 
 def read_bytes(data: bytes, path: str) -> CatalogFile:
-    """Read the bytes of one catalog; as `read_source`."""
-    # The parser is imported where it is needed: a catalog that was compiled before is read without.
+    """Parse the bytes of one catalog; otherwise as `read_source`."""
+    # The parser is imported here, because a packed catalog is read without it.
     from registry.catalog.schema import read_catalog
 
     if len(data) > MAX_BYTES:

@@ -1,10 +1,10 @@
-"""Catalogs in the form in which one name is found without reading the others.
+"""Packed catalogs: files in which one name is found without reading the others.
 
-A packed file is lines of ASCII. The first is its header in JSON: the version of this form, the files that it was made of,
+A packed file is lines of ASCII. The first is a header in JSON: the version of this format, the files that it was made from,
 and how many bytes follow. Each further line is one entry of one of those files: checksum, name, number of the file, and the
 entry in JSON, with tabs between (which JSON never holds), sorted by name and number. A name is found by bisection, so that
-a look-up reads some twenty lines of however many. Each line that is looked at is held to its checksum: a damaged file is
-noticed before it is believed, also where it would have said that a name is not there.
+a lookup reads about twenty lines, even of a large file. The checksum of every line that is read is verified, so damage is
+detected before a result is used, including the result that a name is missing.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from registry.errors import CatalogError
 
 __all__ = ["FORMAT", "Item", "Packed", "Record", "Unusable", "facts_of", "file_of", "pack", "records_of"]
 
-#: The version of this form. It is part of each file's name, so that versions of this library that share a cache do not
+#: The version of this format. It is part of each file's name, so that versions of this library that share a cache do not
 #: rewrite each other's files.
 FORMAT = 2
 
@@ -37,16 +37,16 @@ _HOST = ("name", "token_env", "header", "mirrors", "ca_file", "parallelism")
 
 
 class Unusable(Exception):
-    """A packed file is damaged, gone, of another version, or not this user's: the texts are to be read instead."""
+    """A packed file is damaged, missing, of another version or another user's. Read the texts instead."""
 
     def __init__(self, reason: str, *, foreign: bool = False) -> None:
         super().__init__(reason)
-        #: Whether it is another user's.
+        #: Whether it belongs to another user.
         self.foreign = foreign
 
 
 class Record(NamedTuple):
-    """One line but for its checksum and its file's number; `name` and `value` are JSON."""
+    """One line without its checksum and file number. `name` and `value` are JSON."""
 
     name: bytes
     value: bytes
@@ -70,7 +70,7 @@ def pack(maker: object, facts: list[dict[str, Any]], records: Iterable[tuple[int
 
 
 def facts_of(file: CatalogFile) -> dict[str, Any]:
-    """Return what a file says apart from its entries, as JSON values."""
+    """Return everything except entries of a file, as JSON values."""
     return {
         "path": file.path,
         "ours": file.ours,
@@ -84,7 +84,7 @@ def facts_of(file: CatalogFile) -> dict[str, Any]:
 
 
 def file_of(facts: Mapping[str, Any]) -> CatalogFile:
-    """Return the file that `facts_of` was made of, without its entries."""
+    """Return the file that `facts_of` describes, without its entries."""
     path = facts["path"]
     hosts = {}
     for line, column, *values in facts["hosts"]:
@@ -103,7 +103,7 @@ def records_of(file: CatalogFile) -> list[Record]:
 
 
 class Packed:
-    """A packed file on the disk. It is opened at each use: nothing is held that a fork or a thread could share by accident."""
+    """A packed file on disk. It is opened at each use, so forks and threads do not share a file position."""
 
     def __init__(self, path: Path) -> None:
         """Read the header.
@@ -114,7 +114,7 @@ class Packed:
         self.path = path
         with self._open(None) as file:
             status = os.fstat(file.fileno())
-            # Who writes this file decides which servers get tokens: it must be nobody but its user, whoever shares the cache.
+            # This file decides which servers get tokens, so only its user may write it, even in a shared cache.
             if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022):
                 raise Unusable("it is another user's, or others can write it", foreign=True)
             header = _checked(file.readline())
@@ -132,7 +132,7 @@ class Packed:
             raise Unusable("its header is wrong")
 
     def find(self, name: str) -> list[tuple[int, Item]]:
-        """Return what each file that knows `name` says of it, by the number of the file.
+        """Return the entry or error of `name` in each file that has it, by file number.
 
         Raises:
             Unusable: as on construction.
@@ -169,7 +169,7 @@ class Packed:
         return [json.loads(name) for name in dict.fromkeys(record.name for _, record in self.records())]
 
     def items(self) -> Iterator[tuple[str, int, Item]]:
-        """Yield everything: name, number of the file, and what it says.
+        """Yield every record: name, file number, and the entry or error.
 
         Raises:
             Unusable: as on construction.
@@ -179,7 +179,7 @@ class Packed:
             yield name, number, self._item(name, number, record.value)
 
     def records(self) -> list[tuple[int, Record]]:
-        """Return all records with the numbers of their files.
+        """Return all records with their file numbers.
 
         Raises:
             Unusable: as on construction.
@@ -194,7 +194,7 @@ class Packed:
 
     @contextlib.contextmanager
     def _open(self, identity: tuple[int, ...] | None) -> Iterator[IO[bytes]]:
-        """Yield the file, whatever fails inside for want of its bytes is as if there were none."""
+        """Yield the open file. Errors of opening or reading it become `Unusable`."""
         try:
             with open(self.path, "rb", buffering=_BUFFER, opener=no_link) as file:
                 if identity is not None and _identity(os.fstat(file.fileno())) != identity:
@@ -204,7 +204,7 @@ class Packed:
             raise Unusable(str(error)) from error
 
     def _next_line(self, file: IO[bytes], offset: int) -> int:
-        """Go to the first beginning of a line at or after `offset`, and return it."""
+        """Seek to the first line start at or after `offset`, and return its position."""
         if offset <= self._start:
             file.seek(self._start)
             return self._start
@@ -227,7 +227,7 @@ def _checked(line: bytes) -> bytes:
     """Return a line without its checksum.
 
     Raises:
-        Unusable: when it is not what was written.
+        Unusable: when the checksum does not match.
     """
     try:
         right = line[8:9] == b"\t" and line[-1:] == b"\n" and int(line[:8], 16) == zlib.crc32(line[9:-1])

@@ -1,4 +1,4 @@
-"""Which names came with which installed package, so that they can be told after it is gone."""
+"""Records which package provided which names, so that an error can name the package after it is uninstalled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from registry.catalog.packed import Record
 __all__ = ["ENDING", "Provider", "is_left_behind", "remember", "remembered"]
 
 _FORMAT = 1
-#: How files of such memory end.
+#: The suffix of these files.
 ENDING = ".names.json"
 
 #: A distribution and its version.
@@ -32,11 +32,11 @@ def remember(
     records: Sequence[tuple[int, Record]],
     texts: Mapping[int, CatalogFile],
 ) -> None:
-    """Note the names that installed packages bring; what those brought that are gone stays noted.
+    """Record the names that installed packages provide. Records of uninstalled packages are kept.
 
     Args:
         folder: of packed catalogs.
-        providers: of each file, in order; those of the registry itself come and go with it, and are noted as any other's.
+        providers: the distribution of each file, in order, including the registry itself.
         records: the names, each with the number of its file.
         texts: further files, by number.
     """
@@ -47,7 +47,7 @@ def remember(
         names[number] += file.entries
     here: dict[str, dict[str, Any]] = {}
     for number, (distribution, version) in enumerate(providers):
-        # A file that cannot be read now says nothing of what was in it.
+        # An unreadable file does not show which names it had, so its records are kept.
         if distribution and (names[number] or number not in texts):
             brought = here.setdefault(distribution, {"version": version, "names": []})
             brought["names"] = sorted({*brought["names"], *names[number]})
@@ -59,7 +59,7 @@ def remember(
 
 
 def remembered(folder: Path, name: str) -> Provider | None:
-    """Return the package that brought a name when it was last there, or None."""
+    """Return the package that provided a name most recently, or None."""
     for distribution, said in _read(folder).items():
         if name in said["names"]:
             return distribution, said["version"]
@@ -67,7 +67,7 @@ def remembered(folder: Path, name: str) -> Provider | None:
 
 
 def is_left_behind(path: Path) -> bool:
-    """Whether a file of such memory is of an environment that is gone; one that cannot be read is not said to be."""
+    """Whether a file belongs to a Python environment that was removed. False for an unreadable file."""
     try:
         said = json.loads(path.read_bytes())
         return said["format"] == _FORMAT and not Path(said["environment"]).exists()
@@ -82,11 +82,11 @@ def _path(folder: Path) -> Path:
 
 
 def _read(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return each distribution with its version and names; nothing where nothing can be believed."""
+    """Return the names of each distribution and version. Empty when the file is damaged or not trusted."""
     try:
         with open(_path(folder), "rb", opener=no_link) as file:
             status = os.fstat(file.fileno())
-            # It says what to install: nobody else may write it.
+            # Errors recommend packages from this file, so only its user may write it.
             if hasattr(os, "geteuid") and (status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022):
                 return {}
             said = json.load(file)

@@ -43,7 +43,7 @@ SECTIONS = ("registry", "models", "hosts")
 PIN_FIELDS = ("sha256", "size", "url")
 DEPRECATION_FIELDS = ("since", "note", "use")
 
-#: What may stand beside `alias`, and beside `disabled`: either says all that there is to say.
+#: Keys that are allowed beside `alias`, and beside `disabled`.
 #: C0 and C1 controls but for the ends of lines and tabs.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _BESIDE_ALIAS = {"alias", "deprecated", "description", "override"}
@@ -51,12 +51,12 @@ _BESIDE_DISABLED = {"description", "disabled", "override"}
 
 
 class _Reader:
-    """Checks the nodes of one file; each method returns a plain value or raises with the node's place."""
+    """Checks the nodes of one file. Each method returns a plain value, or raises an error with the node's place."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         self.folder = Path(path).parent
-        #: `~` or `~user` to the home folder that was put for it, None where there is none: what the text alone does not say.
+        #: `~` or `~user` to the home folder that replaced it, or None without one. The text alone does not decide this.
         self.homes: dict[str, str | None] = {}
 
     def error(self, node: Node, message: str) -> CatalogError:
@@ -70,7 +70,7 @@ class _Reader:
             raise self.error(node, f"{what} is expected to be text, but is {node.kind}; put it in quotes")
         if len(node.value) > _MAX_TEXT:
             raise self.error(node, f"{what} is expected to have at most {_MAX_TEXT:,} characters, but has more; shorten it")
-        if found := _CONTROLS.search(node.value):  # a terminal would do what they say
+        if found := _CONTROLS.search(node.value):  # a terminal would execute them
             raise self.error(node, f"{what} is expected to hold no control characters, but has {found.group()!a}; remove it")
         return node.value
 
@@ -84,8 +84,8 @@ class _Reader:
         for name, (key, _) in mapping.items():
             if name not in keys:
                 close = difflib.get_close_matches(name, keys, n=1)
-                meant = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(keys))}"
-                raise self.error(key, f"{what} has the unknown key {shortened(name)}; {meant}")
+                advice = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(sorted(keys))}"
+                raise self.error(key, f"{what} has the unknown key {shortened(name)}; {advice}")
         return mapping
 
     def name(self, node: Node, what: str) -> str:
@@ -104,7 +104,7 @@ class _Reader:
             raise self.error(node, f"{what} is expected to be a URL or path, but {reason}; write scheme://host/path")
         if is_url(source):
             return source
-        # A path is relative to the file that says it, not to whoever reads it.
+        # A path is relative to the file that contains it, not to the working folder.
         if not source.startswith("~"):
             return str(self.folder / source)
         home = self.homes[source.partition("/")[0]] = home_folder(source.partition("/")[0])
@@ -211,7 +211,7 @@ class _Reader:
             but = "has more, which may be a secret; remove it" if secret else f"is {key.value!r}"
             raise self.error(key, f"a key of hosts is expected to be host or host:port, but {but}")
         what = f"host {key.value!r}"
-        if not isinstance(node.value, dict):  # what it is instead may be the secret, and is not shown
+        if not isinstance(node.value, dict):  # the value may be a secret, so it is not shown
             raise self.error(node, f"{what} is expected to be a mapping; write {{token_env: NAME_OF_A_VARIABLE}}")
         written = self.known(node, what, HOST_FIELDS)
         if not written:
@@ -227,7 +227,7 @@ class _Reader:
         fields = {name: HOST_FIELDS[name](self, value, f"{name} of {what}") for name, (_, value) in written.items()}
         return Host(name=key.value.lower(), origin=self.origin(key), **fields)
 
-    # The values of a host may be a secret in the wrong place: no message of these shows one.
+    # A value of a host may be a misplaced secret, so these messages show no values.
 
     def variable(self, node: Node, what: str) -> str:
         if not isinstance(node.value, str) or not _VARIABLE.fullmatch(node.value):
@@ -336,7 +336,7 @@ def read_catalog(text: str, path: str) -> CatalogFile:
                 raise fault
             catalog.entries[name] = reader.entry(key, node)
         except CatalogError as error:
-            catalog.broken[name] = error.with_traceback(None)  # whose frames would keep what they hold
+            catalog.broken[name] = error.with_traceback(None)  # its frames would keep objects alive
     for key, node in hosts.values():
         try:
             if (fault := node.first_fault()) is not None:
@@ -368,13 +368,13 @@ def _section(reader: _Reader, root: Node, name: str, catalog: CatalogFile) -> di
 #: A `token` of RFC 9110, section 5.6.2.
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-#: What a request needs for itself, or a proxy reads on the way: a token there would break the one or reach the other.
+#: Headers that a request needs for itself, where a token would break it, and headers that a proxy reads.
 _TAKEN = re.compile(
     r"(?i:accept(-encoding)?|connection|content-(encoding|length|type)|cookie2?|date|expect|host|http2-settings|if-.*|keep-alive"
     r"|location|max-forwards|origin|proxy-.*|range|referer|set-cookie2?|te|trailer|transfer-encoding|upgrade|user-agent|via)"
 )
 
-#: Scheme, host, port and path of RFC 3986, and nothing else: there is no place for a secret.
+#: Only scheme, host, port and path of RFC 3986, so that there is no place for a secret.
 _MIRROR = re.compile(
     r"(?i:https?)://([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?(/[A-Za-z0-9._~!$&'()*+,;=:@%/-]*)?"
 )
@@ -390,7 +390,7 @@ def unfit_header(name: str) -> str | None:
 
 
 def unfit_mirror(url: str) -> str | None:
-    """Return why a URL must not stand in for a host, or None when it may."""
+    """Return why a URL must not be a mirror of a host, or None when it may."""
     try:
         origin_of(url)
         fits = _MIRROR.fullmatch(url)

@@ -1,4 +1,4 @@
-"""Catalog files that are looked up together: packed in the cache where that can be, else from their texts."""
+"""Look up names in several catalog files: in their packed form in the cache if possible, else in their texts."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ _Result = TypeVar("_Result")
 
 
 class Shelf:
-    """Some catalog files, lowest first; what each says of a name is told with the file's number here."""
+    """Several catalog files, lowest first. Results carry the number of the file."""
 
     def __init__(self, sources: Sequence[CatalogSource], folder: Path | None = None) -> None:
-        """Read what the files say apart from their entries; packed files lie in `folder`, None for none."""
+        """Read everything except entries. `folder` is for packed files; None disables packing."""
         self._sources = list(sources)
         self._folder = folder
         self._packed: Packed | None = None
-        #: What is not packed, by number.
+        #: Files that are not packed, by number.
         self._texts: dict[int, CatalogFile] = {}
-        #: Everything, once it was asked for.
+        #: All entries, after `read_all`.
         self._all: dict[str, list[tuple[int, Item]]] | None = None
         self._load(folder)
-        #: The files, of which those that are packed lack their entries.
+        #: All files; packed ones without their entries.
         self.files = [
             self._texts[number] if self._packed is None or number in self._texts else file_of(self._packed.facts[number])
             for number in range(len(self._sources))
         ]
 
     def find(self, name: str) -> list[tuple[int, Item]]:
-        """Return what each file that knows `name` says of it, with the file's number, lowest first."""
+        """Return the entry or error of `name` in each file that has it, with the file's number, lowest first."""
         if self._all is not None:
             return self._all.get(name, [])
 
@@ -59,13 +59,13 @@ class Shelf:
         return self._tried(look)
 
     def names(self) -> set[str]:
-        """Return all names that a file knows."""
+        """Return all names of all files."""
         if self._all is not None:
             return set(self._all)
         return self._tried(lambda: {*(self._packed.names() if self._packed else ()), *(name for name, _, _ in self._written())})
 
     def read_all(self) -> None:
-        """Keep everything in memory, for who asks for many names."""
+        """Read all entries into memory, for a caller that looks up many names."""
         if self._all is not None:
             return
 
@@ -86,7 +86,7 @@ class Shelf:
                 yield name, number, item
 
     def _tried(self, work: Callable[[], _Result]) -> _Result:
-        """Look something up; where the packed file turns out to be damaged or gone, make it anew, or do without."""
+        """Run a lookup. If the packed file is damaged or missing, rebuild it, or use the texts."""
         for _ in range(_TRIES):
             try:
                 return work()
@@ -112,19 +112,19 @@ class Shelf:
             self._packed, self._texts = packed_together(self._sources, folder)
 
 
-#: The folder of packed catalogs in a cache, and how they end.
+#: The folder of packed catalogs in a cache, and their suffix.
 FOLDER = "catalogs"
 SUFFIX = ".catalog"
 
-#: A text that was written so shortly before it was read may be written again without a change of its time, in nanoseconds.
+#: Nanoseconds. A text that was written so recently may be written again without a new modification time.
 _TICK = 2 * 10**9
 
-#: The modules that decide what a text means.
+#: The modules that parse a text.
 _PARSER = ("document", "entry", "hosts", "names", "packed", "raw", "schema", "text")
 
 
 def packed_one(source: CatalogSource, folder: Path) -> Packed | CatalogFile:
-    """Return a file's packed form, made anew when it must be; the file itself, read from its text, where there can be none."""
+    """Return a file's packed form, rebuilt if it is stale, or the file read from its text if it cannot be packed."""
     path = _path([source], folder)
     before = stamp(source.path)
     old = _maybe_packed(path, 1)
@@ -133,18 +133,18 @@ def packed_one(source: CatalogSource, folder: Path) -> Packed | CatalogFile:
     try:
         data = source.read()
     except OSError:
-        return read_source(source)  # which says what is wrong
+        return read_source(source)  # reports the problem
     digest = hashlib.sha256(data).hexdigest()
     records: list[Record] | None = None
     if old is not None and old.facts[0]["sha256"] == digest and _same_homes(old.facts[0]):
-        # The same bytes, at another time.
+        # Same bytes, other modification time.
         with contextlib.suppress(Unusable):
             facts, records = old.facts[0], [record for _, record in old.records()]
     file = None
     if records is None:
         file = read_bytes(data, source.path)
         facts, records = facts_of(file), records_of(file)
-    if before[1] == len(data) and before == stamp(source.path):  # else it changed while it was read
+    if before[1] == len(data) and before == stamp(source.path):  # did not change during the read
         recent = before[2] > time.time_ns() - _TICK
         stamped = {**facts, **_stamped(before), "recent": recent, "sha256": digest}
         if old is not None and file is None and stamped == old.facts[0]:
@@ -152,13 +152,13 @@ def packed_one(source: CatalogSource, folder: Path) -> Packed | CatalogFile:
         if write_private(path, pack(_maker(), [stamped], ((0, record) for record in records))):
             with contextlib.suppress(Unusable):
                 return Packed(path)
-        if old is not None and file is None:  # a cache that cannot be written says the same of the same bytes
+        if old is not None and file is None:  # a read-only cache: the old packed form is right for the same bytes
             return old
     return file or read_bytes(data, source.path)
 
 
 def packed_together(sources: Sequence[CatalogSource], folder: Path) -> tuple[Packed | None, dict[int, CatalogFile]]:
-    """Return the packed form of several files, and by number those files that are not in it."""
+    """Return the packed form of several files, and the files that it lacks, by number."""
     path = _path(sources, folder)
     packed = _maybe_packed(path, len(sources))
     if packed is not None and all(
@@ -188,7 +188,7 @@ def packed_together(sources: Sequence[CatalogSource], folder: Path) -> tuple[Pac
 
 
 def _with_records(source: CatalogSource, folder: Path) -> tuple[Packed | CatalogFile, list[Record]]:
-    """Return what `packed_one` does, with its records; one that turns out to be damaged is made anew."""
+    """Return the result of `packed_one` with its records. A damaged packed file is rebuilt."""
     for _ in range(2):
         one = packed_one(source, folder)
         if not isinstance(one, Packed):
@@ -202,7 +202,7 @@ def _with_records(source: CatalogSource, folder: Path) -> tuple[Packed | Catalog
 
 
 def is_stale(path: Path) -> bool:
-    """Whether a packed file is of no use any more: one of its texts, or the parser, is gone or not what it was.
+    """Whether a packed file is stale: one of its texts, or the parser, is missing or has changed.
 
     One of a newer version, or of another user, is not; nor is what is remembered of an environment that still exists.
     """
@@ -223,7 +223,7 @@ def is_stale(path: Path) -> bool:
 
 
 def _path(sources: Sequence[CatalogSource], folder: Path) -> Path:
-    # The parser's own place is in the name, so that two installations that share a cache do not take turns.
+    # The parser's path is part of the name, so that two installations that share a cache do not overwrite each other.
     user = os.geteuid() if hasattr(os, "geteuid") else ""
     key = json.dumps([user, str(Path(__file__).parent), [source.path for source in sources]])
     return folder / f"{FORMAT}-{hashlib.sha256(key.encode()).hexdigest()[:40]}{SUFFIX}"
@@ -239,7 +239,7 @@ def _maybe_packed(path: Path, count: int) -> Packed | None:
 
 @functools.lru_cache(maxsize=1)
 def _maker() -> list[list[object]]:
-    """Return place, size and time of each module of the parser."""
+    """Return path, size and modification time of each module of the parser."""
     return [list(stamp(str(Path(__file__).with_name(f"{module}.py")))) for module in _PARSER]
 
 

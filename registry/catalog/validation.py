@@ -1,4 +1,4 @@
-"""Every mistake of every catalog file, for who wants to mend them."""
+"""Find every mistake in catalog files, for `registry validate`."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ __all__ = ["Findings", "validate"]
 
 
 class Findings:
-    """What was found in some catalog files, in the order of the files and their lines."""
+    """Problems and remarks of catalog files, in the order of files and lines."""
 
     def __init__(self, files: Sequence[str]) -> None:
-        #: The files that were looked at, lowest layer first.
+        #: The validated files, lowest layer first.
         self.files = list(dict.fromkeys(files))
         self._mistakes: dict[tuple[str, int, int, str], CatalogError] = {}
         self._remarks: dict[tuple[str, int, int, str], CatalogError] = {}
 
     @property
     def mistakes(self) -> list[CatalogError]:
-        """What keeps an entry, or more, from being used."""
+        """Mistakes that make an entry or a file unusable."""
         return self._sorted(self._mistakes)
 
     @property
     def remarks(self) -> list[CatalogError]:
-        """What may be meant, but does not work here."""
+        """Possible mistakes that may be intended, but do not work here."""
         return self._sorted(self._remarks)
 
     def add(self, error: CatalogError, *, remark: bool = False) -> None:
-        """Note something, once, when it stands in one of the files."""
+        """Add a finding once, if it is in one of the files."""
         if error.file in self.files:
             found = self._remarks if remark else self._mistakes
             found.setdefault((error.file, error.line, error.column, error.problem), error)
@@ -51,16 +51,16 @@ def validate(
     unpinned: Callable[[ModelEntry], Sequence[str]] | None = None,
     refused: Callable[[ModelEntry], Sequence[tuple[str, str]]] | None = None,
 ) -> Findings:
-    """Read catalogs from their texts, and return what is wrong with each of them.
+    """Read catalogs from their texts, and return the problems of each.
 
     Args:
         sources: all layers, lowest first.
-        families: the names of the families that are installed.
-        file: look only at this one; it is put above the others when it is not among them.
-        unpinned: returns what of an entry's files no sha256 stands for; of what installed packages bring it is only asked
-            where `file` is one of them.
-        refused: returns the fields of an entry that cannot be loaded, as `config.num_labels`, each with the problem; raises
-            PluginError where the family cannot be asked.
+        families: the names of installed families.
+        file: validate only this file; if it is not one of the sources, it is added above them.
+        unpinned: returns the roles of an entry's files that have no sha256. It is called for entries of installed packages
+            only if `file` is one of their files.
+        refused: returns the fields of an entry that cannot be loaded, such as `config.num_labels`, each with the problem;
+            raises PluginError when the family's code fails.
     """
     if file is None:
         findings = Findings([source.path for source in sources])
@@ -73,7 +73,7 @@ def validate(
         if source.path in findings.files:
             _look_at(read_source(source), findings, asked=file is not None)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RegistryWarning)  # what they tell is in the problems
+        warnings.simplefilter("ignore", RegistryWarning)  # the problems contain the same
         catalog = Catalog(sources)
         for error in (*catalog.problems, *catalog.broken.values()):
             findings.add(error)
@@ -95,7 +95,7 @@ def validate(
 
 
 def _look_at(file: CatalogFile, findings: Findings, *, asked: bool) -> None:
-    """Note what is wrong with a text by itself, also in entries that a higher layer replaces."""
+    """Add the problems of one text, including entries that a higher layer replaces."""
     for error in (*file.problems, *file.broken.values()):
         findings.add(error)
     if not file.ours and (asked or file.suspicious):

@@ -1,4 +1,4 @@
-"""Read YAML into plain nodes that know where they stand.
+"""Parse YAML into plain nodes that know their place in the file.
 
 Built from parser events, not from PyYAML's constructor: that is what lets duplicate keys, tags and anchors be refused
 with a place, and scalars follow the core rules of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), in which
@@ -25,9 +25,9 @@ _MAX_DEPTH = 40
 _MAX_DIGITS = 100
 #: Keys and values of a file: each takes some hundred bytes of memory, and two in the file.
 _MAX_VALUES = 5_000_000
-#: How much of a wrong value an error shows, in characters.
+#: Characters of a wrong value that an error shows.
 _SHOWN = 80
-#: The parser, in C where PyYAML was built with it.
+#: The parser; the C version if PyYAML has it.
 LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONSTANTS: dict[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -48,11 +48,11 @@ class Node:
     value: Any
     line: int
     column: int
-    #: What is wrong with this node itself, where the rest of the file can still be read.
+    #: The error of this node, if the rest of the file can still be read.
     fault: CatalogError | None = None
 
     def first_fault(self) -> CatalogError | None:
-        """Return what is wrong with this node or, first of all, with one inside it; None when all is well."""
+        """Return the first error of this node or of a node inside it, or None."""
         if self.fault is not None:
             return self.fault
         children = (pair[1] for pair in self.value.values()) if isinstance(self.value, dict) else self.value
@@ -69,7 +69,7 @@ class Node:
 
     @property
     def kind(self) -> str:
-        """The value's kind in the words of YAML."""
+        """The value's type in YAML's terms."""
         if isinstance(self.value, dict):
             return "a mapping"
         if isinstance(self.value, list):
@@ -80,13 +80,13 @@ class Node:
 
 
 def shortened(value: object) -> str:
-    """Return what a message shows of a wrong value."""
+    """Shorten a wrong value for a message."""
     shown = repr(value[: _SHOWN + 1] if isinstance(value, str) else value)
     return shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
 
 
 def parse(text: str, file: str) -> Node | None:
-    """Parse one YAML document whole; None when it is empty.
+    """Parse one whole YAML document; None when it is empty.
 
     Raises:
         CatalogError: for anything that is not plain YAML with unique keys, with its line and column.
@@ -104,7 +104,7 @@ def parse_leniently(text: str, file: str) -> Node | None:
         CatalogError: where the file as a whole cannot be read.
     """
     if found := _UNPRINTABLE.search(text):
-        # Asked before the parser, whose two implementations count the place of such a character differently.
+        # Checked before parsing, because the parser's two implementations report different places for such a character.
         offset = found.start()
         raise CatalogError(
             f"the file is expected to be text, but holds the character {found.group()!r}; remove it",
@@ -191,7 +191,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
             wrong = key.first_fault() or _error(start, file, "a key is expected to be a word, but is a list or a mapping")
             fault = fault or wrong
             continue
-        # `1:` and `true:` are keys too: a name is what was written, not what it might mean.
+        # `1:` and `true:` are keys, too: a key is its text, not the value of that text.
         name = start.value
         if key.fault is not None and name not in mapping:
             value = Node(value.value, value.line, value.column, key.fault)
@@ -204,7 +204,7 @@ def _node(event: yaml.Event, events: Iterator[yaml.Event], file: str, depth: int
 
 
 def plain_scalar(text: str) -> object:
-    """Return what a word without quotes means."""
+    """Return the value of a scalar without quotes."""
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INTEGER.fullmatch(text):

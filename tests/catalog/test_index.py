@@ -438,7 +438,7 @@ def test_a_deprecated_name_warns_once_and_names_what_to_use() -> None:
 )
 def test_replacements_in_a_circle_are_shown(models: str, column: int, chain: str) -> None:
     found = catalog(f"{models}\nm: {{family: bert, source: ./x}}")
-    with pytest.raises(CatalogError, match=f"what replaces model 'a' leads back to itself: {chain}") as caught:
+    with pytest.raises(CatalogError, match=f"the replacement of model 'a' leads back to itself: {chain}") as caught:
         found.resolve("a")
     assert (caught.value.line, caught.value.column) == (3, column)
     assert found.names() == ["m"] and "a" in found.broken
@@ -623,7 +623,7 @@ def test_a_chain_may_be_of_any_length(field: str, up: bool) -> None:
         ("x{0}: {{alias: x{1}}}", "leads back to itself: x0 -> x1 -> x2 -> x3 -> x4 -> … (3000 models) -> x0"),
         (
             "x{0}: {{base: good, deprecated: {{since: 2026-05, use: x{1}}}}}",
-            "what replaces model 'x0' leads back to itself: x0 -> x1 -> x2 -> x3 -> x4 -> x5 -> …",
+            "the replacement of model 'x0' leads back to itself: x0 -> x1 -> x2 -> x3 -> x4 -> x5 -> …",
         ),
     ],
 )

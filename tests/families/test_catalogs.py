@@ -53,7 +53,7 @@ def test_only_the_top_level_name_of_the_entry_point_is_looked_at(value: str, ins
 def test_a_catalog_package_can_be_switched_off(disabled: str, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ModelRegistry().resolve("acme-support")
     monkeypatch.setenv("REGISTRY_PLUGINS_DISABLED", disabled)
-    with pytest.raises(UnknownModel, match="was provided by acme-models 1.2; take that out of REGISTRY_PLUGINS_DISABLED"):
+    with pytest.raises(UnknownModel, match="was provided by acme-models 1.2; remove that from REGISTRY_PLUGINS_DISABLED"):
         ModelRegistry().resolve("acme-support")
 
 

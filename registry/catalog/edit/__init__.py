@@ -1,1 +1,1 @@
-"""Change a models.yaml in place; comments, order and layout stay."""
+"""Edit a models.yaml in place, keeping comments, order and layout."""

@@ -1,7 +1,7 @@
-"""Add an entry to the text of a models.yaml, or remove one, and leave every other character as it is.
+"""Add an entry to the text of a models.yaml, or remove one, without changing any other character.
 
-The text is spliced where the parser says that values begin and end; nothing is printed anew. Every result is parsed
-again: it must say what the old text said and the new entry, or without the removed one, else there is no result.
+The text is spliced at the positions that the parser reports for values; nothing is reformatted. Every result is parsed
+again: it must have the old content plus the new entry, or minus the removed one. Otherwise it is not used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AFTER_VALUE = re.compile(r"[ \t]*,")
 
 
 def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "models.yaml", *, replace: bool = False) -> str:
-    """Return a catalog's text with one more entry, after the others and in their style.
+    """Return a catalog's text with a new entry, after the others and in their style.
 
     `remove_entry` gives the old text back, to the character, except for an empty `models: {}` or `models: null`, which becomes
     a block. An empty text becomes a catalog.
@@ -38,7 +38,7 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
         name: of the model.
         fields: of the entry, by key, as plain values.
         file: what errors call the text.
-        replace: write the entry anew where the name is there already. Comments inside it go, those above it stay.
+        replace: rewrite the entry if the name exists. Comments inside it are removed, those above it stay.
 
     Raises:
         CatalogError: when the name is there, when the file is no catalog, or when it is written in a way that cannot be
@@ -67,7 +67,7 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
                 continue
             if there is not None or _without(new, document, name, text) == text:
                 return bom + new
-            right.append(new)  # but cannot be undone; perhaps another way can
+            right.append(new)  # valid, but `remove` cannot undo it; another candidate may be better
     except ValueError as error:
         raise CatalogError(f"model {name!r} is expected to be YAML, but {error}", file=file) from None
     if not right:
@@ -76,12 +76,12 @@ def add_entry(text: str, name: str, fields: Mapping[str, Any], file: str = "mode
 
 
 def remove_entry(text: str, name: str, file: str = "models.yaml") -> str:
-    """Return a catalog's text without an entry, and without the comments that are its own.
+    """Return a catalog's text without an entry and the comments that belong to it.
 
     Its own are those inside it, those right above it at its indentation, and those below it that are indented deeper.
 
     Raises:
-        CatalogError: when the name is not there, or stands twice, or when the file is written in a way that cannot be spliced.
+        CatalogError: when the name is missing or defined twice, or when the file's layout cannot be spliced.
     """
     bom, text = _without_bom(text)
     there = _models(_read(text, file)).get(name)
@@ -95,7 +95,7 @@ def remove_entry(text: str, name: str, file: str = "models.yaml") -> str:
 
 
 def _opened(text: str, document: Document) -> str | None:
-    """Return a text whose empty section of models, `{}` or `null`, is empty in the form of a block; None where it has none."""
+    """Return a text with an empty `models:` section, `{}` or `null`, as an empty block; None if it has no such section."""
     root = document.root
     section = root.find("models") if root is not None and root.kind == "mapping" and not root.flow else None
     if section is None or not re.fullmatch(_EMPTY, text[section[0].end : (models := section[1]).end]):
@@ -104,7 +104,7 @@ def _opened(text: str, document: Document) -> str | None:
 
 
 def _without(text: str, document: Document, name: str, right: str | None = None) -> str | None:
-    """Return a text without an entry; None where it cannot be cut out. A result that is known to be `right` is not checked."""
+    """Return a text without an entry, or None if it cannot be cut out. A result among `right` is not checked again."""
     for new in _removed(text, document, name):
         if new == right or ((shorter := _marked(new)) is not None and _says(shorter, document, name, None)):
             return new
@@ -112,7 +112,7 @@ def _without(text: str, document: Document, name: str, right: str | None = None)
 
 
 def _marked(text: str) -> Document | None:
-    """Return the values of a spliced text; None when it is no YAML any more."""
+    """Return the values of a spliced text, or None if it is not valid YAML."""
     try:
         return mark(text)
     except yaml.YAMLError:
@@ -124,10 +124,10 @@ def _without_bom(text: str) -> tuple[str, str]:
 
 
 def _read(text: str, file: str) -> Node | None:
-    """Return the root of a catalog; None for a text that says nothing yet.
+    """Return the root of a catalog, or None for an empty text.
 
     Raises:
-        CatalogError: when it is another program's, or of another version.
+        CatalogError: when the file belongs to another program or has another schema version.
     """
     root = parse_leniently(text, file)
     if root is None or (root.value is None and root.fault is None):
@@ -165,7 +165,7 @@ def _models(root: Node | None) -> dict[str, tuple[Node, Node]]:
 
 
 def _refuse_twice(there: tuple[Node, Node], name: str, file: str) -> None:
-    """Raise when a name stands twice: which of the two is meant, only a person knows."""
+    """Raise when a name is defined twice, because it is unclear which entry to change."""
     fault = there[1].fault
     if fault is not None and f"key {name!r} stands twice" in fault.problem:
         raise fault
@@ -187,7 +187,7 @@ def _unfit(text: str, document: Document, file: str, done: str) -> CatalogError:
 
 
 def _unended(text: str, file: str) -> CatalogError | None:
-    """Return the error for a text after `|` or `>` that a line end, needed before anything that follows, would change."""
+    """Return the error for a block scalar at the end of the file that a line end after it would change."""
     lines = Lines(text)
     old, new = mark(text).root, mark(text + "\n").root
     if lines.ends or old is None or new is None or old.content() == new.content():
@@ -201,22 +201,22 @@ def _unended(text: str, file: str) -> CatalogError | None:
 
 
 def _says(new: Document, old: Document, name: str, fields: Mapping[str, Any] | None) -> bool:
-    """Whether a text says what the old one says and, of `name`, only `fields` (None: nothing)."""
+    """Whether a text has the content of the old one, and for `name` exactly `fields` (None: no entry)."""
     section = new.root.find("models") if new.root is not None and new.root.kind == "mapping" else None
     found = section[1].find(name) if section is not None and section[1].kind == "mapping" else None
     if (found is None) != (fields is None):
         return False
-    # By their looks: to Python, 1 is True, and nan is not nan.
-    as_meant = found is None or repr(found[1].plain()) == repr(_plain(fields))
-    return as_meant and _others(new.root, name) == (_others(old.root, name) or _NOTHING_ELSE)
+    # Compare by repr: in Python 1 == True and nan != nan.
+    as_intended = found is None or repr(found[1].plain()) == repr(_plain(fields))
+    return as_intended and _others(new.root, name) == (_others(old.root, name) or _NOTHING_ELSE)
 
 
-#: What a new catalog says beside its entry.
+#: The text of a new catalog before its first entry.
 _NOTHING_ELSE = (("registry", ("scalar", str(SCHEMA_VERSION), (None, None, True), ())),)
 
 
 def _others(root: Marked | None, name: str) -> tuple[tuple[str, Any], ...]:
-    """Return all that a catalog says except of one model; a section of no models is as none."""
+    """Return the content of a catalog without one model. An empty `models:` section equals a missing one."""
     if root is None or root.kind != "mapping":
         return ()
     said: list[tuple[str, Any]] = []
@@ -230,7 +230,7 @@ def _others(root: Marked | None, name: str) -> tuple[tuple[str, Any], ...]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as the parser gives it back: keys are text, lists are lists."""
+    """Return a value as the parser returns it: keys are strings, sequences are lists."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
@@ -240,7 +240,7 @@ def _plain(value: Any) -> Any:
 
 
 def _added(text: str, document: Document, name: str, fields: Mapping[str, Any]) -> Iterator[str]:
-    """Yield texts with the entry, the best first; not every one need be right."""
+    """Yield candidate texts with the entry, best first. The caller checks them."""
     lines = Lines(text)
     root = document.root if document.root is not None and document.root.kind == "mapping" else None
     section = root.find("models") if root is not None else None
@@ -303,7 +303,7 @@ def _replaced(text: str, document: Document, name: str, fields: Mapping[str, Any
 
 
 def _is_spaced(lines: Lines, models: Marked) -> bool:
-    """Whether a blank line stands before the last of several entries."""
+    """Whether a blank line precedes the last of several entries."""
     pairs = models.pairs()
     if len(pairs) < 2:
         return False
@@ -316,7 +316,7 @@ def _is_spaced(lines: Lines, models: Marked) -> bool:
 
 
 def _removed(text: str, document: Document, name: str) -> Iterator[str]:
-    """Yield texts without the entry, the best first; not every one need be right."""
+    """Yield candidate texts without the entry, best first. The caller checks them."""
     lines = Lines(text)
     models, index = _place_of(document, name)
     pairs = models.pairs()
@@ -336,14 +336,14 @@ def _removed(text: str, document: Document, name: str) -> Iterator[str]:
     elif index == 0 and len(pairs) > 1 and lines.is_blank(stop):
         yield lines.cut(start, lines.after(stop))
     yield lines.cut(start, stop)
-    # After a text that keeps its blank lines (`|+`), those that follow the entry would become the text's.
+    # After a block scalar that keeps blank lines (`|+`), the blank lines after the entry would become part of the scalar.
     while lines.is_blank(stop):
         stop = lines.after(stop)
     yield lines.cut(start, stop)
 
 
 def _is_own_section(lines: Lines, document: Document, section: Marked, start: int, stop: int) -> bool:
-    """Whether `models:` stands as `_added` writes it where there was none: at the end, after a blank line."""
+    """Whether `models:` looks as `_added` writes a new section: at the end, after a blank line."""
     above = lines.start(section.start)
     return (
         above > 0

@@ -1,4 +1,4 @@
-"""A text by its lines: where they begin and end, and what may be put between them."""
+"""The lines of a text: where they begin and end, and how to insert and remove them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 __all__ = ["Lines"]
 
-#: What YAML 1.1, which the parser follows, takes for the end of a line.
+#: Line ends of YAML 1.1, which the parser follows.
 _BREAK = re.compile(r"\r\n|[\n\r\x85\u2028\u2029]")
 _COMMON_BREAK = re.compile(r"\r\n|[\n\r]")
 _ENDS_WITH_BREAK = re.compile(r"(?:\r\n|[\n\r\x85\u2028\u2029])\Z")
@@ -15,7 +15,7 @@ _BLANK = " \t\r\n\x85\u2028\u2029"
 
 
 class Lines:
-    """Answers questions about the lines of a text. Positions are those of characters in it."""
+    """Finds lines of a text. Positions count characters."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -34,35 +34,35 @@ class Lines:
         return max(self.text.rfind(mark, 0, position) for mark in "\n\r\x85\u2028\u2029") + 1
 
     def after(self, position: int) -> int:
-        """Return where the line after that of a position begins: at most the end of the text."""
+        """Return where the next line after a position begins; at most the end of the text."""
         found = _BREAK.search(self.text, position)
         return found.end() if found else len(self.text)
 
     def before(self, start: int) -> int:
-        """Return where the line before the one that begins at `start` begins; the first has none, and is returned itself."""
+        """Return where the line before the one at `start` begins; for the first line, `start` itself."""
         found = _ENDS_WITH_BREAK.search(self.text[max(0, start - 2) : start])
         return self.start(start - len(found[0])) if found else 0
 
     def column(self, position: int) -> int:
-        """Return how many characters stand before a position in its line."""
+        """Return the number of characters before a position in its line."""
         return position - self.start(position)
 
     def is_first(self, position: int) -> bool:
-        """Whether only blanks stand before a position in its line."""
+        """Whether only blanks precede a position in its line."""
         return not self.text[self.start(position) : position].strip(_BLANK)
 
     def is_last(self, position: int) -> bool:
-        """Whether only blanks, or a comment, stand after a position in its line, and the line has an end."""
+        """Whether only blanks or a comment follow a position in its line, and the line has an end."""
         rest = self.text[position : self.after(position)]
         return (not rest.strip(_BLANK) or rest.lstrip(" \t").startswith("#")) and self._ends(rest)
 
     def is_blank(self, start: int) -> bool:
-        """Whether a line, which begins at `start`, is there and holds nothing."""
+        """Whether a blank line begins at `start`."""
         line = self.text[start : self.after(start)]
         return line != "" and not line.strip(_BLANK)
 
     def below(self, position: int, column: int) -> int:
-        """Return where the line begins that follows a position and the comments after it that stand deeper than a column."""
+        """Return where the next line begins, after a position and the following comments that are deeper than a column."""
         at = end = self.after(position)
         while at < len(self.text):
             indent = self._comment_at(at)
@@ -75,49 +75,49 @@ class Lines:
         return end
 
     def above(self, position: int, column: int, limit: int) -> int:
-        """Return where the comments begin that stand right above a position's line at a column; not before `limit`."""
+        """Return where the comments directly above a position's line begin, at a column and not before `limit`."""
         at = self.start(position)
         while at > limit and self._comment_at(self.before(at)) == column:
             at = self.before(at)
         return at
 
     def comment_column(self, start: int, deeper_than: int) -> int | None:
-        """Return the column of the comment that follows from a line on, after blank lines, if it is deeper than another."""
+        """Return the column of the next comment from a line on, after blank lines, if it is deeper than a given column."""
         while self.is_blank(start):
             start = self.after(start)
         indent = self._comment_at(start)
         return indent if indent is not None and indent > deeper_than else None
 
     def insert(self, start: int, lines: Sequence[str]) -> str:
-        """Return the text with lines before the one that begins at `start`, ended as those around them are."""
+        """Return the text with lines inserted before the one at `start`, with the line ends of their neighbours."""
         mark = self._break(start)
         if self._ends(self.text[:start]):
             return self.text[:start] + "".join(line + mark for line in lines) + self.text[start:]
-        # The last line of the text has no end, and so shall the new last one.
+        # The last line of the text has no line end, so the new last line gets none either.
         return self.text[:start] + "".join(mark + line for line in lines) + self.text[start:]
 
     def cut(self, start: int, stop: int) -> str:
-        """Return the text without the lines from one that begins at `start` to before one that begins at `stop`."""
+        """Return the text without the lines from `start` up to `stop`."""
         if stop == len(self.text) and not self._ends(self.text):
-            # The line before becomes the last, which has no end.
+            # The line before becomes the last one, which has no line end.
             found = _ENDS_WITH_BREAK.search(self.text[:start])
             start -= len(found[0]) if found else 0
         return self.text[:start] + self.text[stop:]
 
     def swap(self, start: int, stop: int, lines: Sequence[str]) -> str:
-        """Return the text with lines in the place of others."""
+        """Return the text with lines replaced by others."""
         mark = self._break(start)
         new = mark.join(lines) + (mark if self._ends(self.text[:stop]) else "")
         return self.text[:start] + new + self.text[stop:]
 
     def _comment_at(self, start: int) -> int | None:
-        """Return the column of the comment that is all of a line; None when the line is something else, or has a tab."""
+        """Return the column of a line's comment, or None when the line has other content or a tab."""
         line = self.text[start : self.after(start)]
         words = line.lstrip(" ")
         return len(line) - len(words) if words.startswith("#") else None
 
     def _break(self, position: int) -> str:
-        """Return what ends the line before a position, or else the first line."""
+        """Return the line end of the line before a position, or else of the first line."""
         before = _ENDS_WITH_BREAK.search(self.text[max(0, position - 2) : position])
         if before is not None and _COMMON_BREAK.fullmatch(before[0]):
             return before[0]

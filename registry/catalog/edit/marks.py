@@ -1,4 +1,4 @@
-"""Where each value of a YAML text stands, to the character: what a text is cut and spliced by."""
+"""The exact position of each value in a YAML text, for cutting and splicing."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from registry.catalog import yaml_nodes as document
 
 __all__ = ["Document", "Marked", "mark"]
 
-#: What YAML 1.1, which the parser follows, takes for the end of a line.
+#: Line ends of YAML 1.1, which the parser follows.
 _BREAK = r"(?:\r\n|[\n\r\x85\u2028\u2029])"
 _COLON = re.compile(r"\s*:")
-#: What nearly every scalar says of itself, once for all: a catalog may hold a million.
+#: The properties of nearly every scalar, shared to save memory: a catalog may have a million.
 _PLAIN = (None, None, True)
 _QUOTED = (None, None, False)
 _LAST_BREAK = re.compile(rf"{_BREAK}\Z")
@@ -24,7 +24,7 @@ _LAST_BREAK = re.compile(rf"{_BREAK}\Z")
 
 @dataclass(slots=True)
 class Marked:
-    """A value and its characters `start` to before `end`: comments, blanks and line breaks around it are not its own."""
+    """A value and its characters from `start` up to `end`, without surrounding comments, blanks and line breaks."""
 
     kind: Literal["scalar", "list", "mapping", "alias"]
     start: int
@@ -35,7 +35,7 @@ class Marked:
     flow: bool = False
     #: The quotes of a scalar, `|`, `>`, or empty.
     style: str = ""
-    #: Anchor, tag, and whether a scalar is plain, which decides what it means.
+    #: Anchor, tag, and whether a scalar is plain, which decides its type.
     said: tuple[str | None, str | None, bool] = (None, None, False)
     #: The items of a list; keys and values of a mapping in turn.
     children: Sequence[Marked] = ()
@@ -49,7 +49,7 @@ class Marked:
         return next((pair for pair in self.pairs() if pair[0].kind == "scalar" and pair[0].value == key), None)
 
     def plain(self) -> Any:
-        """Return the value as `registry.catalog.yaml_nodes` reads it, where it has no tag and no anchor."""
+        """Return the value as `registry.catalog.yaml_nodes` reads it. It must have no tag and no anchor."""
         if self.kind == "mapping":
             return {key.value: value.plain() for key, value in self.pairs()}
         if self.kind == "list":
@@ -57,20 +57,20 @@ class Marked:
         return document.plain_scalar(self.value) if self.said[2] else self.value
 
     def content(self) -> tuple[object, ...]:
-        """Return what the value says, as nested tuples: equal for two texts that mean the same, however they are laid out."""
+        """Return the content as nested tuples, which are equal for texts that differ only in layout."""
         return (self.kind, self.value, self.said, tuple(child.content() for child in self.children))
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text of one YAML document. `root` is None where it holds none; `end` is before which more of it may be written."""
+    """A text of one YAML document. `root` is None for an empty text; content may be appended before `end`."""
 
     root: Marked | None
     end: int
 
 
 def mark(text: str) -> Document:
-    """Return the values of a text that `registry.catalog.yaml_nodes` reads; it has no byte order mark."""
+    """Parse a text that `registry.catalog.yaml_nodes` accepts, without a byte order mark."""
     events = yaml.parse(text, Loader=document.LOADER)
     next(events)  # StreamStart
     if isinstance(next(events), yaml.StreamEndEvent):
@@ -108,18 +108,18 @@ def _marked(event: yaml.Event, events: Iterator[yaml.Event], text: str) -> Marke
     while not isinstance(item := next(events), yaml.CollectionEndEvent):
         child = _marked(item, events, text)
         if child.kind == "scalar" and not child.value and not child.style and children:
-            # Nothing is written; the parser may say so at the next word.
+            # The value is empty; the parser may report it at the next token.
             before = children[-1].end
             colon = _COLON.match(text, before) if len(children) % 2 and not is_list else None
             child.start = child.end = colon.end() if colon else min(child.start, before)
         children.append(child)
-    # The parser ends a block where the next word begins, past comments that may be that word's.
+    # The parser ends a block where the next token begins, after comments that may belong to that token.
     found.end = _index(item, at_end=True) if found.flow else children[-1].end
     return found
 
 
 def _block_end(text: str, start: int, end: int) -> int:
-    """Return the end of a `|` or `>` scalar: blank lines after it are its own only where it keeps them."""
+    """Return the end of a `|` or `>` scalar. Blank lines after it belong to it only if it keeps them."""
     header = re.compile(r"[|>][0-9]?\+|[|>]\+").match(text, start)
     if header is None:
         return start + len(text[start:end].rstrip())

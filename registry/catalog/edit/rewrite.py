@@ -1,4 +1,4 @@
-"""Change a user's text file: one process after the other, all of it or nothing."""
+"""Edit a user's text file atomically, one process at a time."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from registry.errors import CatalogError
 
 __all__ = ["rewrite"]
 
-#: How often an edit is done anew that somebody with an editor has overtaken.
+#: Attempts at an edit while another program keeps changing the file.
 _TRIES = 5
 
 
 def rewrite(path: Path, change: Callable[[str], str], locks: Path, *, trusted: bool = False) -> str:
-    """Replace a file by what `change` makes of its text, in one step, and return the new text.
+    """Replace a file's text by the result of `change` in one step, and return the new text.
 
     A link stays a link to the file that is changed, whose permissions stay. Where there is no file, its text is empty.
 
     Args:
-        path: of the file, UTF-8; its line ends and byte order mark are handed on as they are.
-        change: returns the new text; what it raises leaves the file as it is.
-        locks: the folder of locks, shared by all processes that may change the file.
-        trusted: whether a link may lead out of the project, because the file is the user's own.
+        path: the file, in UTF-8; `change` gets its text with line ends and byte order mark.
+        change: returns the new text; if it raises, the file does not change.
+        locks: the folder of lock files, shared by all processes that may change the file.
+        trusted: whether a link may point outside the project, because the file is the user's own.
 
     Raises:
         CatalogError: when the file cannot be read or written.
     """
     try:
         real = path.resolve()
-    except (OSError, RuntimeError) as error:  # Python 3.11 says so of links that lead in a circle
+    except (OSError, RuntimeError) as error:  # Python 3.11 raises RuntimeError for a loop of links
         raise CatalogError("the file is expected to be one, but is a link that leads back to itself", file=str(path)) from error
     if why := unfit_target(real if trusted else path):
         raise CatalogError(f"the file is expected to be one of its project, but {why}; nothing was written", file=str(path))
@@ -45,10 +45,13 @@ def rewrite(path: Path, change: Callable[[str], str], locks: Path, *, trusted: b
             new = change(_text(before or b"", path))
             if new.encode("utf-8") == before:
                 return new
-            if _read(real, path) == before:  # else it was saved from an editor meanwhile
+            if _read(real, path) == before:  # otherwise an editor saved the file meanwhile
                 _write(real, path, new)
                 return new
-    raise CatalogError("the file is expected to stay as it is while it is edited, but changes again and again", file=str(path))
+    raise CatalogError(
+        "the file is expected not to change while it is edited, but another program keeps changing it; try again later",
+        file=str(path),
+    )
 
 
 def _read(real: Path, path: Path) -> bytes | None:

@@ -1,4 +1,4 @@
-"""How the entries of a catalog are laid out, and one more in the same way."""
+"""The layout of a catalog's entries, and writing an entry in the same layout."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from registry.catalog.yaml_nodes import plain_scalar
 __all__ = ["STEP", "Style", "flow_text", "scalar_text"]
 
 
-#: Columns by which what belongs to something is indented, where no example shows another number.
+#: Columns of indentation, when no example shows another number.
 STEP = 2
 
-#: An entry that is longer than this on one line is written on several.
+#: An entry that is longer than this on one line is split into several lines.
 _WIDTH = 120
 
 
 class Style:
-    """How entries are written: at which column, by which steps, with which quotes."""
+    """How entries are written: column, indentation, quotes."""
 
     def __init__(
         self, column: int, *, step: int = STEP, quote: str = "'", quoted_names: bool = False, short: bool = False
@@ -37,7 +37,7 @@ class Style:
 
     @classmethod
     def of(cls, lines: Lines, models: Marked) -> Style:
-        """Return the style of the entries that are there."""
+        """Return the style of the existing entries."""
         pairs = models.pairs()
         if not pairs:
             return cls(0)
@@ -82,7 +82,7 @@ def _quotes(node: Marked) -> Iterator[str]:
         yield from _quotes(child)
 
 
-#: What may stand without quotes, in brackets or out of them: characters that mean nothing to YAML where they stand.
+#: Text that needs no quotes, in brackets or outside: its characters have no meaning in YAML there.
 _PLAIN = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_/.~](?:[A-Za-z0-9_/.~@+()=;-]|:(?=[A-Za-z0-9_/.@])| (?=[A-Za-z0-9_/.(]))*")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _RESOLVER = yaml.resolver.Resolver()
@@ -90,15 +90,15 @@ _TEXT = "tag:yaml.org,2002:str"
 
 
 def scalar_text(value: object, quote: str = "'", *, always: bool = False) -> str:
-    """Return a scalar as it is written on one line.
+    """Format a scalar on one line.
 
     Args:
         value: text, a number, true or false, or None.
-        quote: the quotes for text that needs some, `'` or `"`.
-        always: put any text in them.
+        quote: the quotes for text that needs them, `'` or `"`.
+        always: quote all text.
 
     Raises:
-        ValueError: when YAML has no such value.
+        ValueError: when YAML cannot represent the value.
     """
     if value is None:
         return "null"
@@ -118,7 +118,7 @@ def scalar_text(value: object, quote: str = "'", *, always: bool = False) -> str
 
 
 def flow_text(value: object, quote: str = "'", *, always: bool = False) -> str:
-    """Return any value on one line, collections in brackets. With `always` and `"` it is JSON."""
+    """Format any value on one line, collections in brackets. With `always` and `"` the result is JSON."""
     if isinstance(value, Mapping):
         pairs = (
             f"{scalar_text(str(key), quote, always=always)}: {flow_text(item, quote, always=always)}"
@@ -131,7 +131,7 @@ def flow_text(value: object, quote: str = "'", *, always: bool = False) -> str:
 
 
 def _is_text(value: str) -> bool:
-    """Whether a plain word is text by YAML 1.1, where `on` and `1:30` are not, and by the core of 1.2."""
+    """Whether a plain word is text in YAML 1.1, where `on` and `1:30` are not, and in the core schema of 1.2."""
     tag = _RESOLVER.resolve(yaml.ScalarNode, value, (True, False))  # type: ignore[no-untyped-call]  # PyYAML's own
     return bool(tag == _TEXT) and isinstance(plain_scalar(value), str)
 
@@ -143,5 +143,5 @@ def _escaped(character: str) -> str:
         return character
     code = ord(character)
     if 0xD800 <= code < 0xE000:
-        raise ValueError("text is expected to be Unicode, but holds half of a surrogate pair")
+        raise ValueError("text is expected to be Unicode, but has a lone surrogate")
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
