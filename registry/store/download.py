@@ -1,4 +1,4 @@
-"""Bring the bytes of one file, in one stream or in several parts at once, and go on after whatever breaks off."""
+"""Download the bytes of one file, in one stream or in concurrent parts, and resume after a dropped connection."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from typing import TypeVar
 from registry.base.logs import lazy_logger
 from registry.base.urls import redact
 from registry.errors import ConfigError, DownloadError
-from registry.store.cache import About, Cache
+from registry.store.cache import Cache
 from registry.store.events import FileEvent, Moment, Observer, notify
 from registry.store.expected import mismatch
 from registry.store.hashing import GrowingHash
 from registry.store.partial import Partial
-from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
+from registry.store.transports import Body, RangeRefused, Resource, Span, Transient
+from registry.store.wanted import FileSource
 
 __all__ = ["Download", "Patience"]
 
@@ -65,12 +66,9 @@ class Download:
         self,
         cache: Cache,
         partial: Partial,
-        transport: Transport,
+        source: FileSource,
         resource: Resource,
-        about: About,
         *,
-        size: int | None,
-        identified: bool,
         observers: Sequence[Observer],
         stopped: threading.Event,
     ) -> None:
@@ -79,22 +77,20 @@ class Download:
         Args:
             cache: asked for room on the disk.
             partial: where the bytes go.
-            transport: how they are asked for.
-            resource: what is asked for.
-            about: what observers are told that it is.
-            size: bytes that the file must have, where known.
-            identified: whether a hash is known, so that bytes of several answers cannot be put together unnoticed.
-            observers: who is told.
+            source: the wanted file at the source that is asked.
+            resource: what is asked for, with the hash and size that the file must have, where known.
+            observers: called at each step.
             stopped: once it is set, the download ends with an error.
         """
         self._cache = cache
         self._partial = partial
-        self._transport = transport
+        self._transport = transport = source.transport
         self._resource = resource
-        self._size = size
-        self._identified = identified
+        self._size = resource.size
+        self._identified = resource.identified
         self._observers = observers
         self._stopped = stopped
+        about = source.about
         self._event = FileEvent(model=about.model, name=about.name, url=about.url)
         self._hash = GrowingHash(partial.path)
         self._lock = threading.Lock()

@@ -1,20 +1,19 @@
-"""Fetch one file from one source: ask what it is, bring it once for all processes, and record what the URL was found to be."""
+"""Fetch one file from one source: ask what it is, download it once for all processes, and record what its URL is."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 from registry.base.file_lock import file_lock
 from registry.base.logs import lazy_logger
-from registry.base.urls import redact
 from registry.errors import CacheError, IntegrityError
 from registry.store.adopt.adoption import Adoption
-from registry.store.cache import About, Cache, Ref
+from registry.store.cache import Cache, Ref
 from registry.store.download import Download, Patience
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.expected import Claims, check_claims, mismatch
@@ -22,12 +21,12 @@ from registry.store.hashing import git_blob_sha1
 from registry.store.lookup import Lookup, refuse_unpinned
 from registry.store.partial import Partial, sweep
 from registry.store.target import StoredFile
-from registry.store.transports import FileMissing, Resource, Transport
+from registry.store.transports import FileMissing, Resource
 from registry.store.transports.protocol import other_commit
 from registry.store.verifiers import Refused, Verification
-from registry.store.wanted import FileSource, Revisions, Wanted
+from registry.store.wanted import FileSource, Revisions
 
-__all__ = ["Fetcher", "transfer"]
+__all__ = ["Fetcher"]
 
 
 logger = lazy_logger(__name__)
@@ -45,7 +44,6 @@ class Fetcher:
         *,
         verification: Verification | None,
         observers: Sequence[Observer],
-        reused: Callable[[Wanted, StoredFile], StoredFile],
         stopped: threading.Event,
     ) -> None:
         """Set up for one operation.
@@ -57,7 +55,6 @@ class Fetcher:
             adoption: finds a file in other libraries' caches by the hash that a server states.
             verification: accepts a file before it is published.
             observers: who is told what happens to each file.
-            reused: tells them of a file that is here after all, and returns it.
             stopped: ends downloads and pauses once it is set.
         """
         self._cache = cache
@@ -66,16 +63,14 @@ class Fetcher:
         self._adoption = adoption
         self._verification = verification
         self._observers = observers
-        self._reused = reused
         self._stopped = stopped
 
-    def fetch(self, source: FileSource, claims: Claims, *, more_sources: bool) -> StoredFile:
-        """Return a file that its source was asked for: fetched, or from this machine once its hash is known.
+    def fetch(self, source: FileSource, claims: Claims) -> tuple[StoredFile, bool]:
+        """Return a file that its source was asked for, and whether it was transferred: with a known hash it may be here.
 
         Args:
             source: the wanted file at one of its sources.
             claims: what others said of it; what this source says is added.
-            more_sources: whether there is another source to ask when this one fails.
 
         Raises:
             FileMissing: when the source has no such file.
@@ -83,18 +78,18 @@ class Fetcher:
             IntegrityError: when the bytes are not those that are pinned, recorded or promised, or a verifier refuses them.
         """
         try:
-            resource = claims.added_to(self.describe(source, more_sources=more_sources))
-            file = self._download(source, resource, claims.trust, more_sources)
+            resource = claims.added_to(self.describe(source))
+            found = self._download(source, resource, claims.trust)
         except FileMissing:
             self._lookup.note_absent(source)
             raise
         self._revisions.record(source.source)
-        return file
+        return found
 
-    def describe(self, source: FileSource, *, more_sources: bool) -> Resource:
+    def describe(self, source: FileSource) -> Resource:
         """Ask what a source says of a file, at the commit that this operation holds its revision to."""
         transport = source.transport
-        patience = Patience(self._stopped, more_sources=more_sources)
+        patience = Patience(self._stopped, more_sources=source.more_sources)
         # Another thread's question may be answered first, and the revision move meanwhile: then the commit is asked for.
         for _ in range(2):
             found: Resource | FileMissing
@@ -110,144 +105,108 @@ class Fetcher:
                 return found
         raise other_commit(source.url, held, found.commit)
 
-    def _download(self, source: FileSource, resource: Resource, trust: str, more_sources: bool) -> StoredFile:
-        """Return a described file from this machine, or transfer it; a record says then what its URL is."""
-        wanted, url = source.wanted, source.url
-        label, name, pin = wanted.label, wanted.name, wanted.pin
-        sha256, size = check_claims(resource, pin.sha256, pin.size)
+    def _download(self, source: FileSource, resource: Resource, trust: str) -> tuple[StoredFile, bool]:
+        """Return a described file, and whether it was transferred; its URL is recorded as what it is."""
+        wanted, url, about = source.wanted, source.url, source.about
+        name = wanted.name
+        sha256, size = check_claims(resource, wanted.pin.sha256, wanted.pin.size)
+        resource = resource._replace(sha256=sha256, size=size)
         if trust == "first-use":
             refuse_unpinned(url)
 
         if sha256 and (found := self._lookup.already_here(url, name, sha256, size, trust)):
-            return self._reused(wanted, found)
+            return found, False
         word = self._adoption.with_hash([url], sha256=sha256, git_sha1=resource.git_sha1, size=size, trust=trust, record=url)
-        if word and (found := self._adoption.take(word, About(label, name))):
-            return self._reused(wanted, found)
+        if word and (found := self._adoption.take(word, about)):
+            return found, False
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
-        about = About(label, name, redact(url))
-
-        def accept(path: Path, digest: str) -> None:
-            assert self._verification is not None
-            self._verification.require(label, name, path, digest, about.url)
 
         # Should the file be gone again once another process has brought it, the lock is waited for after all.
         for done in (partial(self._cache.is_published, sha256) if sha256 else None, None):
             with file_lock(self._cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
-                # Whoever held the lock before may have brought the file.
-                found = (
-                    self._lookup.already_here(url, name, sha256, size, trust)
-                    if sha256
-                    else self._lookup.at_source(source, again=True)
-                )
+                # The process that held the lock before may have brought the file.
+                if sha256:
+                    found = self._lookup.already_here(url, name, sha256, size, trust)
+                else:
+                    found = self._lookup.at_source(source, again=True)
                 if found:
-                    return self._reused(wanted, found)
+                    return found, False
                 if not held:
                     continue
-                path, digest, count = transfer(
-                    self._cache,
-                    source.transport,
-                    resource,
-                    about,
-                    sha256=sha256,
-                    size=size,
-                    observers=self._observers,
-                    more_sources=more_sources,
-                    stopped=self._stopped,
-                    accept=accept if self._verification is not None else None,
-                )
+                path, digest, count = self._transfer(source, resource)
                 self._cache.write_ref(Ref(url, digest, count, trust))
                 break
         if trust == "first-use" and sha256 is None:
-            logger.info("%s is not pinned; trusted on first use as sha256 %s", redact(url), digest)
-        event = FileEvent(model=label, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
+            logger.info("%s is not pinned; trusted on first use as sha256 %s", about.url, digest)
+        event = FileEvent(model=about.model, name=name, url=about.url, size=count, done=count, sha256=digest, path=path)
         notify(self._observers, "published", event)
-        return StoredFile(name, path, digest, trust)
+        return StoredFile(name, path, digest, trust), True
+
+    def _transfer(self, source: FileSource, resource: Resource) -> tuple[Path, str, int]:
+        """Copy a file into the cache; return its blob, sha256 and size in bytes.
+
+        Wrong bytes are put in quarantine, and the file is asked for once more. A source that does not answer is given up early
+        when there are more. Verifiers are asked about complete bytes before these are published; refused bytes are kept as
+        those of an interrupted download are.
+
+        Args:
+            source: the wanted file at its source.
+            resource: what is asked for, with the hash and size that the file must have, where known.
+
+        Raises:
+            DownloadError: when it does not arrive whole; what has arrived is kept for the next time, where that can resume it.
+            IntegrityError: when hash or size are not the expected ones.
+            CacheError: when the cache cannot be written.
+        """
+        cache, about = self._cache, source.about
+        key = resource.sha256 or hashlib.sha256(resource.url.encode()).hexdigest()
+        wrong: IntegrityError | None = None
+        for _ in range(2):
+            partial = Partial.claim(cache, key, resource.url, identified=resource.identified)
+            download = Download(cache, partial, source, resource, observers=self._observers, stopped=self._stopped)
+            try:
+                digest, count = download.run(Patience(self._stopped, more_sources=source.more_sources))
+                wrong = _wrong(partial.path, resource, digest)
+                if wrong is None:
+                    if self._verification is not None:
+                        self._verification.require(about.model, about.name, partial.path, digest, about.url)
+                    partial.sync()
+                    event = FileEvent(model=about.model, name=about.name, url=about.url, size=count, done=count, sha256=digest)
+                    notify(self._observers, "verified", event)
+                    path = cache.publish(partial.path, digest, about)
+                    partial.discard()  # only its journal is left
+                    sweep(cache, key)
+                    return path, digest, count
+                with contextlib.suppress(OSError):
+                    place = cache.quarantine(partial.path, wrong.expected)
+                    logger.warning("%s. The bytes are in %s", wrong.message, place)
+                partial.discard()
+            except Refused:
+                partial.leave(resumable=resource.identified or partial.validator is not None)
+                raise
+            except IntegrityError:
+                partial.discard()
+                raise
+            except OSError as error:  # of the disk, at the latest when the file is synced; the network's are DownloadErrors
+                partial.leave(resumable=resource.identified or partial.validator is not None)
+                raise CacheError(
+                    f"cache file {partial.path} is expected to take the download, but does not ({error.strerror or error}); "
+                    "free space, or set REGISTRY_CACHE to another folder",
+                    path=str(partial.path),
+                ) from error
+            except BaseException:
+                partial.leave(resumable=resource.identified or partial.validator is not None)
+                raise
+            finally:
+                download.close()
+        assert wrong is not None  # else the file was published
+        raise wrong
 
 
-def transfer(
-    cache: Cache,
-    transport: Transport,
-    resource: Resource,
-    about: About,
-    *,
-    sha256: str | None,
-    size: int | None,
-    observers: Sequence[Observer] = (),
-    more_sources: bool = False,
-    stopped: threading.Event | None = None,
-    accept: Callable[[Path, str], None] | None = None,
-) -> tuple[Path, str, int]:
-    """Copy a file into the cache; return its blob, sha256 and size in bytes.
-
-    Bytes that turn out wrong are put in quarantine and asked for once more. With `more_sources` a place that does not answer
-    is given up early, because another can be asked; once `stopped` is set, all ends. `accept` is called with complete bytes and
-    their hash before anybody can see them, and raises to refuse them; they are then kept as an interrupted download is.
-
-    Raises:
-        DownloadError: when it does not arrive whole; what has arrived is kept for the next time, where that can go on with it.
-        IntegrityError: when hash or size are not the expected ones.
-        CacheError: when the cache cannot be written.
-    """
-    key = sha256 or hashlib.sha256(resource.url.encode()).hexdigest()
-    stopped = stopped or threading.Event()
-    identified = bool(sha256 or resource.git_sha1)
-    wrong: IntegrityError | None = None
-    for _ in range(2):
-        partial = Partial.claim(cache, key, resource.url, identified=identified)
-        download = Download(
-            cache,
-            partial,
-            transport,
-            resource,
-            about,
-            size=size,
-            identified=identified,
-            observers=observers,
-            stopped=stopped,
-        )
-        try:
-            digest, count = download.run(Patience(stopped, more_sources=more_sources))
-            wrong = _wrong(partial.path, resource, sha256, digest)
-            if wrong is None:
-                if accept is not None:
-                    accept(partial.path, digest)
-                partial.sync()
-                event = FileEvent(model=about.model, name=about.name, url=about.url, size=count, done=count, sha256=digest)
-                notify(observers, "verified", event)
-                path = cache.publish(partial.path, digest, about)
-                partial.discard()  # of which only the journal is left
-                sweep(cache, key)
-                return path, digest, count
-            with contextlib.suppress(OSError):
-                place = cache.quarantine(partial.path, wrong.expected)
-                logger.warning("%s. The bytes are in %s", wrong.message, place)
-            partial.discard()
-        except Refused:
-            partial.leave(resumable=identified or partial.validator is not None)
-            raise
-        except IntegrityError:
-            partial.discard()
-            raise
-        except OSError as error:  # of the disk, at the latest when the file is synced; the network's are DownloadErrors
-            partial.leave(resumable=identified or partial.validator is not None)
-            raise CacheError(
-                f"cache file {partial.path} is expected to take the download, but does not ({error.strerror or error}); "
-                "free space, or set REGISTRY_CACHE to another folder",
-                path=str(partial.path),
-            ) from error
-        except BaseException:
-            partial.leave(resumable=identified or partial.validator is not None)
-            raise
-        finally:
-            download.close()
-    assert wrong is not None  # else the file was published
-    raise wrong
-
-
-def _wrong(path: Path, resource: Resource, sha256: str | None, digest: str) -> IntegrityError | None:
+def _wrong(path: Path, resource: Resource, digest: str) -> IntegrityError | None:
     """Return what is wrong with complete bytes, or None."""
-    if sha256 and digest != sha256:
-        return mismatch(resource.url, "sha256", sha256, digest)
+    if resource.sha256 and digest != resource.sha256:
+        return mismatch(resource.url, "sha256", resource.sha256, digest)
     if resource.git_sha1 and (actual := git_blob_sha1(path)) != resource.git_sha1:
         return mismatch(resource.url, "git blob sha1", resource.git_sha1, actual)
     return None

@@ -161,9 +161,9 @@ class Store:
         ref = wanted.expected
         trust = "catalog" if pin.sha256 else ref.trust if ref else "first-use"
         claims = Claims(pin.sha256 or (ref.sha256 if ref else None), None, trust)
-        for number, source in enumerate(wanted.sources, start=1):
+        for source in wanted.sources:
             try:
-                file = self._get_from(source, claims, more_sources=number < len(wanted.sources))
+                file = self._get_from(source, claims)
             except FileMissing:
                 continue
             except Refused:
@@ -233,7 +233,7 @@ class Store:
                 if commit in (None, held):
                     continue
                 claims = Claims(pin.sha256, None, "catalog" if pin.sha256 else "first-use")
-                self._fetcher.fetch(wanted.at(transport.at(source, commit)), claims, more_sources=False)
+                self._fetch(wanted.at(transport.at(source, commit)), claims)
                 self._revisions.renew(source, commit)
                 raise Moved(
                     f"revision of {redact(source)} has moved to a commit that fits the pin of {wanted.name!r}; try again",
@@ -361,7 +361,7 @@ class Store:
                         url=redact(source),
                     )
                 with contextlib.suppress(FileMissing):  # a mirror has it
-                    self._fetcher.describe(first, more_sources=False)
+                    self._fetcher.describe(first)
             commit = self._revisions.commit(source)
         return first.url, commit
 
@@ -384,7 +384,6 @@ class Store:
             self._adoption,
             verification=self._verification,
             observers=self._observers,
-            reused=self._reused,
             stopped=self._stopped,
         )
 
@@ -434,7 +433,7 @@ class Store:
             notify(self._observers, "reused", event)
         return file
 
-    def _get_from(self, source: FileSource, claims: Claims, *, more_sources: bool) -> StoredFile:
+    def _get_from(self, source: FileSource, claims: Claims) -> StoredFile:
         """Return a file from one source, as `get` does."""
         if found := self._lookup.at_source(source):
             return self._reused(source.wanted, found)
@@ -452,7 +451,13 @@ class Store:
                 f"{redact(url)}",
                 url=redact(url),
             )
-        file = self._fetcher.fetch(source, claims, more_sources=more_sources)
+        return self._fetch(source, claims)
+
+    def _fetch(self, source: FileSource, claims: Claims) -> StoredFile:
+        """Return a file that its source is asked for."""
+        file, transferred = self._fetcher.fetch(source, claims)
+        if not transferred:
+            return self._reused(source.wanted, file)
         self._give(file)
         return file
 

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
+from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError
-from registry.store.cache import Cache, Ref
+from registry.store.cache import About, Cache, Ref
 from registry.store.target import Place
 from registry.store.transports import Transport, Transports
 
@@ -48,11 +49,11 @@ class Wanted:
     def sources(self) -> tuple[FileSource, ...]:
         """Where the file may come from, in order: its own address alone, when it has one; then mirrors of each."""
         sources = self._transports.with_mirrors((self.pin.url,) if self.pin.url else self.place.sources)
-        return tuple(self.at(source) for source in sources)
+        return tuple(self.at(source, more_sources=source != sources[-1]) for source in sources)
 
-    def at(self, source: str) -> FileSource:
-        """Return the file at another source, which is the file's own address when the pin has one."""
-        return FileSource(self, source, self._cache, self._transports, self._revisions)
+    def at(self, source: str, *, more_sources: bool = False) -> FileSource:
+        """Return the file at a source, which is the file's own address when the pin has one."""
+        return FileSource(self, source, self._cache, self._transports, self._revisions, more_sources=more_sources)
 
     def remote(self) -> Iterator[FileSource]:
         """Yield the sources that have a URL, in order, up to the first source on this machine."""
@@ -72,9 +73,20 @@ class Wanted:
 class FileSource:
     """A wanted file at one source: transport, URL and record."""
 
-    def __init__(self, wanted: Wanted, source: str, cache: Cache, transports: Transports, revisions: Revisions) -> None:
+    def __init__(
+        self,
+        wanted: Wanted,
+        source: str,
+        cache: Cache,
+        transports: Transports,
+        revisions: Revisions,
+        *,
+        more_sources: bool,
+    ) -> None:
+        """With `more_sources` there is another source to ask when this one fails."""
         self.wanted = wanted
         self.source = source
+        self.more_sources = more_sources
         self._cache = cache
         self._transports = transports
         self._revisions = revisions
@@ -99,6 +111,11 @@ class FileSource:
             self._url = held if self.wanted.pin.url else self.transport.join(held, self.wanted.name)
             self._held = held
         return self._url
+
+    @property
+    def about(self) -> About:
+        """What people and observers are told of the file."""
+        return About(self.wanted.label, self.wanted.name, redact(self.url))
 
     @property
     def record(self) -> Ref | None:

@@ -65,6 +65,11 @@ class Resource(NamedTuple):
     #: The commit that a hub revision stands for.
     commit: str | None = None
 
+    @property
+    def identified(self) -> bool:
+        """Whether a hash is known, so that bytes of several answers cannot be put together unnoticed."""
+        return bool(self.sha256 or self.git_sha1)
+
 
 class Span(NamedTuple):
     """The bytes from `start` to before `stop` (None: to the end) of one version of a file."""
