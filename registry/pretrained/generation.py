@@ -113,10 +113,12 @@ class GenerationMixin:
             `max_new_tokens` when every row has ended.
 
         Raises:
-            ConfigError: a ValueError that names the argument that is wrong, or the row and step whose scores are NaN or
-                infinite.
+            ConfigError: a ValueError that names the argument that is wrong, such as an id that the vocabulary lacks, or the row
+                and step whose scores are NaN or infinite.
         """
-        _check_prompt(input_ids, attention_mask)
+        config = getattr(self, "config", None)
+        size: int | None = getattr(config, "vocab_size", None)
+        _check_prompt(input_ids, attention_mask, size)
         max_new_tokens = _whole("max_new_tokens", max_new_tokens, 1, _MOST_TOKENS)
         num_return_sequences = _whole("num_return_sequences", num_return_sequences, 1, _MOST_ROWS)
         _require(_is_whole(top_k) and top_k >= 0, "top_k", "a whole number, 0 (all tokens) or more", top_k)
@@ -132,8 +134,8 @@ class GenerationMixin:
         _require(alone, "num_return_sequences", "1 without do_sample=True", num_return_sequences)
         streams = streamer is None or all(callable(getattr(streamer, name, None)) for name in ("put", "end"))
         _require(streams, "streamer", "an object with the methods put and end", streamer)
-        ends, pad = _ends(eos_token_id, pad_token_id, getattr(self, "config", None))
-        stops = [torch.tensor(sequence, dtype=torch.int64, device=input_ids.device) for sequence in _stops(stop)]
+        ends, pad = _ends(eos_token_id, pad_token_id, config, size)
+        stops = [torch.tensor(sequence, dtype=torch.int64, device=input_ids.device) for sequence in _stops(stop, size)]
         prompt = input_ids.long().repeat_interleave(num_return_sequences, 0)
         rows, length = prompt.shape
         # Allocated before inference mode begins: a tensor that is born inside it could not be trained on.
@@ -231,27 +233,35 @@ def _align(prompt: Tensor, mask: Tensor | None, copies: int, new: int) -> tuple[
     return tokens, torch.cat((keep, keep.new_ones(len(keep), new)), dim=1)
 
 
-def _ends(eos: Any, pad: Any, config: Any) -> tuple[list[int], int]:
+def _ends(eos: Any, pad: Any, config: Any, size: int | None) -> tuple[list[int], int]:
     """Return the tokens that end a row, and the one that fills it up."""
+    is_given = eos is not None
     if eos is None:
         eos = getattr(config, "eos_token_id", None)
     values = eos.tolist() if hasattr(eos, "tolist") else eos  # an array or tensor of ids
     ends = [] if values is None else list(values) if isinstance(values, list | tuple) else [values]
     _require(all(map(_is_token, ends)), "eos_token_id", "a token's id or a list of ids", eos)
+    ends = list(map(int, ends))
+    if is_given:
+        for index, end in enumerate(ends):
+            _require_in_vocabulary(f"eos_token_id[{index}]" if isinstance(values, list | tuple) else "eos_token_id", end, size)
+    elif size is not None:  # a smaller model may have the default of its configuration; what it cannot choose ends nothing
+        ends = [end for end in ends if end < size]
     if pad is None:
         pad = getattr(config, "pad_token_id", None)
     if pad is None:
-        return list(map(int, ends)), int(ends[0]) if ends else 0
+        return ends, ends[0] if ends else 0
     _require(_is_token(pad), "pad_token_id", "a token's id", pad)
-    return list(map(int, ends)), int(pad)
+    _require_in_vocabulary("pad_token_id", int(pad), size)
+    return ends, int(pad)
 
 
-def _stops(stop: Any) -> list[list[int]]:
+def _stops(stop: Any, size: int | None) -> list[list[int]]:
     values = stop.tolist() if hasattr(stop, "tolist") else stop
     is_list = values is None or isinstance(values, list | tuple)
     _require(is_list, "stop", "a list of lists of token ids", stop)
     sequences: list[list[int]] = []
-    for each in values or ():
+    for number, each in enumerate(() if values is None else values):
         sequence = each.tolist() if hasattr(each, "tolist") else each
         fits = isinstance(sequence, list | tuple) and len(sequence) > 0 and all(map(_is_token, sequence))
         if not fits:
@@ -259,10 +269,12 @@ def _stops(stop: Any) -> list[list[int]]:
                 f"stop is expected to be a list of lists of token ids, none of them empty, but holds {shown(each)}"
             )
         sequences.append(list(map(int, sequence)))
+        for index, token in enumerate(sequences[-1]):
+            _require_in_vocabulary(f"stop[{number}][{index}]", token, size)
     return sequences
 
 
-def _check_prompt(input_ids: Any, attention_mask: Any) -> None:
+def _check_prompt(input_ids: Any, attention_mask: Any, size: int | None) -> None:
     if not isinstance(input_ids, Tensor):
         raise ConfigError(
             f"input_ids is expected to be a tensor of the shape (batch, seq), but is a {type(input_ids).__name__}; "
@@ -273,8 +285,21 @@ def _check_prompt(input_ids: Any, attention_mask: Any) -> None:
             "input_ids is expected to be ids (int64 or int32) of the shape (batch, seq), with at least one token, but is "
             f"{input_ids.dtype} of the shape {tuple(input_ids.shape)}"
         )
-    if attention_mask is None:
+    if attention_mask is not None:
+        _check_mask(input_ids, attention_mask)
+    if size is None:
         return
+    least, most = torch.stack(input_ids.aminmax()).tolist()  # one copy from another device
+    if least >= 0 and most < size:
+        return
+    wrong = (input_ids < 0) | (input_ids >= size)
+    if attention_mask is not None:  # padding is not read
+        wrong &= attention_mask != 0
+    for row, column in wrong.nonzero()[:1].tolist():
+        _require_in_vocabulary(f"input_ids[{row}, {column}]", int(input_ids[row, column]), size)
+
+
+def _check_mask(input_ids: Tensor, attention_mask: Any) -> None:
     if not isinstance(attention_mask, Tensor):
         raise ConfigError(f"attention_mask is expected to be a tensor or None, but is a {type(attention_mask).__name__}")
     if attention_mask.shape != input_ids.shape:
@@ -294,6 +319,14 @@ def _check_prompt(input_ids: Any, attention_mask: Any) -> None:
 def _require(condition: bool, name: str, expected: str, value: object) -> None:
     if not condition:
         raise ConfigError(f"{name} is expected to be {expected}, but is {shown(value)}")
+
+
+def _require_in_vocabulary(name: str, token: int, size: int | None) -> None:
+    if size is not None and not 0 <= token < size:
+        raise ConfigError(
+            f"{name} is expected to be a token of the model's vocabulary, from 0 to {size - 1}, but is {token}; is it "
+            "of another model, or an added token? Then call resize_token_embeddings"
+        )
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:

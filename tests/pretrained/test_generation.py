@@ -406,6 +406,58 @@ def test_wrong_ends_of_a_configuration_are_named() -> None:
         setattr(model.config, name, None)
 
 
+OUTSIDE: list[tuple[str, Any, str]] = [
+    ("eos_token_id", 50, "eos_token_id"),
+    ("eos_token_id", [1, 99], r"eos_token_id\[1\]"),
+    ("eos_token_id", torch.tensor([50]), r"eos_token_id\[0\]"),
+    ("pad_token_id", 50, "pad_token_id"),
+    ("stop", [[1], [2, 50]], r"stop\[1\]\[1\]"),
+    ("stop", torch.tensor([[2**40]]), r"stop\[0\]\[0\]"),
+]
+
+
+@both
+@pytest.mark.parametrize(("name", "value", "named"), OUTSIDE)
+def test_an_id_outside_the_vocabulary_is_named(family: str, name: str, value: Any, named: str) -> None:
+    class Silent:
+        def put(self, value: Tensor) -> None:
+            raise AssertionError("nothing is generated")
+
+        end = put
+
+    for streamer in (None, Silent()):
+        with pytest.raises(ConfigError, match=rf"^\[R601\] {named} is expected to be a token .*, from 0 to 49, but is \d+;"):
+            build(family).generate(ids(2, 3), streamer=streamer, **{name: value})
+
+
+@both
+@pytest.mark.parametrize("value", [-1, -100, 50, 2**31 - 1])
+def test_a_prompt_outside_the_vocabulary_is_named(family: str, value: int) -> None:
+    model = build(family)
+    for dtype in (torch.int64, torch.int32):
+        prompt, mask = ids(2, 4).to(dtype), torch.ones(2, 4)
+        prompt[1, 2] = value
+        for settings in ({}, {"attention_mask": mask}, {"do_sample": True, "seed": 1}):
+            with pytest.raises(ConfigError, match=rf"input_ids\[1, 2\] is expected to be .*, from 0 to 49, but is {value};"):
+                model.generate(prompt, **settings)
+    # What is masked is not read: it may be any number.
+    prompt, mask = ids(2, 4), torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+    expected = model.generate(prompt, attention_mask=mask)[:, 4:]
+    prompt[1, :2] = value
+    assert torch.equal(model.generate(prompt, attention_mask=mask)[:, 4:], expected)
+
+
+def test_an_end_that_a_configuration_has_by_default_need_not_be_in_a_small_vocabulary() -> None:
+    model = build()
+    assert model.config.eos_token_id == 50256
+    first = int(model.generate(ids(2, 3), eos_token_id=[])[0, 3])
+    output = model.generate(ids(2, 3), stop=[[first]])
+    assert output.max() < 50  # rows are filled up with a token of the vocabulary
+    model.config.pad_token_id = 50
+    with pytest.raises(ConfigError, match="pad_token_id is expected to be a token .*, from 0 to 49, but is 50"):
+        model.generate(ids(1, 3))
+
+
 @both
 def test_prompts_of_32_bits_and_numbers_of_numpy_are_as_good(family: str) -> None:
     model = build(family)

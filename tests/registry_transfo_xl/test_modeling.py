@@ -365,6 +365,14 @@ def test_generation_ends_where_scores_are_no_numbers_and_names_wrong_arguments()
             model.generate(ids(1, 2), **{name: value})
     with pytest.raises(ConfigError, match="input_ids is expected to be a tensor"):
         model.generate([[1, 2]])
+    size = model.config.vocab_size
+    outside: list[tuple[str, Any]] = [("eos_token_id", [size]), ("pad_token_id", size), ("stop", [[1, size]])]
+    for name, value in outside:
+        with pytest.raises(ConfigError, match=rf"{name}.* a token of .* from 0 to {size - 1}, but is {size};"):
+            model.generate(ids(1, 2), **{name: value})
+    for value in (-1, size):
+        with pytest.raises(ConfigError, match=rf"input_ids\[0, 1\] .* from 0 to {size - 1}, but is {value};"):
+            model.generate(torch.tensor([[1, value]]))
     with torch.no_grad():
         model.transformer.layers[1].pos_ff.CoreNet[3].bias[0] = torch.nan
     for sample in (False, True):
