@@ -1,1 +1,1 @@
-"""The plugin host: which families there are, and how one is brought in."""
+"""The plugin host: finds installed families and imports one on demand."""

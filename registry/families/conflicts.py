@@ -1,4 +1,4 @@
-"""Which of several plugins that claim one name is used, and how one is imported."""
+"""Choose among plugins that claim the same name, and import plugin modules."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "settle",
 ]
 
-#: Seconds after which a plugin that runs at its import, or when it is first asked, is named.
+#: Seconds after which a warning names a plugin that is still running at import or at its first call.
 PATIENCE = 10.0
 #: What matches the warning.
 SLOW = ".* is still running its code"
@@ -41,7 +41,7 @@ def is_contested(claims: Sequence[EntryPoint]) -> bool:
 
 
 def settle(what: str, claims: Sequence[EntryPoint]) -> EntryPoint:
-    """Return the entry point that is used, of all that claim one name; what is built in comes first and keeps its name.
+    """Choose the entry point to use among all that claim one name. A built-in one always wins.
 
     Args:
         what: kind and name, as `family 'bert'`.
@@ -71,8 +71,7 @@ def import_plugin(point: EntryPoint) -> ModuleType:
     """Import the module of an entry point.
 
     Raises:
-        PluginError: when it fails, in whatever way, even one that is meant to end the program; only the user's own
-            interruption passes.
+        PluginError: when the import raises anything, including SystemExit. Only KeyboardInterrupt is passed on.
     """
     try:
         return import_module_of_plugin(point.module, f"plugin {point.value!r} of {point.release}")
@@ -88,11 +87,11 @@ def import_plugin(point: EntryPoint) -> ModuleType:
 
 
 def import_module_of_plugin(module: str, what: str) -> ModuleType:
-    """Import a module of a plugin; the standard streams that it closes are open again afterwards.
+    """Import a module of a plugin, and reopen the standard streams if the module closed them.
 
     Args:
         module: its full name.
-        what: what a person is told of when it takes long.
+        what: what a warning calls the module when it takes long.
     """
     known = sys.modules.get(module)
     if type(known) is ModuleType and not getattr(known.__spec__, "_initializing", False):
@@ -103,11 +102,11 @@ def import_module_of_plugin(module: str, what: str) -> ModuleType:
 
 @dataclass(eq=False)
 class _Run:
-    """Code of a plugin that runs now."""
+    """Plugin code that is running now."""
 
     until: float
     message: str
-    #: Of the `with` statement, because the thread that warns has no caller.
+    #: The frame of the `with` statement, for the warning's location: the thread that warns has no caller.
     frame: FrameType
 
 
@@ -121,13 +120,13 @@ if hasattr(os, "register_at_fork"):
 
 @contextlib.contextmanager
 def named_when_slow(what: str) -> Iterator[None]:
-    """Warn of a plugin whose code runs inside for longer than `PATIENCE`, and wait on: who waits sees for what."""
+    """Warn if plugin code in the block runs longer than `PATIENCE`, so that the user knows what takes long. It may continue."""
     global _watcher
     message = f"{what} is still running its code after {PATIENCE:g} seconds; this waits for it, and Ctrl-C ends it"
     run = _Run(time.monotonic() + PATIENCE, message, sys._getframe(2))
     with _lock:
         _running.append(run)
-        # One thread for all: to start one for each of thousands of plugins takes longer than to import them.
+        # One thread for all plugins: starting one for each of thousands takes longer than importing them.
         if _watcher is None or not _watcher.is_alive():
             _watcher = threading.Thread(target=_watch, args=(min(0.5, PATIENCE / 4),), daemon=True)
             with contextlib.suppress(RuntimeError):  # no more threads
@@ -135,7 +134,7 @@ def named_when_slow(what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with _lock, contextlib.suppress(ValueError):  # not there in a process that was forked inside
+        with _lock, contextlib.suppress(ValueError):  # missing in a process that was forked inside the block
             _running.remove(run)
 
 
@@ -156,7 +155,7 @@ def _watch(pause: float) -> None:
 
 @contextlib.contextmanager
 def open_streams() -> Iterator[None]:
-    """Open standard output and standard error again where what runs inside closes them."""
+    """Reopen standard output and standard error if code in the block closes them."""
     with contextlib.ExitStack() as stack:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)

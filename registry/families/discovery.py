@@ -1,4 +1,4 @@
-"""Which plugins are installed, and which of them are switched on; none is imported."""
+"""Find the installed and enabled plugins, without importing any."""
 
 from __future__ import annotations
 
@@ -33,51 +33,51 @@ __all__ = [
 
 #: Name: a family, or a `model_type` that it answers to. Value: its light plugin module.
 FAMILIES = "registry.families"
-#: Name: anything. Value: a package with a models.yaml.
+#: Name: any. Value: a package with a models.yaml.
 CATALOGS = "registry.catalogs"
 #: Name: a URL scheme. Value: `module:factory`.
 TRANSPORTS = "registry.transports"
-#: Name: anything. Value: a module with hooks, or `module:registry_verify` for a verifier.
+#: Name: any. Value: a module with hooks, or `module:registry_verify` for a verifier.
 HOOKS = "registry.plugins"
-#: Name: a family. Value: the distribution that has it now, with `_` for `-`.
+#: Name: a family. Value: the distribution that provides it now, with `_` for `-`.
 MOVED = "registry.moved"
 
 _SUFFIXES = tuple(all_suffixes())
 
 
 def family_entry_points() -> list[EntryPoint]:
-    """Return the installed families, built-in ones first, without those that are switched off."""
+    """Return the enabled families, built-in ones first."""
     return entry_points(FAMILIES)
 
 
 def hook_entry_points() -> list[EntryPoint]:
-    """Return the installed plugins that want to know what happens, or have a say in it."""
+    """Return the enabled plugins with hooks: observers of events, and verifiers."""
     return entry_points(HOOKS)
 
 
 def catalog_entry_points() -> list[EntryPoint]:
-    """Return the packages that bring a catalog."""
+    """Return the enabled packages that provide a catalog."""
     return entry_points(CATALOGS)
 
 
 def transport_entry_points() -> list[EntryPoint]:
-    """Return the installed transports."""
+    """Return the enabled transports."""
     return entry_points(TRANSPORTS)
 
 
 def entry_points(group: str) -> list[EntryPoint]:
-    """Return what is installed of a group and not switched off, built-in first, then by distribution and name."""
+    """Return the enabled entry points of a group, built-in ones first, then by distribution and name."""
     points = installed_entry_points(group)
     return [point for point in points if disabled.isdisjoint(_identities(point))] if (disabled := _disabled()) else points
 
 
 def installed_entry_points(group: str) -> list[EntryPoint]:
-    """Return what is installed of a group, also what is switched off."""
+    """Return all installed entry points of a group, including disabled ones."""
     return list(_installed(tuple((path, _changed(path)) for path in sys.path)).get(group, ()))
 
 
 def is_disabled(point: EntryPoint) -> bool:
-    """Whether `REGISTRY_PLUGINS_DISABLED` switches an entry point off.
+    """Whether `REGISTRY_PLUGINS_DISABLED` disables an entry point.
 
     It lists, separated by commas, names (of families, schemes, …), distributions or `distribution:name`.
     """
@@ -109,7 +109,7 @@ def _changed(path: str) -> int:
 def package_folders(package: str) -> list[Path]:
     """Return the folders of an installed top-level package without importing it."""
     try:
-        # A module may have put anything into its place there.
+        # A module may replace its entry in `sys.modules` by any object.
         if package in sys.modules and (folders := [Path(path) for path in sys.modules[package].__path__]):
             return folders
     except Exception:
@@ -122,13 +122,13 @@ def package_folders(package: str) -> list[Path]:
 
 
 def folders_of_packages(packages: Iterable[str]) -> dict[str, list[Path]]:
-    """Return the folders of many top-level packages, as `package_folders` does of one, in a fraction of the time."""
+    """Return the folders of many top-level packages, like `package_folders` for each, but much faster."""
     listed = [(folder, _listing(folder or os.curdir)) for folder in sys.path]
     return {package: _ordinary_folder(package, listed) or package_folders(package) for package in dict.fromkeys(packages)}
 
 
 def _ordinary_folder(package: str, listed: Sequence[tuple[str, frozenset[str] | None]]) -> list[Path]:
-    """Return the folder where that is plain: a regular package in the first folder of the path that has anything so named."""
+    """Return a package's folder in the simple case: a regular package in the first path folder that has this name."""
     if package in sys.modules or package in sys.builtin_module_names:
         return []
     for folder, names in listed:
@@ -143,7 +143,7 @@ def _ordinary_folder(package: str, listed: Sequence[tuple[str, frozenset[str] | 
 
 def _listing(folder: str) -> frozenset[str] | None:
     try:
-        return frozenset(os.listdir(folder))  # noqa: PTH208  # names are all that is wanted
+        return frozenset(os.listdir(folder))  # noqa: PTH208  # only names are needed
     except NotADirectoryError:
         return None
     except OSError:

@@ -1,4 +1,4 @@
-"""Read the entry points that installed distributions declare for the registry; a folder listing and small files, no import.
+"""Read the entry points that installed distributions declare for the registry, from small files and without imports.
 
 `importlib.metadata` parses the metadata of every distribution for this, which in a large environment takes longer than all
 else that a name's resolution needs. Here it reads only what is not an ordinary folder. Paths are strings: there are hundreds.
@@ -22,7 +22,7 @@ _SECTION = re.compile(r"\[\s*(registry\.[a-z]+)\s*\]")
 
 
 class EntryPoint(NamedTuple):
-    """One installed entry point; what `name` and `value` mean depends on its group."""
+    """One installed entry point. The meaning of `name` and `value` depends on its group."""
 
     name: str
     value: str
@@ -31,32 +31,32 @@ class EntryPoint(NamedTuple):
 
     @property
     def module(self) -> str:
-        """The module that the value lies in."""
+        """The module part of the value."""
         return self.value.split(":")[0].strip()
 
     @property
     def attribute(self) -> str:
-        """What of the module the value names; empty when it is the module itself."""
+        """The attribute part of the value; empty when the value is a module."""
         return self.value.partition(":")[2].strip()
 
     @property
     def package(self) -> str:
-        """The top-level package that the value lies in."""
+        """The top-level package of the value's module."""
         return self.module.split(".")[0]
 
     @property
     def builtin(self) -> bool:
-        """Whether it comes with the registry itself."""
+        """Whether the registry's own distribution declares it."""
         return self.distribution == DISTRIBUTION
 
     @property
     def release(self) -> str:
-        """Distribution and version, as people read them."""
+        """Distribution and version, for messages."""
         return f"{self.distribution} {self.version}".rstrip()
 
 
 def canonical(name: str) -> str:
-    """Return a name as package indexes compare it."""
+    """Normalize a distribution name for comparison, as package indexes do."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
@@ -77,7 +77,7 @@ def read_installed(path: Sequence[str]) -> dict[str, list[EntryPoint]]:
 
 
 def _declarations(path: Sequence[str], seen: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, version and the text of the entry points of each distribution that may have some for us."""
+    """Yield name, version and entry point text of each distribution that may declare entry points for the registry."""
     for folder in path:
         records = _records(folder or os.curdir)
         if records is None:
@@ -93,13 +93,13 @@ def _declarations(path: Sequence[str], seen: set[str]) -> Iterator[tuple[str, st
                 yield distribution, _version(record), text
     for finder in sys.meta_path:
         find, name = getattr(finder, "find_distributions", None), getattr(finder, "__name__", type(finder).__name__)
-        # The backport of importlib.metadata would look at the same folders again.
+        # The backport of importlib.metadata would search the same folders again.
         if find is not None and finder is not PathFinder and name != "MetadataPathFinder":
             yield from _elsewhere(find, seen)
 
 
 def _records(folder: str) -> dict[str, list[str]] | None:
-    """Return distribution to the folders of its metadata; None for what is no folder."""
+    """Return distribution to its metadata folders, or None for a path that is not a folder."""
     found: dict[str, list[str]] = {}
     try:
         names = os.listdir(folder)  # noqa: PTH208
@@ -120,12 +120,12 @@ def _records(folder: str) -> dict[str, list[str]] | None:
 
 
 def _elsewhere(find: object, seen: set[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the same of distributions that are found in another way: in archives on the path, and by importers."""
+    """Yield the same for distributions in archives on the path and from custom importers."""
     from importlib.metadata import DistributionFinder
 
     try:
         distributions = list(find(DistributionFinder.Context()))  # type: ignore[operator]
-    except Exception:  # an importer that is broken takes only what it would have found
+    except Exception:  # a broken importer hides only its own distributions
         return
     for one in distributions:
         distribution = canonical(one.metadata["Name"] or "unknown")
@@ -152,7 +152,7 @@ def _parse(text: str) -> Iterable[tuple[str, str, str]]:
 
 
 def _version(record: str) -> str:
-    """Return the version that the folder's name says, else the one inside."""
+    """Return the version from the folder's name, else from the metadata inside."""
     stem = os.path.basename(record).rpartition(".")[0]  # noqa: PTH119
     _, dash, version = stem.partition("-")
     if dash and record.endswith("dist-info"):

@@ -1,4 +1,4 @@
-"""What a family tells the registry about itself."""
+"""`Family`: the description of a family that its plugin returns."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["API_VERSION", "DEFAULT_FILES", "Family"]
 #: The version of the contract between the registry and a plugin; a plugin states it as `REGISTRY_API`.
 API_VERSION = 1
 
-#: Role to file names where a family says nothing else.
+#: Role to file names for a family that does not state its own.
 DEFAULT_FILES: Mapping[str, tuple[str, ...]] = {
     "weights": ("model.safetensors", "pytorch_model.bin"),
     "config": ("config.json",),
@@ -31,11 +31,11 @@ class Family:
         heads: head name to model class.
         default_head: the head that `load` builds when neither caller nor entry names one.
         tokenizer: the tokenizer class, or None.
-        classes: further public classes, such as the base of the models, that `from registry import …` finds.
-        files: role to the file names that can fill it, best first. `weights` and `config` are needed to load a model;
-            every further role (`vocab`, `merges`) is needed by the tokenizer.
-        converters: another program's format, `tensorflow` or `numpy`, to the function that gives a checkpoint in it the
-            family's names, as `module:function`: it takes the checkpoint and the configuration, and returns a
+        classes: further public classes for `from registry import …`, such as the models' base class.
+        files: role to the file names that can fill it, best first. Loading a model needs `weights` and `config`; the
+            tokenizer needs every other role (`vocab`, `merges`).
+        converters: another program's format, `tensorflow` or `numpy`, to the function that renames the tensors of such a
+            checkpoint, as `module:function`: it takes the checkpoint and the configuration, and returns a
             `registry.checkpoint.name_table.Renamed`.
     """
 

@@ -1,4 +1,4 @@
-"""Tell plugins what happened, and ask verifiers what may be used.
+"""Call the hooks of plugins: notify them of events, and find verifiers.
 
 A plugin that fails to listen is warned of once and breaks nothing; a verifier that fails refuses.
 """
@@ -26,24 +26,24 @@ _VERIFY = "registry_verify"
 
 
 class UndeclaredVerifier(PluginError):
-    """A plugin has the hook of a verifier, but its entry point does not say so."""
+    """A plugin implements the verifier hook, but its entry point does not declare it."""
 
 
 class PluginHooks:
-    """The plugins of group `registry.plugins`. None is imported before there is something to tell or ask, nor is pluggy."""
+    """The plugins of group `registry.plugins`. They and pluggy are imported at the first call of a hook."""
 
     def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = hook_entry_points) -> None:
         self._find = entry_points
         self._lock = ForkSafeLock()
         self._points: tuple[EntryPoint, ...] | None = None
-        #: What each plugin was found to be, by its module.
+        #: The result of importing each plugin, by its module.
         self._managers: dict[str, PluginManager | PluginError] = {}
 
     def tell(self, hook: str, **what: Any) -> None:
         """Call a hook of every plugin that has it.
 
         Raises:
-            PluginError: when a plugin is a verifier that nobody would have asked.
+            PluginError: when a plugin is a verifier that is not declared as one, so that it would never run.
         """
         for point in self._plugins():
             try:
@@ -60,7 +60,7 @@ class PluginHooks:
                 warn(f"plugin {point.value!r} of {point.release} ran {hook} into {said(error)}")
 
     def verifiers(self) -> list[Verifier]:
-        """Return the installed verifiers; each is imported when it is first asked."""
+        """Return the installed verifiers. Each is imported at its first call."""
         from registry.store.verifiers import Verifier
 
         return [
@@ -76,7 +76,7 @@ class PluginHooks:
     def _plugins(self) -> tuple[EntryPoint, ...]:
         with self._lock:
             if self._points is None:
-                # A module that is named twice is one plugin, and a verifier where either says so.
+                # A module with two entry points is one plugin. It is a verifier if either declares it.
                 points = sorted(self._find(), key=lambda point: point.attribute != _VERIFY)
                 self._points = tuple({point.module: point for point in reversed(points)}.values())
             return self._points
@@ -84,7 +84,7 @@ class PluginHooks:
     def _manager(self, point: EntryPoint) -> PluginManager:
         known = self._managers.get(point.module)
         if known is None:
-            # Without a lock, as in the host: what a plugin imports may wait for another thread.
+            # Without holding a lock, as in the host: a plugin's import may wait for another thread.
             try:
                 known = load_hooks(point)
             except PluginError as error:
@@ -96,10 +96,10 @@ class PluginHooks:
 
 
 def load_hooks(point: EntryPoint) -> PluginManager:
-    """Import a plugin into a manager of its own: no plugin's hooks can break another's.
+    """Import a plugin into its own plugin manager, so that its hooks cannot break those of others.
 
     Raises:
-        PluginError: when it cannot be imported, or its hooks are not those of this version.
+        PluginError: when the import fails, or its hooks do not match this version.
     """
     import pluggy
 
@@ -130,7 +130,7 @@ def load_hooks(point: EntryPoint) -> PluginManager:
     if verifies and point.attribute != _VERIFY:
         raise failure(
             f"is expected to be named '{point.module}:{_VERIFY}' by its entry point, because it has that hook, but is not; "
-            "nobody would know that it must be asked. Mend its package, or switch it off: "
+            "otherwise the registry does not know that the plugin is a verifier. Correct its package, or disable it: "
             f"REGISTRY_PLUGINS_DISABLED={point.distribution}",
             UndeclaredVerifier,
         )

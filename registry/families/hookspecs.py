@@ -1,4 +1,4 @@
-"""The hooks of plugins: of a family (group `registry.families`), and of who wants to know what happens (`registry.plugins`)."""
+"""The hook specifications: for families (group `registry.families`), and for observers and verifiers (`registry.plugins`)."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ def registry_family() -> Family:  # type: ignore[empty-body]  # a hook specifica
 
 @hookspec
 def registry_fetched(model: str, files: Mapping[str, Path]) -> None:
-    """Learn that all files of a model are here and verified; `files` are their paths by conventional name."""
+    """Handle the event that all files of a model are available and verified. `files` maps usual names to paths."""
 
 
 @hookspec
 def registry_verify(model: str, file: str, path: Path, sha256: str, url: str) -> str | None:
     """Accept a file by returning None; return the reason, or raise, to refuse it.
 
-    Asked before a file is first used: before a download gets its name, before another program's file is taken over, and for
-    each use of a file that is read where it lies. What was accepted is noted by model, file, hash and the version of the
-    verifier's distribution, and not asked again. Calls come from several threads.
+    Called before the first use of a file: before a download gets its final name, before another program's file is adopted,
+    and at each use of a file outside the cache. Acceptance is recorded by model, file, hash and version of the verifier's
+    distribution, and the verifier is not called again for them. Calls come from several threads.
 
-    The entry point must name the hook, as `module:registry_verify`: what is known to be a verifier refuses every file when it
-    cannot be imported.
+    The entry point must name the hook, as `module:registry_verify`. A declared verifier that cannot be imported refuses
+    every file.
 
     Args:
         model: the model's name, or the path or URL that was given.
@@ -50,4 +50,4 @@ def registry_verify(model: str, file: str, path: Path, sha256: str, url: str) ->
 
 @hookspec
 def registry_loaded(model: str, instance: Any) -> None:
-    """Learn that a model was loaded; `instance` is the `PreTrainedModel` that the caller gets."""
+    """Handle the event that a model was loaded. `instance` is the `PreTrainedModel` that the caller gets."""

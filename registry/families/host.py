@@ -1,4 +1,4 @@
-"""Hold the plugins: import the one that is asked for, and keep the failures of the others to themselves."""
+"""The plugin host: imports the plugin of a requested family; broken plugins affect only their own families."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["PluginHost", "advice", "family_catalogs", "package_catalogs", "where
 
 
 class PluginHost:
-    """The families of this environment. Reading metadata is the only work done before a family is asked for."""
+    """The families of this environment. Until a family is requested, only package metadata is read."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class PluginHost:
         self._loaded: dict[str, Family] = {}
         self._failed: dict[str, PluginError] = {}
         self._registered: dict[str, Family] = {}
-        #: What this thread is importing.
+        #: The families that this thread is importing.
         self._busy = threading.local()
 
     def entry_points(self) -> dict[str, list[EntryPoint]]:
-        """Return family name to the entry points that claim it, the one that is used first."""
+        """Return family name to the entry points that claim it, starting with the one in use."""
         with self._lock:
             if self._points is None:
                 points: dict[str, list[EntryPoint]] = {}
@@ -63,7 +63,7 @@ class PluginHost:
         return sorted({*self.entry_points(), *self._registered})
 
     def register(self, family: Family) -> None:
-        """Add a family for this process only: for tests and notebooks. Packages use an entry point.
+        """Add a family in this process only, for tests and notebooks. Packages use an entry point.
 
         Raises:
             PluginConflict: when the name is taken.
@@ -100,8 +100,8 @@ class PluginHost:
         busy.add(name)
         family: Family | None = None
         failure: PluginError | None = None
-        # Without the lock: what a plugin imports may need a lock of another thread that waits for this one. That it is
-        # imported once is Python's affair.
+        # Without holding the lock: a plugin's import may need a lock of another thread that waits for this one. Python
+        # itself ensures that a module is imported once.
         try:
             family = self._load(claims)
         except PluginError as error:
@@ -119,13 +119,13 @@ class PluginHost:
             return family
 
     def of_config_file(self, name: str) -> Family | None:
-        """Return the family that the name of a configuration file such as `bert_config.json` tells, or None."""
+        """Return the family in the name of a configuration file such as `bert_config.json`, or None."""
         return self.maybe_get(name.removesuffix("_config.json").replace("_", "-"))
 
     def _known(self, name: str) -> Family | None:
-        """Return a family that was loaded or registered before; raise what its plugin was found to fail with."""
+        """Return a family that was loaded or registered before, or raise the error that its plugin failed with."""
         if name in self._failed:
-            raise self._failed[name].with_traceback(None)  # which would grow with everyone who asks
+            raise self._failed[name].with_traceback(None)  # the traceback would grow at each raise
         return self._registered.get(name) or self._loaded.get(name)
 
     def get(self, name: str) -> Family:
@@ -150,7 +150,7 @@ class PluginHost:
         return family
 
     def find_class(self, name: str) -> Any | None:
-        """Return the class of this name from whichever family has it, or None."""
+        """Return the class of this name from the family that has it, or None."""
         if (family := self.find_family(name)) is None:
             return None
         return family.load_class(next(path for path in family.class_paths() if path.endswith(f":{name}")))
@@ -170,7 +170,7 @@ class PluginHost:
             try:
                 family = self.get(family_name)
             except PluginError:
-                continue  # reported to who asks for that family; it must not hide a class of another
+                continue  # reported when that family is requested; it must not hide a class of another family
             if any(path.endswith(f":{class_name}") for path in family.class_paths()):
                 return family
         return None
@@ -204,13 +204,13 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
         api = getattr(module, "REGISTRY_API", None)
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # what a module may put into its place can have any attributes
+    except BaseException as error:  # an object that replaced the module may raise anything
         raise failure(f"state REGISTRY_API = {API_VERSION}, but raised {said(error)}") from error
     if type(api) is not int or api < 1:
         raise failure(f"state REGISTRY_API = {API_VERSION}, but states {text_of(api)}")
     if api > API_VERSION:
         raise failure(f"speak version {API_VERSION} of the plugin contract, but needs {api}; upgrade pretrained-registry")
-    # A manager of its own for each plugin: one plugin's hooks can neither answer nor break another's.
+    # One plugin manager for each plugin, so that plugins cannot answer or break each other's hooks.
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     try:
@@ -222,13 +222,13 @@ def _call_hook(module: ModuleType, point: EntryPoint) -> Family:
         raise
     except BaseException as error:
         raise failure(f"implement the hook registry_family, but raised {said(error)}") from error
-    if not issubclass(type(family), Family):  # isinstance would ask the object itself
+    if not issubclass(type(family), Family):  # isinstance would call the object's own code
         raise failure(f"return a Family from registry_family, but returned {type(family).__name__}")
     return family
 
 
 def family_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence[Path]] | None = None) -> list[CatalogSource]:
-    """Return the file beside each family's plugin, in its top-level package, built-in ones first; not every family has one.
+    """Return the models.yaml in the top-level package of each family's plugin, if it has one, built-in ones first.
 
     `folders` are those of the packages, where they are known already.
     """
@@ -244,7 +244,7 @@ def family_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence
 
 
 def package_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequence[Path]] | None = None) -> list[CatalogSource]:
-    """Return the file of each catalog package; one that lacks it is a source that cannot be read. `folders` as above."""
+    """Return the models.yaml of each catalog package. A missing one becomes an unreadable source. `folders` as above."""
     sources: dict[str, CatalogSource] = {}
     points = list(points)
     if folders is None:
@@ -257,7 +257,7 @@ def package_catalogs(points: Iterable[EntryPoint], folders: Mapping[str, Sequenc
 
 
 def _catalog_in(folders: Sequence[Path]) -> Path | None:
-    """Return where a package's catalog is, or would be; None for a package that is not there."""
+    """Return the path of a package's catalog, existing or not; None for a missing package."""
     there = (folder / FILE_NAME for folder in folders if (folder / FILE_NAME).is_file())
     return next(there, folders[0] / FILE_NAME if folders else None)
 
@@ -266,8 +266,8 @@ def _source(kind: LayerKind, file: Path, point: EntryPoint) -> CatalogSource:
     return CatalogSource(kind, str(file), partial(read_limited, file), point.builtin, point.distribution, point.version)
 
 
-#: Well-known families that nobody has written a plugin for under this name, as far as we know: they are asked for because
-#: other libraries have them. `xlnet`, `xlm`, `roberta` and `distilbert` were in the library of 2019.
+#: Well-known families of other libraries that have no plugin that we know of. `xlnet`, `xlm`, `roberta` and `distilbert`
+#: were in the library of 2019.
 _TRANSFORMERS = """
 albert bart big-bird camembert ctrl deberta deberta-v2 distilbert electra falcon flaubert gemma gpt-neo gpt-neox gptj llama
 longformer mbart mistral modernbert mpnet opt pegasus phi qwen2 roberta t5 xlm xlm-roberta xlnet
@@ -275,7 +275,7 @@ longformer mbart mistral modernbert mpnet opt pegasus phi qwen2 roberta t5 xlm x
 
 
 def advice(family: str) -> str | None:
-    """Return what to do about a family that is not here, or None when nothing is known of it.
+    """Return advice about a family that is not installed, or None for an unknown family.
 
     A package says where a family went by an entry point of group `registry.moved`: the family's name, and the distribution
     that has it now (`_` for `-`, as the form of entry points wants).
@@ -296,13 +296,13 @@ def advice(family: str) -> str | None:
 
 
 def where_a_model_is(error: UnknownModel, here: Collection[str]) -> UnknownModel:
-    """Return the error for an unknown name with what to install, where the name begins with that of a family elsewhere.
+    """Add advice about what to install to the error for an unknown name that begins with a known family.
 
     Args:
         error: as the catalog says it.
         here: the families that are here.
     """
-    if error.distribution is not None:  # that which had this very name is known
+    if error.distribution is not None:  # the error already names the package that provided this name
         return error
     name = canonical(error.name)
     moved = [canonical(point.name) for point in entry_points(MOVED)]

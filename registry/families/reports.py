@@ -1,6 +1,6 @@
-"""Look at every installed plugin at once, for those who want to know what is wrong: `registry plugins`, `registry doctor`.
+"""Reports about every installed plugin, for `registry plugins` and `registry doctor`.
 
-This imports them all, which nothing else does.
+Only this module imports all plugins.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from registry.store.transports import BUILTIN_SCHEMES
 
 __all__ = ["PluginReport", "State", "plugin_reports"]
 
-#: `off`: what it claims is built in; `conflict`: another package claims the same.
+#: `off`: a built-in plugin has the name; `conflict`: another package claims the same name.
 State = Literal["ok", "disabled", "off", "conflict", "broken"]
 
-#: What a light plugin module does not import; it makes every command slow.
+#: Modules that a plugin module must not import, because they make every command slow.
 _HEAVY = ("torch", "numpy", "transformers", "tensorflow")
-#: How many of those that claim the same are named.
+#: Number of conflicting packages that a report names.
 _SHOWN = 5
 _HOOKS = ("registry_verify", "registry_fetched", "registry_loaded")
 
@@ -45,25 +45,25 @@ class PluginReport:
     name: str
     distribution: str
     version: str
-    #: The contract that it states, where it was imported and states one.
+    #: The API version that it states, if it was imported and states one.
     api: int | None = None
     families: tuple[str, ...] = ()
     hooks: tuple[str, ...] = ()
     transports: tuple[str, ...] = ()
-    #: The models.yaml that it brings.
+    #: Its models.yaml.
     catalogs: tuple[str, ...] = ()
-    #: Seconds that importing it took here, after whatever was imported before; None when it was not.
+    #: Seconds that its import took in this process, after earlier imports; None when it was not imported.
     seconds: float | None = None
     state: State = "ok"
-    #: What is worth knowing, and is no failure.
+    #: Remarks that are not failures.
     notes: list[str] = field(default_factory=list)
     error: PluginError | None = None
 
 
 def plugin_reports() -> list[PluginReport]:
-    """Return a report of every installed plugin, built-in ones first; what fails is in its report, never raised."""
+    """Return a report for every installed plugin, built-in ones first. Failures are reported, never raised."""
     reports = []
-    # Looked up once for all of them: there may be tens of thousands.
+    # Computed once for all plugins, because there may be tens of thousands.
     points_of = {group: discovery.entry_points(group) for group in (discovery.FAMILIES, discovery.CATALOGS)}
     packages = (point.package for points in points_of.values() for point in points)
     known = _Environment(PluginHost(), {}, discovery.folders_of_packages(packages), dict(os.environ))
@@ -84,7 +84,7 @@ def plugin_reports() -> list[PluginReport]:
 
 
 class _Environment(NamedTuple):
-    """What is installed and switched on."""
+    """The installed and enabled plugins."""
 
     host: PluginHost
     #: Scheme to those that claim it.
@@ -95,7 +95,7 @@ class _Environment(NamedTuple):
 
 
 def _modules() -> dict[tuple[str, str], dict[str, list[EntryPoint]]]:
-    """Return what is installed, by distribution and module, and by group."""
+    """Return the installed plugins, by distribution and module, and by group."""
     found: dict[tuple[str, str], dict[str, list[EntryPoint]]] = {}
     groups = (discovery.FAMILIES, discovery.HOOKS, discovery.TRANSPORTS, discovery.CATALOGS)
     points = [(group, point) for group in groups for point in discovery.installed_entry_points(group)]
@@ -127,7 +127,7 @@ def _examine(report: PluginReport, points: Mapping[str, list[EntryPoint]], known
         report.state, report.error = "broken", error
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # what its objects raise when they are looked at
+    except BaseException as error:  # its objects may raise anything when they are inspected
         report.state = "broken"
         report.error = PluginError(
             f"plugin {report.name!r} of {report.distribution} is expected to be an ordinary module, but raised {said(error)}",
@@ -138,7 +138,7 @@ def _examine(report: PluginReport, points: Mapping[str, list[EntryPoint]], known
 
 
 def _catalogs(enabled: Mapping[str, list[EntryPoint]], known: _Environment) -> Iterator[str]:
-    """Yield the models.yaml of a family's package, if it has one, and of a catalog package, which must."""
+    """Yield the models.yaml of a family's package, where it is optional, and of a catalog package, where it is required."""
     for source in family_catalogs(enabled.get(discovery.FAMILIES, ()), known.folders):
         yield source.path
     by_package = {point.package: point for point in enabled.get(discovery.CATALOGS, ())}
@@ -154,7 +154,7 @@ def _catalogs(enabled: Mapping[str, list[EntryPoint]], known: _Environment) -> I
 
 
 def _rivals(report: PluginReport, enabled: Mapping[str, list[EntryPoint]], known: _Environment) -> Iterator[EntryPoint]:
-    """Yield what is claimed by others too and so not used from here, and say so."""
+    """Yield the names that other plugins claim too and that are therefore not used from this one, and report it."""
     for point in enabled.get(discovery.FAMILIES, ()):
         claims = known.host.entry_points()[point.name]
         if claims[0].builtin and not point.builtin:
@@ -214,7 +214,7 @@ def _load(
 
 
 def _implements(module: object, hook: str) -> bool:
-    """Whether a module has an implementation of a hook, which pluggy's mark tells."""
+    """Whether a module implements a hook, by the marker that pluggy sets."""
     return getattr(getattr(module, hook, None), "registry_impl", None) is not None
 
 
@@ -225,7 +225,7 @@ def _working_folder() -> Path | None:
 
 
 class _Heard(io.StringIO):
-    """What a plugin prints, also after it has closed the stream."""
+    """Captures what a plugin prints, even after it closed the stream."""
 
     def close(self) -> None:
         """Stay open."""
@@ -233,7 +233,7 @@ class _Heard(io.StringIO):
 
 @contextlib.contextmanager
 def _watched(report: PluginReport, variables: Mapping[str, str]) -> Iterator[None]:
-    """Note what a plugin prints and what heavy library it brings, and undo what it changes for those after it."""
+    """Record what a plugin prints and which heavy libraries it imports, and undo its changes to the process."""
     heard, before = _Heard(), {name for name in _HEAVY if name in sys.modules}
     folder, path, errors = _working_folder(), [*sys.path], sys.stderr
     with open_streams(), contextlib.redirect_stdout(heard), warnings.catch_warnings():
@@ -247,7 +247,7 @@ def _watched(report: PluginReport, variables: Mapping[str, str]) -> Iterator[Non
                 os.environ.clear()
                 os.environ.update(variables)
             if folder is not None:
-                with contextlib.suppress(OSError):  # it may have removed that folder
+                with contextlib.suppress(OSError):  # the plugin may have removed that folder
                     os.chdir(folder)
             if heavy := [name for name in _HEAVY if name in sys.modules and name not in before]:
                 report.notes.append(

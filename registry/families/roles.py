@@ -1,7 +1,7 @@
-"""Which role a file of a model fills, and which files of a role count where a catalog's entry names some of them.
+"""The role of each file of a model, and which files of a role are used when a catalog entry lists some of them.
 
-The roles are weights, configuration and tokenizer. Once an entry names a file of a role, only the named files of that role
-are used, and the files that the role cannot do without.
+The roles are weights, configuration and tokenizer. When an entry lists a file of a role, only the listed files of that role
+are used, plus the files that the role requires.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 WEIGHTS, CONFIG, TOKENIZER = "weights", "config", "tokenizer"
-#: What may lie beside a vocabulary; each is optional.
+#: Optional files beside a vocabulary.
 SIDE_FILES = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-#: A whole tokenizer in one file, which some families read instead of a vocabulary.
+#: A complete tokenizer in one file, which some families read instead of a vocabulary.
 ENGINE_NAME = "tokenizer.json"
 TENSORFLOW_SUFFIX = ".index"
 
@@ -42,12 +42,12 @@ _PIECE = re.compile(r"params_\d+\.npy")
 
 
 def role_of(name: str, files: Mapping[str, Sequence[str]], converters: Container[str] = ()) -> str:
-    """Return the role of a file; empty for one that has none, such as a README.
+    """Return the role of a file; empty for a file without a role, such as a README.
 
     Args:
-        name: of the file.
+        name: the file's name.
         files: role to file names, as `Family.files`.
-        converters: the forms of other programs that the family reads, as `Family.converters`.
+        converters: the formats of other programs that the family reads, as `Family.converters`.
     """
     if name in SIDE_FILES or name == ENGINE_NAME:
         return TOKENIZER
@@ -65,7 +65,7 @@ def role_of(name: str, files: Mapping[str, Sequence[str]], converters: Container
 def named_roles(
     listed: Iterable[str], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
 ) -> dict[str, list[str]]:
-    """Return each role with those listed files that have it; those without a role are under the empty one."""
+    """Group listed files by role. Files without a role are under the empty string."""
     found: dict[str, list[str]] = {WEIGHTS: [], CONFIG: [], TOKENIZER: [], "": []}
     for name in listed:
         found[role_of(name, files, converters)].append(name)
@@ -75,7 +75,7 @@ def named_roles(
 def looked_up(
     listed: Iterable[str], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
 ) -> dict[str, list[str]]:
-    """Return the names that are looked for, by role: where no file of it is listed, or one that it cannot do without is not."""
+    """Return the names to search for, by role: for roles without listed files, and for required files that are not listed."""
     named = named_roles(listed, files, converters)
     found: dict[str, list[str]] = {}
     for part, names in files.items():
@@ -91,7 +91,7 @@ def looked_up(
 def unpinned_roles(
     pins: Mapping[str, FilePin], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
 ) -> list[str]:
-    """Return the roles of which a file may be used that no sha256 stands for."""
+    """Return the roles that may use a file without a pinned sha256."""
     named = named_roles(pins, files, converters)
     found = dict.fromkeys(looked_up(pins, files, converters))
     for role, names in named.items():
@@ -103,7 +103,7 @@ def unpinned_roles(
 
 
 def side_files(listed: Iterable[str], files: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the files beside a vocabulary that count: the listed ones where a file of the tokenizer is listed, else all."""
+    """Return the files beside a vocabulary to use: the listed ones if any tokenizer file is listed, else all."""
     named = named_roles(listed, files)[TOKENIZER]
     return tuple(name for name in SIDE_FILES if name in named) if named else SIDE_FILES
 
@@ -111,7 +111,7 @@ def side_files(listed: Iterable[str], files: Mapping[str, Sequence[str]]) -> tup
 def weights_that_count(
     candidates: Iterable[str], listed: Iterable[str], files: Mapping[str, Sequence[str]], converters: Container[str] = ()
 ) -> list[str]:
-    """Return those candidates for the weights that count: where weights are listed, these, and the index of listed shards."""
+    """Return the weights files to use: all candidates, or if weights are listed, those and the index of listed shards."""
     if not (named := named_roles(listed, files, converters)[WEIGHTS]):
         return list(candidates)
     counting = {*named, *(_index_of(name) for name in named)}
@@ -119,22 +119,22 @@ def weights_that_count(
 
 
 def as_written(files: Mapping[str, Sequence[str]], sides: Mapping[str, Path]) -> Mapping[str, Sequence[str]]:
-    """Put `tokenizer.json` first where transformers 5 wrote the settings: it leaves an older save's vocabulary beside it.
+    """Put `tokenizer.json` first if transformers 5 wrote the settings, because it may leave an older, stale vocabulary there.
 
     Args:
         files: role to file names, as `Family.files`.
-        sides: the files beside the vocabulary that there are, by name.
+        sides: the existing files beside the vocabulary, by name.
     """
     from registry.base.json_file import read_json
 
     settings = sides.get(SIDE_FILES[0])
-    if settings is None or "backend" not in read_json(settings):  # a key that nobody wrote before
+    if settings is None or "backend" not in read_json(settings):  # earlier versions do not write this key
         return files
     return {role: sorted(names, key=lambda name: name != ENGINE_NAME) for role, names in files.items()}
 
 
 def _index_of(name: str) -> str:
-    """Return the name of the index of a shard; empty for a file that has not the name of one."""
+    """Return the name of a shard's index; empty for a name that is not a shard's."""
     if found := _SHARD.fullmatch(name):
         return f"{found[1]}{found[2]}{INDEX_SUFFIX}"
     if found := _TENSORFLOW_SHARD.fullmatch(name):

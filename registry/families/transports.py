@@ -1,4 +1,4 @@
-"""Transports of other packages, by the scheme of their URLs; each is imported when a source of its scheme is used."""
+"""Transports of other packages, by URL scheme. Each is imported when a source of its scheme is used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["TransportPlugins"]
 
 
 class TransportPlugins:
-    """The transports of this environment beside the built-in ones."""
+    """The installed transports, without the built-in ones."""
 
     def __init__(self, entry_points: Callable[[], Iterable[EntryPoint]] = transport_entry_points) -> None:
         self._find = entry_points
 
     def claims(self, scheme: str) -> list[EntryPoint]:
-        """Return the entry points that claim a scheme; schemes are compared in lower case."""
+        """Return the entry points that claim a scheme. Schemes are compared in lower case."""
         return [point for point in self._find() if point.name.lower() == scheme]
 
     def schemes(self) -> list[str]:
@@ -33,8 +33,8 @@ class TransportPlugins:
         """Return a new transport for a scheme, or None when no package has one.
 
         Raises:
-            PluginError: when the package's cannot be made.
-            PluginConflict: when two packages have one.
+            PluginError: when creating the transport fails.
+            PluginConflict: when two packages claim the scheme.
         """
         if not (claims := self.claims(scheme)):
             return None
