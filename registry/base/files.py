@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from registry.errors import CheckpointError
 __all__ = [
     "OWNED",
     "OwnerState",
+    "atomic_folder",
     "is_private",
     "make_folder",
     "nobodys_token",
@@ -137,18 +138,72 @@ def write_atomically(path: Path, content: str | bytes, root: Path | None = None,
         OSError: when the folder cannot be written.
     """
     temporary = path.with_name(f".{path.name[:150]}.{owner_token()}.tmp")
+
+    def created(name: str, flags: int) -> int:
+        return os.open(name, flags, 0o666 if mode is None else mode)
+
     try:
-        with temporary.open("xb") as file:  # a link that somebody put there is not followed
+        with open(temporary, "xb", opener=created) as file:  # a link that somebody put there is not followed
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
         if mode is not None:
-            temporary.chmod(mode)
+            temporary.chmod(mode)  # the umask may have taken something from it
         if root is not None:
             share(temporary, root)
         temporary.replace(path)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def write_private(path: Path, data: bytes) -> bool:
+    """Write a file that only this user may read or write, as `write_atomically` does; return False if that fails.
+
+    There is no fsync: readers detect what a crash left.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.is_symlink():  # perhaps another user's, in a shared cache
+            return False
+        write_atomically(path, data, mode=0o600)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def atomic_folder(folder: Path, *, stage: Path | None = None, taken: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """Yield a private path; the folder that the block makes there becomes `folder` by one rename at its end.
+
+    Whatever happens, the private folder is removed; a killed process leaves it, and its name tells whose it was.
+
+    Args:
+        folder: the folder that appears.
+        stage: the private path; by default beside `folder`.
+        taken: called with the private path if `folder` exists already.
+
+    Raises:
+        OSError: if the folder cannot be renamed, or exists and there is no `taken`.
+    """
+    import shutil  # here, because it imports every compressor
+
+    stage = stage or folder.with_name(f".{folder.name}.{owner_token()}")
+    try:
+        yield stage
+        appeared = True
+        try:
+            stage.rename(folder)
+        except OSError as error:
+            # The number is looked at, too: another process may have removed the folder since.
+            if taken is None or not (error.errno in (errno.EEXIST, errno.ENOTEMPTY) or folder.is_dir()):
+                raise
+            appeared = False
+        if taken is not None and not appeared:
+            taken(stage)
+        with contextlib.suppress(OSError):  # the folder is there
+            sync_folder(folder.parent)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
 
 
 def write_saved(path: Path, content: str) -> None:
@@ -237,30 +292,3 @@ def _started(pid: int) -> int | None:
         return int(fields[19])
     except (OSError, IndexError, ValueError):
         return None
-
-
-def write_private(path: Path, data: bytes) -> bool:
-    """Put a file in its place that none but its user may read or write; return whether that could be done.
-
-    It is written under a private name beside it. There is no fsync: what a crash leaves is noticed by its readers.
-    """
-    import tempfile  # not needed where everything is there
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.parent.is_symlink():  # perhaps another user's, in a cache that is shared
-            return False
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    except OSError:
-        return False
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(name).replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        if not isinstance(error, OSError):
-            raise
-        return False
-    return True

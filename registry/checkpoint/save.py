@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from registry.base.files import OWNED, OwnerState, owner_state, owner_token, sync_folder
+from registry.base.files import OWNED, OwnerState, atomic_folder, owner_state, owner_token, sync_folder
 from registry.base.regular import unfit_target
 from registry.checkpoint.open import INDEX_SUFFIX
 from registry.errors import CheckpointError, RegistryError
@@ -120,7 +120,11 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False, replaces_toke
     if why := unfit_target(folder, is_folder=True):
         raise CheckpointError(f"folder {str(folder)!r} is expected to be one of its project, but {why}", path=str(folder))
     folder = folder.resolve()
-    stage = None
+
+    def replace(stage: Path) -> None:
+        with _folder_lock(folder):
+            _move_into(stage, folder, replaces_weights=replaces_weights, replaces_tokenizer=replaces_tokenizer)
+
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Inside the folder when there is one: it may be a mount point, and renames do not leave a file system.
@@ -132,16 +136,13 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False, replaces_toke
         _remove_abandoned(folder.parent, beside)
         token = owner_token()
         stage = folder / f".registry-save.{token}" if inside else folder.parent / f"{beside}{token}.saving"
-        stage.mkdir()
-        yield stage
-        for file in stage.iterdir():
-            _sync_file(file)
-        sync_folder(stage)
-        if inside or not _becomes(stage, folder):
-            with _folder_lock(folder):
-                _move_into(stage, folder, replaces_weights=replaces_weights, replaces_tokenizer=replaces_tokenizer)
-        with contextlib.suppress(OSError):  # the set is there
-            sync_folder(folder.parent)
+        # A folder that holds its stage is taken: no system renames a folder to one that it lies in.
+        with atomic_folder(folder, stage=stage, taken=replace):
+            stage.mkdir()
+            yield stage
+            for file in stage.iterdir():
+                _sync_file(file)
+            sync_folder(stage)
     except OSError as error:
         if isinstance(error, RegistryError):  # one that is a TimeoutError, too
             raise
@@ -154,20 +155,6 @@ def staged_folder(folder: Path, *, replaces_weights: bool = False, replaces_toke
             f"folder {str(folder)!r} is expected to take the files of a save, but cannot ({error.strerror or error}); {state}",
             path=str(folder),
         ) from error
-    finally:
-        if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
-
-
-def _becomes(stage: Path, folder: Path) -> bool:
-    """Let a new folder appear; False when another process that saves the same was faster."""
-    try:
-        stage.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
-        return False
-    return True
 
 
 def _sync_file(path: Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 from string import Template
 
 import click
+
+from registry.base.files import atomic_folder
 
 __all__ = ["new_family", "write_package"]
 
@@ -78,21 +78,16 @@ def write_package(name: str, parent: Path, *, taken: list[str] | None = None) ->
         "package": f"registry_{name.replace('-', '_')}",
         "prefix": "".join(word.capitalize() for word in name.split("-")),
     }
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=parent))
-    except OSError as error:
-        raise click.UsageError(f"{parent} is expected to be a folder that can be written, but is not ({error})") from error
-    try:
+    with atomic_folder(target) as stage:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            stage.mkdir()
+        except OSError as error:
+            raise click.UsageError(f"{parent} is expected to be a folder that can be written, but is not ({error})") from error
         for template, place in _FILES.items():
             file = stage / Template(place).substitute(words)
             file.parent.mkdir(parents=True, exist_ok=True)
             text = (files("registry.cli") / "family_template" / f"{template}.template").read_text(encoding="utf-8")
             file.write_text(Template(text).substitute(words), encoding="utf-8")
         (stage / "src" / words["package"] / "py.typed").touch()
-        stage.chmod(0o755)  # a temporary folder is its owner's alone
-        stage.rename(target)
-    except BaseException:
-        shutil.rmtree(stage, ignore_errors=True)
-        raise
     return target

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from registry.base.files import make_folder, owner_token, share, sync_folder
+from registry.base.files import atomic_folder, make_folder, share, sync_folder
 from registry.errors import CacheError
 from registry.store.cache import VERSION, Cache, cache_error
 
@@ -40,32 +40,28 @@ def conventional_folder(cache: Cache, label: str, files: Mapping[str, tuple[Path
     for other in others:
         if not _missing(other, files):
             return other
-    import shutil  # here and below, because it imports every compressor
 
-    stage = folder.with_name(f".{name}.{owner_token()}")
+    def complete(stage: Path) -> None:
+        """Move what is missing into the folder, which another process made, or an earlier call."""
+        with contextlib.suppress(FileNotFoundError):  # it is pruned at this moment, which is seen below
+            for file in missing:
+                make_folder((folder / file).parent, cache.root)
+                (stage / file).replace(folder / file)
+            _sync_folders(folder, missing)
+
     try:
-        for file in missing:
-            target = stage / file
-            make_folder(target.parent, cache.root)
-            blob = files[file][0]
-            own = any(blob.is_relative_to(root) for root in cache.folders)  # others' files can be written, and stay theirs
-            if not (own and _linked(blob, target)):
-                _copy(blob, target)
-                share(target, cache.root)
-        _sync_folders(stage, missing)
-        try:
-            stage.rename(folder)
-        except OSError:  # it is there, from another process or from before: put in what is missing
-            with contextlib.suppress(FileNotFoundError):  # it is pruned at this moment, which is seen below
-                for file in missing:
-                    make_folder((folder / file).parent, cache.root)
-                    (stage / file).replace(folder / file)
-                _sync_folders(folder, missing)
-        sync_folder(folder.parent)
+        with atomic_folder(folder, taken=complete) as stage:
+            for file in missing:
+                target = stage / file
+                make_folder(target.parent, cache.root)
+                blob = files[file][0]
+                own = any(blob.is_relative_to(root) for root in cache.folders)  # others' files can be written, and stay theirs
+                if not (own and _linked(blob, target)):
+                    _copy(blob, target)
+                    share(target, cache.root)
+            _sync_folders(stage, missing)
     except OSError as error:
         raise cache_error(folder, error) from error
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
     if not all(os.path.exists(folder / file) for file in files):  # noqa: PTH110  # Path.exists raises on a disk that fails  # it was pruned while it was completed
         return conventional_folder(cache, label, files)
     cache.write_json(manifest, said)
@@ -100,7 +96,7 @@ def _linked(blob: Path, target: Path) -> bool:
 
 
 def _copy(blob: Path, target: Path) -> None:
-    import shutil
+    import shutil  # here, because it imports every compressor
 
     shutil.copyfile(blob, target)
     stat = blob.stat()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from registry.base.files import owner_token, sync_folder
+from registry.base.files import atomic_folder
 from registry.base.regular import open_regular
 from registry.checkpoint.archives.stage import Limits, Member, Refused, Stage
 from registry.checkpoint.archives.tar import is_tar_header, tar_members
@@ -59,20 +58,15 @@ def extract_archive(
         CheckpointError: when the archive is none, damaged, or holds what no archive of a model does.
         CacheError: when the folder cannot be written.
     """
-    stage = folder.with_name(f".{folder.name}.{owner_token()}")
     try:
-        with _refusing(path):
+        with atomic_folder(folder, taken=lambda stage: None) as stage, _refusing(path):
             _fill(path, stage, limits or Limits())
             if not confirm(stage):
                 raise Refused("content", "the same while it is read", "has changed")
-        try:
-            stage.rename(folder)
-        except OSError as error:
-            if not folder.is_dir():  # else another process was as far before
-                raise cache_error(folder, error) from error
-        sync_folder(folder.parent)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
+    except OSError as error:
+        if error.filename2 is None:  # it is not the rename that failed
+            raise
+        raise cache_error(folder, error) from error
 
 
 @contextlib.contextmanager
