@@ -15,20 +15,19 @@ from typing import TypeVar
 from registry.base.logs import lazy_logger
 from registry.base.urls import redact
 from registry.errors import ConfigError, DownloadError
-from registry.store.cache import Cache
+from registry.store.cache import About, Cache
 from registry.store.events import FileEvent, Moment, Observer, notify
 from registry.store.expected import mismatch
 from registry.store.hashing import GrowingHash
 from registry.store.partial import Partial
-from registry.store.transports import Body, RangeRefused, Resource, Span, Transient
-from registry.store.wanted import FileSource
+from registry.store.transports import Body, RangeRefused, Resource, Span, Transient, Transport
 
 __all__ = ["Download", "Patience"]
 
 
 logger = lazy_logger(__name__)
 
-#: Bytes: files from this size on may come in parts, of which each has this size.
+#: Bytes: the size from which files may come in parts, and the size of each part.
 _PARTS_FROM = 64 << 20
 _PART = 16 << 20
 
@@ -66,8 +65,9 @@ class Download:
         self,
         cache: Cache,
         partial: Partial,
-        source: FileSource,
+        transport: Transport,
         resource: Resource,
+        about: About,
         *,
         observers: Sequence[Observer],
         stopped: threading.Event,
@@ -77,26 +77,26 @@ class Download:
         Args:
             cache: asked for room on the disk.
             partial: where the bytes go.
-            source: the wanted file at the source that is asked.
+            transport: asks for the bytes.
             resource: what is asked for, with the hash and size that the file must have, where known.
+            about: what observers are told of it.
             observers: called at each step.
             stopped: once it is set, the download ends with an error.
         """
         self._cache = cache
         self._partial = partial
-        self._transport = transport = source.transport
+        self._transport = transport
         self._resource = resource
         self._size = resource.size
         self._identified = resource.identified
         self._observers = observers
         self._stopped = stopped
-        about = source.about
         self._event = FileEvent(model=about.model, name=about.name, url=about.url)
         self._hash = GrowingHash(partial.path)
         self._lock = threading.Lock()
         self._reported = 0.0
         self._parallel, self._forced = parallelism(transport.parallelism(resource))
-        #: Whether the place says that it sends parts; what is gone on with came from one that does.
+        #: True if the source says that it sends parts; a download that is resumed came from such a source.
         self._ranges = partial.have > 0
         #: True once the place has sent something else than the part it was asked for.
         self._refused = False
@@ -104,7 +104,7 @@ class Download:
         self._rate: float | None = None
 
     def run(self, patience: Patience) -> tuple[str, int]:
-        """Bring all that is missing; return sha256 and size of the whole.
+        """Download all missing bytes; return sha256 and size of the whole file.
 
         Raises:
             DownloadError, IntegrityError, CacheError, OSError: as `transfer` says.
@@ -151,7 +151,7 @@ class Download:
             stop = start + _PROBE if stop is None else min(stop, start + _PROBE)
         span = None if start == 0 and stop in (None, self._partial.size) else Span(start, stop, self._partial.validator)
         with self._transport.open(self._resource, span) as body:
-            began = time.monotonic()  # what passes before the first byte would pass for each part anew
+            began = time.monotonic()  # the time before the first byte would pass again for each part
             if body.start == 0:
                 body = body._replace(pieces=_head_first(body.pieces))
             if body.stop is None or self._partial.have == 0:
@@ -166,11 +166,11 @@ class Download:
         """Whether the next request is to ask for a first part only."""
         if self._parallel < 2 or self._refused or self._rate is not None:
             return False
-        size = self._partial.size if self._partial.size is not None else self._size
+        size = self._whole
         return size >= _PARTS_FROM if size is not None else not self._event.name.lower().endswith(_TEXT)
 
     def _accept(self, body: Body) -> None:
-        """Take an answer that begins at the file's start as the version that is brought."""
+        """Take an answer that begins at the file's start as the version to download."""
         if body.start != 0:
             raise RangeRefused(f"{self._shown} sends another part than was asked for", url=self._shown)
         if self._size is not None and body.size is not None and body.size != self._size:
@@ -189,8 +189,8 @@ class Download:
         self._require_space()
 
     def _check_part(self, body: Body, start: int) -> None:
-        """Refuse an answer that is not a part of the version that is brought."""
-        # Without a hash nobody else would notice, so that saying nothing is not enough.
+        """Refuse an answer that is not a part of the version that is downloaded."""
+        # Without a hash no later check would notice, so an answer without a validator is refused.
         silent = body.validator is None and self._identified
         other = not silent and self._partial.validator not in (None, body.validator)
         size = body.size if self._partial.size is None else self._partial.size
@@ -234,7 +234,7 @@ class Download:
         return self._may_combine() and missing > _PART and (self._forced or self._rate < _FAST)
 
     def _may_combine(self) -> bool:
-        """Whether bytes of several answers may be put together: nobody would notice if they were of several versions."""
+        """Return True if bytes of several answers may be combined: only a hash or a validator shows a mix of versions."""
         return not self._refused and (self._identified or self._partial.validator is not None)
 
     def _bring_parts(self, holes: list[tuple[int, int | None]]) -> None:
@@ -270,7 +270,7 @@ class Download:
                 thread.join()
         finally:
             stopped.set()
-            for thread in threads:  # nobody may write to the file once this returns
+            for thread in threads:  # no thread may write to the file once this returns
                 if thread.ident is not None:
                     thread.join()
         if any(isinstance(error, Transient) and error.status is not None for error in failures):
@@ -279,6 +279,12 @@ class Download:
             raise min(failures, key=lambda error: isinstance(error, Transient | RangeRefused))
 
     # ------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def _whole(self) -> int | None:
+        """Bytes of the whole file: as the answer said, or else as they must be, where known."""
+        size = self._partial.size
+        return self._size if size is None else size
 
     @property
     def _shown(self) -> str:
@@ -290,8 +296,7 @@ class Download:
         self._hash = GrowingHash(self._partial.path)
 
     def _require_space(self) -> None:
-        size = self._partial.size if self._partial.size is not None else self._size
-        self._cache.require_space((size or 0) - self._partial.have)
+        self._cache.require_space((self._whole or 0) - self._partial.have)
 
     def _advance(self) -> None:
         """Let the hash follow, and the observers know."""
@@ -307,12 +312,11 @@ class Download:
 
     def _tell(self, moment: Moment) -> None:
         if self._observers:
-            size = self._partial.size if self._partial.size is not None else self._size
-            notify(self._observers, moment, replace(self._event, size=size, done=self._partial.have))
+            notify(self._observers, moment, replace(self._event, size=self._whole, done=self._partial.have))
 
 
 def parallelism(of_place: int | None) -> tuple[int, bool]:
-    """Return how many parts to ask for at once, and whether somebody said so."""
+    """Return how many parts to ask for concurrently, and True if a setting says so."""
     written = os.environ.get("REGISTRY_PARALLEL", "").strip()
     if not written:
         return (_PARALLEL, False) if of_place is None else (of_place, False)
@@ -324,7 +328,7 @@ def parallelism(of_place: int | None) -> tuple[int, bool]:
 
 
 def _head_first(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Yield pieces, of which the first is long enough to tell what it is the beginning of, where so much comes."""
+    """Yield pieces; the first is long enough to recognize the type of the content, unless the content is shorter."""
     head = b""
     try:
         for piece in pieces:
@@ -349,7 +353,7 @@ def _refuse_impostor(piece: bytes, url: str) -> None:
 
 _Result = TypeVar("_Result")
 
-#: Tries in a row that bring nothing, before it is given up; `REGISTRY_RETRIES` says otherwise.
+#: Tries in a row without a new byte before the download fails; `REGISTRY_RETRIES` changes it.
 _TRIES = 5
 
 #: Seconds: the longest that the first pause can be, that any pause can be, and that may pass without progress.
@@ -368,7 +372,7 @@ class Patience:
         self.progressed()
 
     def progressed(self) -> None:
-        """Begin anew: something has arrived."""
+        """Start counting again: something has arrived."""
         self._failed = 0
         self._since = time.monotonic()
 

@@ -32,13 +32,13 @@ class FileEvent:
 
 
 class Observer(Protocol):
-    """What is called while files are brought. Calls come from whichever thread does the work, one at a time for each file.
+    """What is called while files are fetched. Calls come from the thread that does the work, one at a time for each file.
 
     An exception that a method raises ends the fetch; what has arrived is kept for the next one.
     """
 
     def started(self, file: FileEvent) -> None:
-        """Learn that a download begins, or goes on where an earlier one stopped."""
+        """Learn that a download begins, or resumes where an earlier one stopped."""
         ...
 
     def progressed(self, file: FileEvent) -> None:
@@ -46,7 +46,7 @@ class Observer(Protocol):
         ...
 
     def verified(self, file: FileEvent) -> None:
-        """Learn that all bytes are here and are what they should be; nobody else can see them yet."""
+        """Learn that all bytes are here and were checked; they are not published yet."""
         ...
 
     def published(self, file: FileEvent) -> None:

@@ -1,4 +1,4 @@
-"""What is said of a file before its bytes are here, held against each other."""
+"""Compare what the pin, the record and each source say of a file, before its bytes are here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Claims", "check_claims", "mismatch"]
 
 @dataclass
 class Claims:
-    """What is said of one file by whoever was asked before, or was believed earlier: its mirrors are held to it."""
+    """What earlier sources or a record say of one file: its mirrors must not differ from it."""
 
     sha256: str | None
     git_sha1: str | None

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from registry.base.file_lock import file_lock
 from registry.base.logs import lazy_logger
+from registry.base.urls import redact
 from registry.errors import CacheError, IntegrityError
 from registry.store.adopt.adoption import Adoption
-from registry.store.cache import Cache, Ref
+from registry.store.cache import About, Cache, Ref
 from registry.store.download import Download, Patience
 from registry.store.events import FileEvent, Observer, notify
 from registry.store.expected import Claims, check_claims, mismatch
@@ -51,10 +52,10 @@ class Fetcher:
         Args:
             cache: where files are kept.
             lookup: finds files in the cache, and notes which are absent.
-            revisions: the commits that sources are held to.
+            revisions: the commit of each source in this operation.
             adoption: finds a file in other libraries' caches by the hash that a server states.
             verification: accepts a file before it is published.
-            observers: who is told what happens to each file.
+            observers: called with what happens to each file.
             stopped: ends downloads and pauses once it is set.
         """
         self._cache = cache
@@ -107,8 +108,8 @@ class Fetcher:
 
     def _download(self, source: FileSource, resource: Resource, trust: str) -> tuple[StoredFile, bool]:
         """Return a described file, and whether it was transferred; its URL is recorded as what it is."""
-        wanted, url, about = source.wanted, source.url, source.about
-        name = wanted.name
+        wanted, url = source.wanted, source.url
+        name, about = wanted.name, About(wanted.label, wanted.name, redact(url))
         sha256, size = check_claims(resource, wanted.pin.sha256, wanted.pin.size)
         resource = resource._replace(sha256=sha256, size=size)
         if trust == "first-use":
@@ -121,7 +122,7 @@ class Fetcher:
             return found, False
         key = sha256 or hashlib.sha256(url.encode()).hexdigest()
 
-        # Should the file be gone again once another process has brought it, the lock is waited for after all.
+        # If another process published the file and it is gone again, the second round waits for the lock.
         for done in (partial(self._cache.is_published, sha256) if sha256 else None, None):
             with file_lock(self._cache.root / "locks" / f"{key}.lock", self._stopped, done) as held:
                 # The process that held the lock before may have brought the file.
@@ -133,7 +134,7 @@ class Fetcher:
                     return found, False
                 if not held:
                     continue
-                path, digest, count = self._transfer(source, resource)
+                path, digest, count = self._transfer(source, resource, about)
                 self._cache.write_ref(Ref(url, digest, count, trust))
                 break
         if trust == "first-use" and sha256 is None:
@@ -142,7 +143,7 @@ class Fetcher:
         notify(self._observers, "published", event)
         return StoredFile(name, path, digest, trust), True
 
-    def _transfer(self, source: FileSource, resource: Resource) -> tuple[Path, str, int]:
+    def _transfer(self, source: FileSource, resource: Resource, about: About) -> tuple[Path, str, int]:
         """Copy a file into the cache; return its blob, sha256 and size in bytes.
 
         Wrong bytes are put in quarantine, and the file is asked for once more. A source that does not answer is given up early
@@ -152,18 +153,21 @@ class Fetcher:
         Args:
             source: the wanted file at its source.
             resource: what is asked for, with the hash and size that the file must have, where known.
+            about: what people and observers are told of it.
 
         Raises:
             DownloadError: when it does not arrive whole; what has arrived is kept for the next time, where that can resume it.
             IntegrityError: when hash or size are not the expected ones.
             CacheError: when the cache cannot be written.
         """
-        cache, about = self._cache, source.about
+        cache = self._cache
         key = resource.sha256 or hashlib.sha256(resource.url.encode()).hexdigest()
         wrong: IntegrityError | None = None
         for _ in range(2):
             partial = Partial.claim(cache, key, resource.url, identified=resource.identified)
-            download = Download(cache, partial, source, resource, observers=self._observers, stopped=self._stopped)
+            download = Download(
+                cache, partial, source.transport, resource, about, observers=self._observers, stopped=self._stopped
+            )
             try:
                 digest, count = download.run(Patience(self._stopped, more_sources=source.more_sources))
                 wrong = _wrong(partial.path, resource, digest)

@@ -13,8 +13,8 @@ from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError, IntegrityError
 from registry.store.cache import BELIEVED, Cache, Ref, file_sha256
 from registry.store.expected import check_claims
-from registry.store.target import Place, StoredFile
-from registry.store.transports import FileMissing, Resource, Transports
+from registry.store.target import StoredFile
+from registry.store.transports import FileMissing, Resource
 from registry.store.wanted import FileSource, Revisions, Wanted
 
 __all__ = ["Lookup", "in_place_url", "pins_required", "refuse_unpinned"]
@@ -23,18 +23,13 @@ __all__ = ["Lookup", "in_place_url", "pins_required", "refuse_unpinned"]
 class Lookup:
     """What one operation finds without a connection; no method opens one."""
 
-    def __init__(self, cache: Cache, transports: Transports, revisions: Revisions, *, refresh: bool) -> None:
+    def __init__(self, cache: Cache, revisions: Revisions, *, refresh: bool) -> None:
         """With `refresh`, records of unpinned URLs do not count."""
         self._cache = cache
-        self._transports = transports
         self._revisions = revisions
         self._refresh = refresh
         self._lock = threading.Lock()
         self._absent: dict[str, str] = {}
-
-    def wanted(self, place: Place, name: str, pin: FilePin | None = None) -> Wanted:
-        """Return a file of a place, to be looked up and fetched; without `pin` the place's own pin of the file counts."""
-        return Wanted(place, name, self._cache, self._transports, self._revisions, pin)
 
     def find(self, wanted: Wanted) -> StoredFile | None:
         """Return the file that has the pinned hash, or that a source gave before, when it is in the cache.
@@ -118,12 +113,12 @@ class Lookup:
 
     def trusted(self, wanted: Wanted) -> Ref | None:
         """Return what a URL of a file was trusted to be on first use, also for a refresh."""
-        refs = (source.record for source in wanted.remote())
+        refs = wanted.records.values()
         return next((ref for ref in refs if ref is not None and ref.sha256 and ref.trust == "first-use"), None)
 
     def is_other(self, wanted: Wanted) -> bool:
         """Return True if a URL of a pinned file was found to be something else before."""
-        refs = (source.record for source in wanted.remote())
+        refs = wanted.records.values()
         return any(ref is not None and ref.sha256 not in ("", wanted.pin.sha256) for ref in refs)
 
     def _blob(self, name: str, sha256: str, trust: str) -> StoredFile | None:

@@ -1,4 +1,4 @@
-"""Ask places what they tell of files, without bringing the files here."""
+"""Ask sources for size, hash and commit of files, without a download."""
 
 from __future__ import annotations
 

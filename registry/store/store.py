@@ -43,11 +43,11 @@ _ANY_COMMIT = "0" * 40
 
 
 class Vanished(CacheError):
-    """A file of the cache was removed while an operation used it: the operation can be done anew."""
+    """A file of the cache was removed while an operation used it: the operation can be repeated."""
 
 
 class Moved(Vanished):
-    """A revision is held to a later commit than before: the operation can be repeated, so that all its files are of that."""
+    """A revision now stands for a later commit: the operation can be repeated, so that all its files are of that commit."""
 
 
 class Store:
@@ -69,17 +69,17 @@ class Store:
 
         Args:
             cache: where files are kept.
-            offline: whether the network is off.
+            offline: True disables network access.
             hosts: returns what the catalog says of hosts; called once a remote source is used.
-            refresh: ask anew what URLs were found to be in the past.
+            refresh: ignore records of URLs, and ask their servers again.
             proxies: scheme to proxy, before those of the environment.
-            observers: who is told what happens to each file.
+            observers: called with what happens to each file.
             transports: makes the transport of a scheme that is not built in, or returns None.
-            verifiers: who is asked whether a file may be used, beyond its hash.
+            verifiers: decide, after the check of the hash, if a file may be used.
         """
         self.cache = cache
         cache.offline = offline
-        #: Whether the network is off for the whole operation, so that nobody can be asked later.
+        #: True if network access is disabled for the whole operation, not for one thread only.
         self._unplugged = offline
         self._local = threading.local()
         self._refresh = refresh
@@ -87,7 +87,7 @@ class Store:
         self.asked = False
         self._transports = Transports(hosts, proxies or {}, transports)
         self._revisions = Revisions(cache, refresh=refresh)
-        self._lookup = Lookup(cache, self._transports, self._revisions, refresh=refresh)
+        self._lookup = Lookup(cache, self._revisions, refresh=refresh)
         self._observers = tuple(observers)
         self._verification = Verification(cache, verifiers) if verifiers else None
         self._lock = threading.Lock()
@@ -112,7 +112,7 @@ class Store:
 
     @property
     def repeatable(self) -> bool:
-        """Whether what was found depends on nothing but `cache.seen`, and nobody is to hear of it or to be asked."""
+        """True if the result depends on `cache.seen` alone, and no observer or verifier has to be called."""
         watched = any(not isinstance(observer, ProgressBars | ProgressLines) for observer in self._observers)
         return not (self.asked or self._refresh or watched or self._verification)
 
@@ -137,8 +137,8 @@ class Store:
         """
         return self._get(self._wanted(place, name))
 
-    def _wanted(self, place: Place, name: str) -> Wanted:
-        return self._lookup.wanted(place, name)
+    def _wanted(self, place: Place, name: str, pin: FilePin | None = None) -> Wanted:
+        return Wanted(place, name, self.cache, self._transports, self._revisions, pin)
 
     def _get(self, wanted: Wanted) -> StoredFile | None:
         """Return a file as `get` does."""
@@ -261,13 +261,13 @@ class Store:
         It counts only where nothing better is known, and only while the network is off: a lock file may be a stranger's.
 
         Args:
-            place: held to a lock file.
+            place: with pins of a lock file.
             optional: files that a model may have or not.
         """
         refs = [Ref(source, trust=OF_LOCK, commit=commit) for source, commit in place.commits.items()]
         stale = set[str]()
         for name in optional:
-            urls = self._lookup.wanted(place, name, FilePin()).urls
+            urls = self._wanted(place, name, FilePin()).urls
             if name in place.pins:
                 stale.update(urls)
             else:
@@ -287,7 +287,7 @@ class Store:
 
     @property
     def offline(self) -> bool:
-        """Whether the network is off, for the thread that asks."""
+        """True if network access is disabled for the current thread."""
         return self._unplugged or getattr(self._local, "only", False)
 
     @contextlib.contextmanager
@@ -313,11 +313,11 @@ class Store:
         return None
 
     def known_sha256(self, place: Place, name: str) -> str | None:
-        """Return the hash that a file is held to, by its pin or by what its URL was found to be; it need not be here."""
+        """Return the hash that a file must have, by its pin or by a record of its URL; the file may be missing here."""
         return self._lookup.known_sha256(self._wanted(place, name))
 
     def addresses(self, place: Place, names: Iterable[str]) -> set[str]:
-        """Return the sources of a place and the URLs of its files: all of which something may be recorded."""
+        """Return the sources of a place and the URLs of its files: everything that records may be about."""
         urls = {url for name in names for url in self._wanted(place, name).urls}
         return urls.union(self._transports.with_mirrors(place.sources))
 
@@ -402,7 +402,7 @@ class Store:
             return new
 
     def _vanished(self) -> Path | None:
-        """Return a file that was given out and is gone: somebody pruned the cache, and it can be had anew."""
+        """Return a file that was given out and is gone, or None: after a prune of the cache it can be fetched again."""
         with self._lock:
             return next((path for path in self._given if not os.path.exists(path)), None)  # noqa: PTH110  # Path.exists may raise
 
@@ -521,7 +521,7 @@ _SHA256_DIGITS, _SHA1_DIGITS = 64, 40
 
 
 def as_locked(error: RegistryError, place: Place, name: str) -> RegistryError:
-    """Return the error of a file that is not as it was locked in the words of the lock; any other error as it is."""
+    """Return the error of a file that differs from its lock, in the words of the lock; any other error unchanged."""
     if not isinstance(error, IntegrityError) or len(error.expected) == _SHA1_DIGITS:  # the last is between a hub and its file
         return error
     what = "sha256" if len(error.expected) == _SHA256_DIGITS else "size"

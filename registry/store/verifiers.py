@@ -1,4 +1,4 @@
-"""Ask whoever has a say whether a file may be used, beyond its hash: the door for signatures and policies.
+"""Run verifier plugins on a file before its first use, for signatures and policies.
 
 It fails closed: a verifier that refuses, raises, answers with something else or cannot be asked refuses the file.
 """
@@ -20,16 +20,16 @@ __all__ = ["Refused", "Verification", "Verifier"]
 
 
 class Refused(IntegrityError):
-    """A verifier refuses a file. No other source is tried, because somebody means this one."""
+    """A verifier refuses a file. No other source is tried, because the refusal is about this file."""
 
 
 class Verifier(NamedTuple):
-    """Who is asked.
+    """One verifier plugin.
 
     `ask` takes the keywords `model`, `file`, `path`, `sha256` and `url`, and returns None or the reason to refuse.
     """
 
-    #: Whose it is, with its version: another version is asked anew.
+    #: The plugin with its version: another version is asked again.
     name: str
     ask: Callable[..., object]
 

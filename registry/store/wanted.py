@@ -8,10 +8,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
-from registry.base.urls import redact
 from registry.catalog.entry import FilePin
 from registry.errors import CacheError, DownloadError
-from registry.store.cache import About, Cache, Ref
+from registry.store.cache import Cache, Ref
 from registry.store.target import Place
 from registry.store.transports import Transport, Transports
 
@@ -55,19 +54,23 @@ class Wanted:
         """Return the file at a source, which is the file's own address when the pin has one."""
         return FileSource(self, source, self._cache, self._transports, self._revisions, more_sources=more_sources)
 
-    def remote(self) -> Iterator[FileSource]:
-        """Yield the sources that have a URL, in order, up to the first source on this machine."""
+    @property
+    def urls(self) -> list[str]:
+        """The URLs of the file, up to the first source on this machine; a source without one is passed over."""
+        return [source.url for source in self._remote()]
+
+    @property
+    def records(self) -> dict[str, Ref | None]:
+        """Those URLs, and what each was found to be before."""
+        return {source.url: source.record for source in self._remote()}
+
+    def _remote(self) -> Iterator[FileSource]:
         for source in self.sources:
             with contextlib.suppress(DownloadError):
                 if not source.transport.remote:
                     return
                 source.url  # noqa: B018  # raises where there is none
                 yield source
-
-    @property
-    def urls(self) -> list[str]:
-        """The URLs of the file, up to the first source on this machine."""
-        return [source.url for source in self.remote()]
 
 
 class FileSource:
@@ -111,11 +114,6 @@ class FileSource:
             self._url = held if self.wanted.pin.url else self.transport.join(held, self.wanted.name)
             self._held = held
         return self._url
-
-    @property
-    def about(self) -> About:
-        """What people and observers are told of the file."""
-        return About(self.wanted.label, self.wanted.name, redact(self.url))
 
     @property
     def record(self) -> Ref | None:

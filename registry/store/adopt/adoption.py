@@ -1,4 +1,4 @@
-"""Use what another library has brought to this machine already, after it was proven to be the file that is wanted.
+"""Use a file that another library downloaded to this machine, after proof that it is the wanted file.
 
 What each kind of evidence proves, strongest first:
 
@@ -9,7 +9,7 @@ What each kind of evidence proves, strongest first:
 - *a commit*: a snapshot of the hub's cache links the file, at the commit that is wanted, to a blob whose name is a hash, and
   the content has that hash. It proves that the bytes are intact, and that the hub's library was told, at whichever hub it
   was set to use, that they are this file at this commit. Who may write into that cache could have said anything, so it
-  counts only where that is this user alone. Commits do not change, so nobody needs to be asked. Trust is `hub-cache`,
+  counts only where that is this user alone. Commits do not change, so no server needs to be asked. Trust is `hub-cache`,
   which is not enough where pins are required.
 - *a revision*, only while the network is off: `refs/<revision>` says which commit a branch was when the hub's library last
   asked. It proves nothing of what the branch is today, so it is good for this operation only: what is recorded is the
@@ -24,7 +24,7 @@ What each kind of evidence proves, strongest first:
   same file if it is the same. The German vocabulary's address is known to have sent two different files; there MD5
   tells nothing.
 
-Bytes that are proven by a hash that this program knows may lie in anybody's cache, and are copied from there. What a cache
+Bytes that are proven by a hash that this program knows may lie in any user's cache, and are copied from there. What a cache
 itself says (commits, revisions, marks, ETags), and a hard link, need files and folders that belong to this user or root, and
 that nobody else can write.
 
@@ -77,7 +77,7 @@ class Found(NamedTuple):
     stat: os.stat_result
     sha256: str
     trust: str
-    #: Of which URL this is to be recorded; empty where the hash was known before.
+    #: The URL that this is recorded for; empty where the hash was known before.
     url: str = ""
 
 
@@ -106,6 +106,10 @@ class Adoption:
         self._verification = verification
 
     @functools.cached_property
+    def _is_on(self) -> bool:
+        return adoption_is_on()
+
+    @functools.cached_property
     def _hub(self) -> HubCache:
         return HubCache()
 
@@ -114,20 +118,20 @@ class Adoption:
         return UrlCaches()
 
     def find(self, wanted: Wanted, *, refresh: bool, offline: bool, first_use: bool) -> Found | None:
-        """Return a file by what is known of it without asking anybody.
+        """Return a file by pins and records, without network access.
 
         Args:
             wanted: the file; its URLs are tried in order.
-            refresh: leave out what was known before: without a pinned hash everything is to be asked anew.
+            refresh: ignore records: without a pinned hash the servers are asked again.
             offline: the network is off, so that weaker evidence is better than none.
             first_use: whether a file may be trusted that only its own server vouched for.
         """
-        if not adoption_is_on():
+        if not self._is_on:
             return None
         pin = wanted.pin
         if refresh and not pin.sha256:
             return None
-        refs = {source.url: None if refresh else source.record for source in wanted.remote()}
+        refs = dict.fromkeys(wanted.urls) if refresh else wanted.records
         there = [url for url, ref in refs.items() if not (ref and ref.absent)]
         if not there:
             return None
@@ -147,8 +151,8 @@ class Adoption:
         return None
 
     def absent(self, url: str, *, offline: bool) -> str | None:
-        """Return the URL, at a commit, of a file of the hub of which the hub's library was told that there is none."""
-        if not adoption_is_on() or (file := _hub_file(url)) is None:
+        """Return the URL, at a commit, of a file that the hub's library recorded as absent; None where it did not."""
+        if not self._is_on or (file := _hub_file(url)) is None:
             return None
         commit: str | None = file.revision
         if not _COMMIT.fullmatch(file.revision):
@@ -162,7 +166,7 @@ class Adoption:
 
         It is good for this operation only.
         """
-        if not adoption_is_on() or (file := _hub_file(url)) is None:
+        if not self._is_on or (file := _hub_file(url)) is None:
             return False
         commit = file.revision if _COMMIT.fullmatch(file.revision) else self._hub.commit(file.repo, file.revision)
         return commit is not None and self._hub.is_left_out(file.repo, commit, file.path)
@@ -188,7 +192,7 @@ class Adoption:
             record: the URL that this is to be recorded for.
         """
         wanted = sha256 or git_sha1
-        if not adoption_is_on() or wanted is None:
+        if not self._is_on or wanted is None:
             return None
         kind, hash_of = ("sha256", file_sha256) if sha256 else ("git", git_blob_sha1)
         for path in _once(self._candidates(list(urls), wanted)):
