@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 
 from registry.base.files import write_saved
 from registry.base.json_file import read_json
+from registry.base.names import user_path
 from registry.errors import ConfigError
 from registry.pretrained import PreTrainedTokenizer
 from registry.pretrained.token_vocabulary import check_vocabulary, read_lines
@@ -139,8 +140,8 @@ class BertTokenizer(PreTrainedTokenizer):
 
     def save_vocabulary(self, vocab_path: str | os.PathLike[str]) -> tuple[str]:
         """Write the vocabulary, one token a line in the order of ids, to `vocab_path` or to `vocab.txt` in that folder."""
-        target = Path(vocab_path)
-        if target.is_dir():
+        target = user_path(vocab_path)
+        if os.path.isdir(target):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
             target /= self.vocab_files_names["vocab_file"]
         if broken := [token for token in self.vocab if "\n" in token or token.endswith("\r")]:
             raise ConfigError(f"tokens of {str(target)!r} are expected to be lines, but {broken[0]!r} is more than one")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken
 
 from registry.base.logs import lazy_logger
+from registry.base.names import user_path
 from registry.base.regular import open_regular
 from registry.errors import ConfigError
 from registry.pretrained import BatchEncoding, PreTrainedTokenizer
@@ -144,8 +145,8 @@ class TransfoXLTokenizer(PreTrainedTokenizer):
             ConfigError: when `vocab_path` is a text file and a word has white space.
         """
         words = self.idx2sym[: self.vocab_size]
-        target = Path(vocab_path)
-        if target.is_dir():
+        target = user_path(vocab_path)
+        if os.path.isdir(target):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
             target /= "vocab.txt" if fits_text(words) else "vocab.json"
         write_vocabulary(target, words)
         return (str(target),)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from pathlib import Path
 
+from registry.base.names import user_path
 from registry.base.regular import unfit_target
 from registry.errors import CheckpointError
 
@@ -210,12 +211,22 @@ def write_saved(path: Path, content: str) -> None:
     """Write a file that a user names, as `write_atomically` does.
 
     Raises:
-        CheckpointError: when it is not a regular file, or a link leads to it out of its project.
+        CheckpointError: when it is not a regular file, a link leads to it out of its project, or its name is too long.
+        ConfigError: when no path can be like that.
         OSError: when the folder cannot be written.
     """
+    path = user_path(path)
     if why := unfit_target(path, follows=False):
         raise CheckpointError(f"{str(path)!r} is expected to be a file of its project, but {why}", path=str(path))
-    write_atomically(path, content)
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise CheckpointError(
+            f"{str(path)!r} is expected to be a name that the file system can store, but is too long; give a shorter one",
+            path=str(path),
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "MAX_BYTES",
     "MODEL_NAME",
     "SHAPES_NAME",
+    "can_be_path",
     "home_folder",
     "maybe_user_path",
     "twin_key",
@@ -70,12 +71,27 @@ def twin_key(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
+def can_be_path(path: str | os.PathLike[str]) -> bool:
+    """Whether the system can take a text for a path: it has no NUL, and no lone surrogate where that cannot be encoded."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def user_path(path: str | os.PathLike[str]) -> Path:
     """Return a path with `~` expanded; that of another user whom the system does not know stays as it is.
 
     Raises:
-        ConfigError: when this user's own home folder is not known.
+        ConfigError: when it holds what no path can hold, or this user's own home folder is not known.
     """
+    if not can_be_path(path):
+        from registry.errors import ConfigError
+
+        raise ConfigError(
+            f"path {os.fspath(path)!r} is expected to hold only characters that a path can hold, but has a NUL or a lone "
+            "surrogate; give another path"
+        )
     try:
         return Path(path).expanduser()
     except RuntimeError:

@@ -47,7 +47,10 @@ def regular(path: str, flags: int) -> int:
     Raises:
         OSError: when it is something else.
     """
-    descriptor = os.open(path, flags | _NO_WAIT, 0o666)
+    try:
+        descriptor = os.open(path, flags | _NO_WAIT, 0o666)
+    except ValueError as error:
+        raise _impossible(path) from error
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
@@ -90,7 +93,14 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
     Raises:
         OSError: when it cannot be opened, or is not a regular file; `strerror` says which.
     """
-    return open(path, "rb", opener=regular)  # no object for each of many
+    try:
+        return open(path, "rb", opener=regular)  # no object for each of many
+    except ValueError as error:
+        raise _impossible(path) from error
+
+
+def _impossible(path: str | os.PathLike[str]) -> OSError:
+    return OSError(errno.EINVAL, "a NUL or a lone surrogate is in its path", os.fspath(path))
 
 
 def read_regular(path: str | os.PathLike[str], limit: int = -1) -> bytes:

@@ -22,5 +22,5 @@ def stamp(path: str) -> Stamp:
 def _status(path: str | Path, look: Callable[[str | Path], os.stat_result] = os.stat) -> os.stat_result | None:
     try:
         return look(path)  # hundreds of paths at each use of the catalog: no object for each
-    except OSError:
+    except (OSError, ValueError):  # the latter for a path that cannot be, such as one with a NUL
         return None

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from registry.base.names import user_path
+from registry.base.names import can_be_path, user_path
 from registry.base.settings import cache_folders
 from registry.base.stamps import Stamp, stamp
 from registry.base.thread_lock import ForkSafeLock
@@ -190,7 +190,7 @@ class Environment:
             return url_target(text)
         is_word = not is_path and not text.startswith((".", "/", "~", os.sep))
         entry = self.catalog.maybe_resolve(text) if is_word else None
-        there = maybe_path_target(user_path(text), text)
+        there = maybe_path_target(user_path(text), text) if can_be_path(text) else None
         if entry is not None:
             if there is not None:
                 warn(f"{text!r} is both a model's name and a path; the name is used, write './{text}' for the path")

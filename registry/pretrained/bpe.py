@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models
 
 from registry.base.files import write_saved
 from registry.base.json_file import read_json
+from registry.base.names import user_path
 from registry.errors import ConfigError
 from registry.pretrained.token_vocabulary import check_vocabulary, read_lines, without_unused
 from registry.pretrained.tokenizer import PreTrainedTokenizer, is_engine_file
@@ -34,8 +35,8 @@ class BPETokenizer(PreTrainedTokenizer):
 
         Beside `vocab.json` the merges are `merges.txt`, beside any other file they have its name and `.merges.txt`.
         """
-        target = Path(vocab_path)
-        if target.is_dir():
+        target = user_path(vocab_path)
+        if os.path.isdir(target):  # noqa: PTH112  # Path.is_dir raises for a name that is too long
             target /= self.vocab_files_names["vocab_file"]
         merges = _beside(target)
         assert isinstance(self._engine, Tokenizer)
@@ -60,7 +61,7 @@ def find_merges(vocab_file: FilePath, merges_file: FilePath | None) -> Path:
         return vocabulary
     candidates = dict.fromkeys((_beside(vocabulary), vocabulary.with_name("merges.txt")))
     for candidate in candidates:
-        if candidate.is_file():
+        if os.path.isfile(candidate):  # noqa: PTH113  # as below
             return candidate
     raise ConfigError(
         f"merges of vocabulary {str(vocab_file)!r} are expected to be {' or '.join(map(str, candidates))}, but there is no "
@@ -80,7 +81,7 @@ def read_bpe(vocab_file: FilePath, merges_file: FilePath, **options: Any) -> mod
     Raises:
         ConfigError: when a file is missing or holds something else, or when the two do not belong together.
     """
-    if not Path(vocab_file).is_file():
+    if not os.path.isfile(vocab_file):  # noqa: PTH113  # Path.is_file raises for a name that is too long
         raise ConfigError(f"vocabulary {str(vocab_file)!r} is expected to be a file, but is not there")
     data = read_json(Path(vocab_file))
     saved = data.get("model")
