@@ -1,4 +1,4 @@
-"""One lock per digest, so that of many processes one downloads. It only saves work: nothing depends on it holding."""
+"""File locks, so that only one of many processes downloads a file. They save work; correctness does not depend on them."""
 
 from __future__ import annotations
 
@@ -27,27 +27,31 @@ logger = lazy_logger(__name__)
 _DEFAULT_TIMEOUT = 3600.0
 _SAY_AFTER = 2.0
 _LOOK_UP_EVERY = 0.5
-#: Seconds between two looks whether what the lock is for is done already, which costs less than to try the lock.
+#: Seconds between two calls of `done`, which is cheaper than a try of the lock.
 _LOOK_EVERY = 0.01
-#: Seconds between two tries of the lock meanwhile.
+#: Seconds between two tries of the lock if there is a `done`.
 _TRY_EVERY = 0.1
-#: What file systems without usable locks answer; downloads are then merely not shared.
+#: Errors of file systems without usable locks; processes then download the same file twice.
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EROFS, errno.EACCES, errno.EPERM}
-#: A disk or a network file system that fails: a lock only saves work.
+#: Errors of a failing disk or network file system.
 _UNSUPPORTED |= {errno.EIO, errno.ESTALE}
 _warned: set[str] = set()
 
 
 @contextlib.contextmanager
 def file_lock(path: Path, stopped: threading.Event | None = None, done: Callable[[], bool] | None = None) -> Iterator[bool]:
-    """Hold the lock at `path`; without a usable lock, warn once for its folder and go on. Once `stopped` is set, wait no more.
+    """Hold the lock at `path`. Without a usable lock, warn once for its folder and continue.
 
-    Nor is it waited for once `done` says that another process has done what the lock is for: the block then runs without it.
-    Many that wait would take it one after the other only to find that out. Yields False in that case alone.
+    Args:
+        path: of the lock file.
+        stopped: ends the wait when it is set.
+        done: returns True once another process has done the work. The block then runs without the lock, and False is
+            yielded; otherwise all that wait would take the lock one after the other only to find that out.
 
     Raises:
-        LockTimeout: when another process keeps it for longer than `REGISTRY_LOCK_TIMEOUT` seconds (default 3600).
-        CacheError: when its folder is none, or something else stands in the lock's place.
+        LockTimeout: when another process holds it for longer than `REGISTRY_LOCK_TIMEOUT` seconds (default 3600), or
+            `stopped` is set.
+        CacheError: when its folder is not a folder, or something else is in the lock's place.
     """
     from filelock import FileLock
 
@@ -96,7 +100,7 @@ def lock_timeout() -> float:
 
 
 def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Event, done: Callable[[], bool] | None) -> bool:
-    """Take the lock; return False once it is not needed any more."""
+    """Take the lock; return False if `done` returned True first."""
     from filelock import Timeout
 
     start = time.monotonic()
@@ -134,7 +138,7 @@ def _acquire(lock: BaseFileLock, path: Path, limit: float, stopped: threading.Ev
 
 
 def _is_done(done: Callable[[], bool], seconds: float, stopped: threading.Event) -> bool:
-    """Look again and again for some time whether it is done."""
+    """Poll `done` for some seconds."""
     until = time.monotonic() + seconds
     while not done():
         if time.monotonic() >= until or stopped.wait(_LOOK_EVERY):
@@ -143,7 +147,7 @@ def _is_done(done: Callable[[], bool], seconds: float, stopped: threading.Event)
 
 
 def _refuse_refusal(path: Path) -> None:
-    """Raise when waiting is in vain: a file system that forbids locks can look like one whose lock is held.
+    """Raise when waiting is useless: a file system that forbids locks can look like one whose lock is held.
 
     Raises:
         OSError: EACCES.
@@ -158,7 +162,7 @@ def _refuse_refusal(path: Path) -> None:
 
 
 def _holder(path: Path) -> str:
-    """Return who holds a lock, in words; Linux lists the processes of this machine."""
+    """Return the holder of a lock in words; Linux lists the processes of this machine."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         inode = str(path.stat().st_ino)
         for line in Path("/proc/locks").read_text().splitlines():

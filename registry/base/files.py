@@ -1,4 +1,4 @@
-"""Write files so that a reader sees all of one or none of it, and so that those who share a folder can use them."""
+"""Write files and folders atomically, share them between users, and tell which process owns a private name."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_folder(folder: Path, root: Path) -> None:
-    """Make a folder below `root`, and all between; where they are there, nothing happens.
+    """Create a folder below `root` and its parents; existing folders are kept.
 
-    No link below `root` is followed: in a shared cache another user may have put it there.
+    Links below `root` are not followed: in a shared cache another user may have created them.
 
     Raises:
-        OSError: when it cannot be made, or a link or file stands in its place.
+        OSError: when it cannot be created, or a link or file is in its place.
     """
     if folder == root:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,9 +61,9 @@ def make_folder(folder: Path, root: Path) -> None:
 
 
 def is_private(path: Path, roots: Collection[Path]) -> bool:
-    """Return True if nobody but this user and root can change what a path leads to, through any links.
+    """Return True if only this user and root can change what a path leads to, through any links.
 
-    Looked at are the file and its folders up to the first of `roots`; of a link that leads out of these, its end.
+    Checks the file and its folders up to the first of `roots`, and the target of a link that leads out of these.
     """
     if not hasattr(os, "geteuid"):
         return True
@@ -99,7 +99,7 @@ def _is_only_ours(status: os.stat_result) -> bool:
 
 @functools.cache
 def _is_of_one(group: int) -> bool:
-    """Return True for a group that is this user's alone, as many systems make for each user."""
+    """Return True for a group that has only this user, as many systems create for each user."""
     import grp
     import pwd
 
@@ -111,9 +111,9 @@ def _is_of_one(group: int) -> bool:
 
 
 def share(path: Path, root: Path) -> None:
-    """Open a new file or folder to those who may write to `root`: whoever made that for several users means them all.
+    """Give the users who may write to `root` access to a new file or folder.
 
-    Where nobody else may write to `root`, or modes cannot be changed, the umask alone decides.
+    If only one user may write to `root`, or modes cannot be changed, the umask alone decides.
     """
     with contextlib.suppress(OSError):
         shared = stat.S_IMODE(root.stat().st_mode)
@@ -127,12 +127,12 @@ def share(path: Path, root: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes, root: Path | None = None, *, mode: int | None = None) -> None:
-    """Replace a file in one step; UTF-8 for text. On failure what was there stays, and nothing else is left.
+    """Replace a file in one step; UTF-8 for text. On failure the old file stays, and no temporary file.
 
     Args:
         path: of the file.
         content: all of it.
-        root: of the cache that it is in, with whose users it is shared.
+        root: the folder of its cache; its users may read the file.
         mode: its permissions; by default the umask decides.
 
     Raises:
@@ -144,7 +144,7 @@ def write_atomically(path: Path, content: str | bytes, root: Path | None = None,
         return os.open(name, flags, 0o666 if mode is None else mode)
 
     try:
-        with open(temporary, "xb", opener=created) as file:  # a link that somebody put there is not followed
+        with open(temporary, "xb", opener=created) as file:  # does not follow a link that another user created
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
         if mode is not None:
             temporary.chmod(mode)  # the umask may have taken something from it
@@ -208,7 +208,7 @@ def atomic_folder(folder: Path, *, stage: Path | None = None, taken: Callable[[P
 
 
 def write_saved(path: Path, content: str) -> None:
-    """Write a file that a user names, as `write_atomically` does.
+    """Write a file at a path that a user gave, as `write_atomically` does.
 
     Raises:
         CheckpointError: when it is not a regular file, a link leads to it out of its project, or its name is too long.
@@ -230,7 +230,7 @@ def write_saved(path: Path, content: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename within `folder` survive a power cut, where the system can."""
+    """Sync a folder, so that a rename in it survives a power cut, if the system supports it."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -246,11 +246,11 @@ OWNED = re.compile(r"(?P<machine>[0-9a-f]{12})-(?P<pid>[0-9]{1,10})-(?P<start>[0
 
 
 class OwnerState(Enum):
-    """What is known of the process that a token names."""
+    """State of the process that a token names."""
 
     ALIVE = "alive"
     DEAD = "dead"
-    #: It is of another machine or container, where this one cannot look.
+    #: It runs on another machine or in another container.
     UNKNOWN = "unknown"
 
 
@@ -261,12 +261,12 @@ def owner_token() -> str:
 
 
 def nobodys_token() -> str:
-    """Return a new token of nobody: what bears it is free to be taken over."""
+    """Return a new token without an owner: any process may take over the file that has it."""
     return f"{_machine(os.getpid())}-0-0-{os.urandom(4).hex()}"
 
 
 def owner_state(name: str) -> OwnerState:
-    """Return what is known of the process whose token is in a file name."""
+    """Return the state of the process whose token is in a file name."""
     found = OWNED.search(name)
     if found is None or found["machine"] != _machine(os.getpid()) or sys.platform == "win32":
         return OwnerState.UNKNOWN
@@ -277,28 +277,28 @@ def owner_state(name: str) -> OwnerState:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return OwnerState.DEAD
-    except PermissionError:  # it lives, and is somebody else's
+    except PermissionError:  # it is alive, and another user's
         pass
     started = _started(pid)
-    # A process that took over the number of a dead one has another time of birth.
+    # A process that reuses the number of a dead one has another start time.
     return OwnerState.ALIVE if started is None or started == int(found["start"]) else OwnerState.DEAD
 
 
 @functools.lru_cache(maxsize=1)
 def _machine(pid: int) -> str:
-    """Name the space in which process numbers mean something: this boot of this host, and the container in it."""
+    """Identify the space of process numbers: this boot of this host, and the container in it."""
     import platform
 
     parts = [platform.node()]
-    with contextlib.suppress(OSError):  # where it is no Linux
+    with contextlib.suppress(OSError):  # not on Linux
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path(f"/proc/{pid}/ns/pid").readlink())]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since the machine's start; None where that is not told."""
+    """Return the start time of a process in clock ticks since boot; None if the system does not tell."""
     try:
-        # The second field, the command in brackets, may hold anything; the 22nd is what is wanted.
+        # The second field, the command in brackets, may contain anything; the 22nd is the start time.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return int(fields[19])
     except (OSError, IndexError, ValueError):

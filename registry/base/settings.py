@@ -140,7 +140,7 @@ _FALSE = {"0", "false", "no", "off"}
 
 
 def is_set(variable: str) -> bool:
-    """Whether an environment variable says yes.
+    """Return True if an environment variable says yes.
 
     Raises:
         ConfigError: when it says neither yes nor no.
@@ -149,7 +149,7 @@ def is_set(variable: str) -> bool:
 
 
 def is_off(variable: str) -> bool:
-    """Whether an environment variable says no; raises as `is_set`."""
+    """Return True if an environment variable says no; raises as `is_set`."""
     return _answer(variable) is False
 
 
@@ -167,7 +167,7 @@ def _answer(variable: str) -> bool | None:
 
 
 def is_offline(offline: bool | None = None) -> bool:
-    """Whether the network is off: by argument, else by `REGISTRY_OFFLINE` or `HF_HUB_OFFLINE`."""
+    """Return True if the network is off: by argument, else by `REGISTRY_OFFLINE` or `HF_HUB_OFFLINE`."""
     return offline if offline is not None else is_set("REGISTRY_OFFLINE") or is_set("HF_HUB_OFFLINE")
 
 
@@ -196,10 +196,10 @@ def cache_folders(cache_dir: str | os.PathLike[str] | None = None) -> tuple[Path
 
 
 def _private_folder() -> Path:
-    """Return a folder below the temporary one that belongs to this user alone, for one without a home folder.
+    """Return a folder below the temporary one that only this user may use, for a user without a home folder.
 
     Raises:
-        CacheError: when it cannot be made, or somebody else has made it or may write to it.
+        CacheError: when it cannot be created, or another user created it or may write to it.
     """
     import stat
     import tempfile
