@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from registry.base.logs import lazy_logger
 from registry.errors import ConfigError
 from registry.pretrained.batch_encoding import TRUNCATIONS, BatchEncoding, Truncation, as_tensors, pad_columns, shares
+from registry.pretrained.config import shown
 from registry.pretrained.engine import TextEncoding
 from registry.pretrained.token_vocabulary import TokenVocabulary, as_list, is_unicode
 
@@ -127,6 +128,7 @@ class TextCoder(TokenVocabulary):
         truncation = _truncation(truncation, padding, max_length)
         limit = self._limit(truncation, max_length)
         self._check_multiple(pad_to_multiple_of, padding, limit, max_length)
+        _check_whole("stride", stride)
         if stride < 0:
             raise ValueError(f"stride is expected to be 0 or more, but is {stride}")
         samples: list[int] = []
@@ -266,7 +268,9 @@ class TextCoder(TokenVocabulary):
         return self.model_max_length if max_length is None else max_length
 
     def _check_multiple(self, multiple: int | None, padding: Padding, limit: int | None, max_length: int | None) -> None:
-        """Check that rounding a padded length up does not pass the length that rows may have."""
+        """Check the lengths that a caller gives, and that rounding one up does not pass the length that rows may have."""
+        _check_whole("max_length", max_length)
+        _check_whole("pad_to_multiple_of", multiple)
         if multiple is None:
             return
         if multiple < 1:
@@ -468,16 +472,22 @@ class TextCoder(TokenVocabulary):
             token_ids: a list or tensor of ids `(seq,)`, or a batch `(batch, seq)`, whose rows may differ in length.
             skip_special_tokens: whether to leave special tokens out.
             clean_up_tokenization_spaces: whether to close the gaps before punctuation and English contractions.
+
+        Raises:
+            ConfigError: when there is something else than ids.
         """
         values = token_ids.tolist() if hasattr(token_ids, "tolist") else token_ids
-        if not isinstance(values, int):
+        if isinstance(values, Iterable) and not isinstance(values, str | bytes | Mapping):
             values = list(values)
-            if values and (isinstance(values[0], Sequence) or (hasattr(values[0], "tolist") and values[0].ndim)):
-                return [self._decode(row, skip_special_tokens, clean_up_tokenization_spaces) for row in values]
+            if values and (_is_row(values[0]) or (hasattr(values[0], "tolist") and values[0].ndim)):
+                return [
+                    self._decode(row, skip_special_tokens, clean_up_tokenization_spaces, f"ids of row {number}")
+                    for number, row in enumerate(values)
+                ]
         return self._decode(values, skip_special_tokens, clean_up_tokenization_spaces)
 
-    def _decode(self, ids: Any, skip_special_tokens: bool, clean_up: bool) -> str:
-        text = self._text_of(as_list(ids), skip_special_tokens)
+    def _decode(self, ids: Any, skip_special_tokens: bool, clean_up: bool, what: str = "ids") -> str:
+        text = self._text_of(as_list(ids, what), skip_special_tokens)
         return self.clean_up_tokenization(text) if clean_up else text
 
     def _text_of(self, ids: list[int], skip_special_tokens: bool) -> str:
@@ -553,6 +563,15 @@ def _truncation(truncation: Truncation | None, padding: Padding, max_length: int
     if truncation not in TRUNCATIONS:
         raise ValueError(f"truncation is expected to be one of {', '.join(map(repr, TRUNCATIONS))}, but is {truncation!r}")
     return truncation
+
+
+def _check_whole(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
+        raise ConfigError(f"{name} is expected to be a whole number, but is {shown(value)}")
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
 def _explain(firsts: Sequence[Any], seconds: Sequence[Any] | None, is_split: bool, single: bool, error: Exception) -> None:

@@ -13,6 +13,7 @@ from tokenizers import AddedToken
 
 from registry.base.regular import open_regular
 from registry.errors import ConfigError
+from registry.pretrained.config import shown
 from registry.pretrained.engine import Engine
 
 __all__ = [
@@ -423,10 +424,33 @@ def read_lines(path: Path, what: str) -> list[str]:
     return [line.removesuffix("\r") for line in lines]
 
 
-def as_list(ids: Any) -> list[int]:
-    """Return ids, given as one number, a list, an array or a one-dimensional tensor, as a list."""
+def as_list(ids: Any, what: str = "ids") -> list[int]:
+    """Return ids, given as one number, a list, an array or a one-dimensional tensor, as a list.
+
+    Args:
+        ids: what was given.
+        what: what it is, for errors.
+
+    Raises:
+        ConfigError: when it holds what is no id of any vocabulary.
+    """
     values = ids.tolist() if hasattr(ids, "tolist") else ids
-    numbers = [values] if isinstance(values, int) else list(values)
+    if not isinstance(values, Iterable) or isinstance(values, str | bytes | Mapping):
+        values = [values]
+    numbers = list(values)
+    if {*map(type, numbers)} - {int}:
+        for position, number in enumerate(numbers):
+            if not hasattr(number, "__index__"):
+                raise ConfigError(
+                    f"{what} are expected to be a number, a list of numbers (seq,), or a batch of lists (batch, seq), but item "
+                    f"{position} is {shown(number)}"
+                )
+        try:
+            numbers = [number.__index__() for number in numbers]
+        except TypeError as error:  # a tensor of more than one number, or of floats
+            raise ConfigError(f"{what} are expected to be whole numbers, but hold a tensor of something else") from error
     if (least := min(numbers, default=0)) < 0:
-        raise ValueError(f"ids are expected to be 0 or more, but hold {least}; leave out what is ignored")
+        raise ConfigError(f"{what} are expected to be 0 or more, but hold {least}; leave out what is ignored")
+    if (most := max(numbers, default=0)) >= 1 << 32:
+        raise ConfigError(f"{what} are expected to be below 2**32, but hold {most}")
     return numbers

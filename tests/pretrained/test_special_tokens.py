@@ -556,3 +556,54 @@ def test_without_basic_splitting_white_space_is_that_of_1_2_0(bert: Path) -> Non
     for code in (*range(1, 0x21), 0x7F, 0x85, 0xA0, 0xAD, 0x1680, 0x180E, *range(0x2000, 0x2030), 0x205F, 0x3000, 0xFEFF):
         text = f"the{chr(code)}cat a{chr(code)}{chr(code)}b"
         assert ours.tokenize(text) == theirs.tokenize(text), hex(code)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        (torch.zeros(1, 2, 3, dtype=torch.int64), r"ids of row 0 are expected to be .* item 0 is \[0, 0, 0\]"),
+        (numpy.zeros((1, 1, 2), dtype=numpy.int64), r"ids of row 0 .* item 0 is \[0, 0\]"),
+        ([3.5], "ids are expected to be .* item 0 is 3.5"),
+        (torch.tensor([1.0]), "item 0 is 1.0"),
+        (3.5, "item 0 is 3.5"),
+        (None, "item 0 is None"),
+        ("text", "item 0 is 'text'"),
+        ([1, "a"], "item 1 is 'a'"),
+        (["a"], "item 0 is 'a'"),
+        ([[3], None], "ids of row 1 .* item 0 is None"),
+        ([[3], [1, 2.5]], "ids of row 1 .* item 1 is 2.5"),
+        ([None, [3]], "ids are .* item 0 is None"),
+        ([3, [4]], r"item 1 is \[4\]"),
+        ([torch.tensor(1), torch.tensor(0.5)], "whole numbers"),
+        ([-1], "0 or more"),
+        ([2**40], r"below 2\*\*32"),
+    ],
+)
+def test_what_is_no_id_is_named(bert: Path, ids: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        BertTokenizer(bert).decode(ids)
+
+
+def test_ids_of_any_library_are_decoded(bert: Path) -> None:
+    tokenizer = BertTokenizer(bert)
+    expected = tokenizer.decode([1, 2])
+    for ids in ((1, 2), numpy.array([1, 2]), [numpy.int64(1), numpy.int32(2)], [torch.tensor(1), 2], iter([1, 2]), range(1, 3)):
+        assert tokenizer.decode(ids) == expected
+    for batch in ([[1, 2]], torch.tensor([[1, 2]]), [torch.tensor([1, 2])], [numpy.array([1, 2])], (range(1, 3),)):
+        assert tokenizer.decode(batch) == [expected]
+    assert tokenizer.decode(1) == tokenizer.decode(torch.tensor(1)) == tokenizer.decode(numpy.int64(1)) == tokenizer.decode([1])
+
+
+@pytest.mark.parametrize("name", ["pad_to_multiple_of", "max_length", "stride"])
+@pytest.mark.parametrize("value", [2.5, "8", True, [8]])
+def test_a_length_that_is_no_whole_number_is_named(bert: Path, name: str, value: Any) -> None:
+    tokenizer = BertTokenizer(bert)
+    calls: list[Any] = [lambda: tokenizer("a", padding=True, truncation=True, **{name: value})]
+    if name != "stride":
+        calls += [
+            lambda: tokenizer.pad({"input_ids": [[1]]}, **{name: value}),
+            lambda: tokenizer.encode([1], padding=True, **{name: value}),
+        ]
+    for call in calls:
+        with pytest.raises(ConfigError, match=f"{name} is expected to be a whole number, but is "):
+            call()
