@@ -1,4 +1,4 @@
-"""The `registry` command. Each command imports what it needs when it runs, so that `--help` costs nothing."""
+"""The `registry` command. Each command imports its modules when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 __all__ = ["main"]
 
-#: Seconds that an interrupted command may take to end in order.
+#: Seconds that an interrupted command has for an orderly exit.
 _GRACE = 1.0
 
 
 def main(name: str = "registry") -> None:
-    """Run the command line; the exit code is 0, 1 for an error of ours, 2 for wrong usage, 130 when it was interrupted."""
+    """Run the command line. Exit codes: 0 success, 1 a registry error, 2 wrong usage, 130 interrupted."""
     with _interruptible():
         _run(name)
 
@@ -41,7 +41,7 @@ def _run(name: str) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.Abort:  # what click makes of Ctrl-C
+    except click.Abort:  # click raises it for Ctrl-C
         raise KeyboardInterrupt from None
     except BrokenPipeError:  # `registry list | head`
         sys.stderr.close()
@@ -50,7 +50,7 @@ def _run(name: str) -> None:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn Ctrl-C into exit code 130, soon, whatever threads still wait for a server; what they have written stays."""
+    """Make Ctrl-C exit soon with code 130, even if threads still wait for a server. Partial downloads are kept."""
     import os
     import signal
     import threading
@@ -76,7 +76,7 @@ def _interruptible() -> Iterator[None]:
         timer.start()
         raise KeyboardInterrupt
 
-    # A shell starts a program in the background with the signal ignored, and a caller may have a handler of its own.
+    # A shell ignores the signal for background programs, and a caller may have its own handler.
     is_mine = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if is_mine := is_mine and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, interrupt)

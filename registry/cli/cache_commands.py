@@ -1,4 +1,4 @@
-"""`registry cache` and `registry verify`: what is in the cache, whether it is right, and what may go."""
+"""`registry cache` and `registry verify`: list, verify and remove cached files."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ _DURATIONS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def size(text: str) -> int:
-    """Return bytes of `500MB` or `1.5GiB`. Its name is what the help shows."""
+    """Parse `500MB` or `1.5GiB` as bytes. The help shows this function's name."""
     return _quantity(text, _SIZES, "a size with its unit, such as 500MB, 20GB or 1.5GiB (bytes: 10B)")
 
 
 def duration(text: str) -> int:
-    """Return seconds of `30d`, `12h`, `45m`, `90s`, `2w`."""
+    """Parse `30d`, `12h`, `45m`, `90s` or `2w` as seconds."""
     return _quantity(text, _DURATIONS, "a duration such as 2w, 30d, 12h, 45m or 90s")
 
 
 def _quantity(text: str, units: Mapping[str, int], expected: str) -> int:
-    if text.strip() == "0":  # of whatever unit
+    if text.strip() == "0":  # needs no unit
         return 0
     found = re.fullmatch(r"([0-9]{1,18}(?:\.[0-9]{1,9})?) ?([A-Za-z]*)", text.strip())
     if found is None or found[2].lower() not in units:
@@ -49,11 +49,11 @@ def _quantity(text: str, units: Mapping[str, int], expected: str) -> int:
 
 @click.command(epilog="\b\nExamples:\n  registry verify\n  registry verify bert-base-uncased --repair")
 @click.argument("names", nargs=-1)
-@click.option("--repair", is_flag=True, help="Put away what is damaged, and fetch it again; tiers stay as they are.")
+@click.option("--repair", is_flag=True, help="Quarantine damaged files and fetch them again; read-only tiers are not changed.")
 @CACHE
 @JSON
 def verify(names: Sequence[str], repair: bool, cache_dir: str | None, as_json: bool) -> None:
-    """Hash the cached files of each NAME, or all that are there, read-only tiers included; show what is not right.
+    """Verify the sha256 of each NAME's cached files, or of all, including read-only tiers; show damaged ones.
 
     The exit code is 1 when damage remains.
     """
@@ -91,14 +91,14 @@ def verify(names: Sequence[str], repair: bool, cache_dir: str | None, as_json: b
 
 @click.group(epilog="\b\nExamples:\n  registry cache list\n  registry cache prune --older-than 30d --dry-run")
 def cache() -> None:
-    """Show what the cache holds, and remove what may go."""
+    """Show and clean up the cache."""
 
 
 @cache.command("dir", epilog="\b\nExamples:\n  registry cache dir\n  du -sh $(registry cache dir)")
 @CACHE
 @JSON
 def dir_command(cache_dir: str | None, as_json: bool) -> None:
-    """Print the folder that the cache is written to."""
+    """Print the cache folder that is written to."""
     from registry.base.settings import cache_folders
 
     root, *tiers = map(str, cache_folders(cache_dir))
@@ -109,7 +109,7 @@ def dir_command(cache_dir: str | None, as_json: bool) -> None:
 @CACHE
 @JSON
 def list_command(cache_dir: str | None, as_json: bool) -> None:
-    """List the models in the cache with their size and last use, what is unfinished, and read-only tiers."""
+    """List cached models with size and last use, unfinished downloads, and read-only tiers."""
     from registry.model_registry import default_registry
 
     folders = default_registry().cached_models(cache_dir)
@@ -141,7 +141,7 @@ def list_command(cache_dir: str | None, as_json: bool) -> None:
 @CACHE
 @JSON
 def rm_command(names: Sequence[str], cache_dir: str | None, as_json: bool) -> None:
-    """Remove each NAME from the cache; what other models share stays."""
+    """Remove each NAME from the cache. Files that other models share stay."""
     from registry.model_registry import default_registry
 
     done, all_done = each(names, lambda name: default_registry().evict(name, cache_dir=cache_dir))
@@ -160,13 +160,13 @@ def rm_command(names: Sequence[str], cache_dir: str | None, as_json: bool) -> No
 @cache.command(
     epilog="\b\nExamples:\n  registry cache prune\n  registry cache prune --max-size 20GB --older-than 30d --dry-run"
 )
-@click.option("--max-size", type=size, help="Remove the least recently used until this much is left, such as 20GB.")
-@click.option("--older-than", type=duration, help="Remove what was not used for so long, such as 30d.")
+@click.option("--max-size", type=size, help="Remove the least recently used models until this size, such as 20GB.")
+@click.option("--older-than", type=duration, help="Remove models that were not used for this time, such as 30d.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @CACHE
 @JSON
 def prune(max_size: int | None, older_than: int | None, dry_run: bool, cache_dir: str | None, as_json: bool) -> None:
-    """Remove what broken-off downloads left, quarantine, and useless records; with options also models not used of late."""
+    """Remove rests of failed downloads, quarantine and useless records; with options also models that were not used lately."""
     from registry.model_registry import default_registry
 
     pruned = default_registry().prune(max_size=max_size, older_than=older_than, dry_run=dry_run, cache_dir=cache_dir)
@@ -221,5 +221,5 @@ def _count(number: int, what: str) -> str:
 def _day(seconds: float) -> str:
     try:
         return datetime.fromtimestamp(seconds).astimezone().date().isoformat()
-    except (ValueError, OverflowError, OSError):  # of a clock that is far off
+    except (ValueError, OverflowError, OSError):  # a time that is far off
         return "at no known time"

@@ -1,4 +1,4 @@
-"""Which models.yaml a command changes, and whether the changed file does what it is to do."""
+"""Choose the models.yaml that a command edits, and check the result of the edit."""
 
 from __future__ import annotations
 
@@ -34,31 +34,31 @@ __all__ = ["Added", "Removed", "add", "chosen_file", "is_users", "remove"]
 
 @dataclass(frozen=True)
 class Added:
-    """What adding a name has done."""
+    """The result of adding a name."""
 
     origin: Origin
-    #: What the name means now; None where no layer has the file.
+    #: The name's entry now; None if the file is not part of any layer.
     entry: ModelEntry | None
-    #: Where a higher layer says something else, so that the new entry does not count.
+    #: The place in a higher layer that overrides the new entry.
     hidden_by: Origin | None
 
 
 @dataclass(frozen=True)
 class Removed:
-    """What removing a name has done."""
+    """The result of removing a name."""
 
     origin: Origin
-    #: What the name means from now on in a lower layer, if anything.
+    #: The name's remaining entry in a lower layer, if any.
     left: Origin | None
 
 
 def is_users(path: Path) -> bool:
-    """Whether a catalog is the user's own, which no working folder is near to."""
+    """Whether a catalog is the user's own, which is not part of a project."""
     return (LayerKind.USER, path) in places()
 
 
 def chosen_file(file: str | None, *, user: bool, project: bool) -> Path:
-    """Return the catalog that is to be written: the given one, the user's or the project's.
+    """Return the catalog to write: the given one, the user's or the project's.
 
     By default it is the nearest one of the project, if it is a catalog, empty or damaged, else the user's.
     """
@@ -78,7 +78,7 @@ def chosen_file(file: str | None, *, user: bool, project: bool) -> Path:
 
 
 def _user_file() -> Path:
-    """Return where the user's own catalog is, or would be."""
+    """Return the path of the user's own catalog, existing or not."""
     for kind, path in places():
         if kind is LayerKind.USER:
             return path
@@ -90,7 +90,7 @@ def _user_file() -> Path:
 def add(
     registry: ModelRegistry, path: Path, name: str, fields: dict[str, object], *, replace: bool, cache_dir: str | None = None
 ) -> Added:
-    """Write an entry into a catalog, when the name then means what the entry says.
+    """Write an entry into a catalog after checking that the name then resolves to the entry.
 
     Raises:
         CatalogError: when the file cannot take the entry, the entry is none, or its layer may not have it. The file is left
@@ -108,7 +108,7 @@ def add(
 
 
 def _checked(registry: ModelRegistry, path: Path, name: str, text: str) -> Added:
-    """Read a catalog's new text as every load will, together with all other layers."""
+    """Read a catalog's new text together with all other layers, as every load does."""
     file = read_catalog(text.removeprefix("\ufeff"), str(path))
     if problem := file.broken.get(name):
         raise problem
@@ -149,11 +149,11 @@ def _index(sources: list[CatalogSource], path: Path) -> int:
 
 
 def remove(registry: ModelRegistry, path: Path | None, name: str, *, force: bool, cache_dir: str | None = None) -> Removed:
-    """Remove a name from a catalog, by default from the highest one outside of packages that has it.
+    """Remove a name from a catalog, by default from the highest one outside packages that has it.
 
     Raises:
-        UnknownModel: when none has it.
-        CatalogError: when another entry is based on it and would be broken, unless `force` is set; the file is left as it is.
+        UnknownModel: when no catalog has it.
+        CatalogError: when it is the base of another entry, unless `force` is set. The file is not changed.
     """
     sources = [*registry.families.catalog_sources(), *outer_sources()]
     path = path or _holder(registry, sources, name)
@@ -176,15 +176,15 @@ def remove(registry: ModelRegistry, path: Path | None, name: str, *, force: bool
 
 
 def _is_trusted(path: Path) -> bool:
-    """Whether a catalog is one that the user or the machine's administrator put in its place, and no clone brought."""
+    """Whether the user or administrator put a catalog in its place, so that it did not come with a cloned project."""
     return str(path) in {*(str(place) for _, place in places()), *(source.path for source in environment_sources())}
 
 
 def _place_of(name: str, path: Path) -> Origin:
-    """Return where a file has a name.
+    """Return the place of a name in a file.
 
     Raises:
-        CatalogError: when it has not, or cannot be read.
+        CatalogError: when the file lacks the name or cannot be read.
     """
     file = read_source(CatalogSource(LayerKind.ARGUMENT, str(path), partial(read_limited, path)))
     if name in file.entries:
@@ -201,7 +201,7 @@ def _knows(source: CatalogSource, name: str) -> bool:
 
 
 def _holder(registry: ModelRegistry, sources: list[CatalogSource], name: str) -> Path:
-    """Return the highest file outside of packages that has a name."""
+    """Return the highest file outside packages that has a name."""
     for source in reversed(sources):
         file = read_source(source)
         if name not in file.entries and name not in file.broken:
@@ -218,7 +218,7 @@ def _holder(registry: ModelRegistry, sources: list[CatalogSource], name: str) ->
 
 
 def _users(sources: list[CatalogSource], name: str) -> Iterator[tuple[str, Origin]]:
-    """Yield the names, with their places, that need a model of another name."""
+    """Yield the names that depend on another name, with their places."""
     for source in sources:
         for other, entry in read_source(source).entries.items():
             for key in ("alias", "base"):

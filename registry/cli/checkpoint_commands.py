@@ -1,4 +1,4 @@
-"""`registry inspect` and `registry convert`: what a checkpoint is, and another form of it."""
+"""`registry inspect` and `registry convert`: describe a checkpoint, and convert it to safetensors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ __all__ = ["convert", "inspect"]
 
 @click.command(epilog="\b\nExamples:\n  registry inspect pytorch_model.bin\n  registry inspect ./bert_model.ckpt --json")
 @click.argument("source")
-@click.option("--family", help="The family, whose names of files are looked for.")
+@click.option("--family", help="The family, which says which file names to search for.")
 @CACHE
 @OFFLINE
 @JSON
 def inspect(source: str, family: str | None, cache_dir: str | None, offline: bool | None, as_json: bool) -> None:
-    """List the tensors of SOURCE (a file, folder, URL or name), its format and metadata, and what its pickles would call.
+    """List the tensors of SOURCE (a file, folder, URL or name), its format and metadata, and the functions its pickles call.
 
-    Values are not read, and nothing in the file is run. The exit code is 1 when it would not be loaded.
+    Values are not read, and no code in the file is run. The exit code is 1 when `load` would refuse the file.
     """
     from registry.model_registry import default_registry
 
@@ -84,9 +84,9 @@ def _lines(found: Inspection) -> list[str]:
 )
 @click.argument("source")
 @click.argument("out", type=click.Path())
-@click.option("--family", help="The family, where neither name nor configuration tells.")
-@click.option("--head", help="The head; by default the one that the weights are of.")
-@click.option("--dtype", help="Of floating point weights, such as float16; by default the source's.")
+@click.option("--family", help="The family, when neither name nor configuration names it.")
+@click.option("--head", help="The head; by default the one that fits the weights.")
+@click.option("--dtype", help="The dtype of floating point weights, such as float16; by default the source's.")
 @click.option("--max-shard-size", metavar="SIZE", help="Write weights in shards of at most this size, such as 5GB.")
 @click.option("--config", multiple=True, metavar="KEY=VALUE", help="Set a field of the configuration, such as num_labels=3.")
 @click.option("--tokenizer", multiple=True, metavar="KEY=VALUE", help="Set an argument of the tokenizer.")
@@ -106,7 +106,7 @@ def convert(
     offline: bool | None,
     as_json: bool,
 ) -> None:
-    """Write SOURCE as a folder OUT of configuration, safetensors and vocabulary, which transformers opens, too.
+    """Convert SOURCE to a folder OUT with configuration, safetensors and vocabulary, which transformers can load, too.
 
     SOURCE is a name, folder, file or URL: a TensorFlow checkpoint, OpenAI's numpy release, an archive, torch's pickles, or
     safetensors.

@@ -1,4 +1,4 @@
-"""What each command prints."""
+"""The commands `list`, `info`, `fetch` and `try`, and the loader of all others."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Examples:
 """
 
 
-#: The commands that are not below, and the module of each.
+#: The commands of other modules.
 _HOMES = {
     "add": "edit_commands",
     "cache": "cache_commands",
@@ -53,7 +53,7 @@ _HOMES = {
 
 
 class _LazyGroup(click.Group):
-    """Import the module of a command when the command is asked for."""
+    """Imports the module of a command when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*self.commands, *_HOMES})
@@ -75,7 +75,7 @@ def cli() -> None:
 @click.argument("pattern", default="*")
 @JSON
 def list_command(pattern: str, as_json: bool) -> None:
-    """List the names that match PATTERN (a shell pattern, by default all); the exit code is 1 when none does."""
+    """List the names that match PATTERN (a shell pattern, by default all). The exit code is 1 when no name matches."""
     registry = default_registry()
     entries = [(name, registry.resolve(name)) for name in registry.list_models(pattern)]
     if not entries and not as_json:
@@ -100,7 +100,7 @@ def list_command(pattern: str, as_json: bool) -> None:
 @CACHE
 @JSON
 def info(name: str, cache_dir: str | None, as_json: bool) -> None:
-    """Show what NAME means: every field with the file and line that says it, its files, and what is cached."""
+    """Show the entry of NAME: every field with the file and line that sets it, its files, and which are cached."""
     registry = default_registry()
     entry = registry.maybe_resolve(name)
     if entry is None and Path(name).exists():
@@ -113,9 +113,9 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
         family = registry.families.get(entry.family)
         cached = registry.cached_files(name, cache_dir=cache_dir)
         parameters = _parameters(cached)
-    except RegistryError as error:  # what the catalog says is worth showing also where it cannot be used
+    except RegistryError as error:  # the entry is worth showing even if it cannot be used
         warn(str(error))
-    # The installed family says which role a file has; without it nothing is looked for.
+    # The installed family says which role a file has; without it no files are searched for.
     roles = (entry.files, family.files, family.converters) if family is not None else ({}, {}, {})
     searched = looked_up(*roles)
     files = {
@@ -177,8 +177,8 @@ def info(name: str, cache_dir: str | None, as_json: bool) -> None:
 @OFFLINE
 @LOCKED
 @EXACT
-@click.option("--refresh", is_flag=True, help="Ask anew for what was found before.")
-@click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
+@click.option("--refresh", is_flag=True, help="Ask the source again instead of using recorded answers.")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to fetch concurrently (by default 4).")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @JSON
 def fetch(
@@ -191,7 +191,7 @@ def fetch(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Bring the files of each NAME here, verify them, and print their folder."""
+    """Fetch and verify the files of each NAME, and print their folder."""
 
     def fetched(name: str) -> str:
         options: dict[str, Any] = {"offline": offline, "locked": locked, "refresh": refresh, "jobs": jobs}
@@ -224,7 +224,7 @@ def fetch(
 def try_command(
     name: str, texts: Sequence[str], head: str | None, cache_dir: str | None, offline: bool | None, as_json: bool
 ) -> None:
-    """Load NAME and do with TEXTS what its head is for.
+    """Load NAME and apply its head to TEXTS.
 
     Sentence similarity for `base`, words for [MASK] with `masked-lm`, an answer (question, then text) with
     `question-answering`, labels with classifiers, more text with `lm`, the likeliest choice (text, then choices) with
@@ -239,7 +239,7 @@ def try_command(
 
 @contextlib.contextmanager
 def _progress_lines(quiet: bool) -> Iterator[None]:
-    """Print, where there is no terminal for bars, the lines that stand for them; standard output is for results."""
+    """Print progress lines to standard error when there is no terminal for progress bars."""
     import logging
 
     from registry.store import progress
@@ -259,7 +259,7 @@ def _progress_lines(quiet: bool) -> Iterator[None]:
 
 
 def _place(origin: Origin) -> str:
-    """Return a file and line as short as they can be found again from here."""
+    """Return a file and line, with the file relative to the working folder if that is shorter."""
     path = Path(origin.file)
     for folder, short in ((_here(), ""), (maybe_user_path("~"), "~/")):
         if folder is not None and path.is_relative_to(folder):
@@ -274,7 +274,7 @@ def _here() -> Path | None:
 
 
 def _parameters(cached: Mapping[str, StoredFile]) -> int | None:
-    """Return the number of scalars in the weights, where a header that is here tells."""
+    """Return the number of scalars in the weights, if a cached header shows it."""
     if (file := cached.get("model.safetensors")) is None:
         return None
     from registry.checkpoint.safetensors.file import SafetensorsFile

@@ -1,4 +1,4 @@
-"""What `registry doctor` looks at, section by section; each gives facts, and what is wrong with the way to mend it."""
+"""The checks of `registry doctor`, one function per section. Each returns facts, and problems with advice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NAMES = [name for names, *_ in SETTINGS for name in names]
 _OWN = [name for name in _NAMES if name.startswith("REGISTRY_")]
 _ANSWERS = [name for names, kind, *_ in SETTINGS if kind == "yes or no" for name in names]
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "CREDENTIAL")
-#: What importing a light plugin module may take, in seconds, before it is worth a word.
+#: Seconds of import time after which a plugin module gets a remark.
 _SLOW = 0.5
 _IMPORT_LIMIT = 120
 _SCARCE = 1 << 30
@@ -43,7 +43,7 @@ _SCARCE = 1 << 30
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong, and what to do about it."""
+    """A problem and how to solve it."""
 
     what: str
     fix: str
@@ -51,7 +51,7 @@ class Problem:
 
 @dataclass
 class Section:
-    """One part of the report: facts by name, remarks that are no fault, and problems."""
+    """One part of the report: facts by name, remarks, and problems."""
 
     name: str
     facts: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Section:
 
 
 def environment() -> Section:
-    """Look at Python, the platform, and the packages that this one needs."""
+    """Check Python, the platform and the required packages."""
     section = Section("environment")
     section.facts["python"] = f"{platform.python_version()} ({sys.executable})"
     section.facts["platform"] = platform.platform()
@@ -87,7 +87,7 @@ def environment() -> Section:
 
 
 def cache(cache_dir: str | None) -> Section:
-    """Look at the folders of the cache: whether they are there and can be written, space, links and locks."""
+    """Check the cache folders: existence, write access, space, links and locks."""
     section = Section("cache")
     for number, root in enumerate(cache_folders(cache_dir)):
         found: dict[str, Any] = {"tier": number > 0, "exists": root.is_dir()}
@@ -95,7 +95,7 @@ def cache(cache_dir: str | None) -> Section:
         there = next((folder for folder in (root, *root.parents) if folder.exists()), root)
         found["file system"] = _file_system(there)
         if root.exists() and not root.is_dir():
-            section.wrong(f"{root} is expected to be a folder, but is none", "remove it, or set REGISTRY_CACHE")
+            section.wrong(f"{root} is expected to be a folder, but is not", "remove it, or set REGISTRY_CACHE")
             continue
         if number:
             if not found["exists"]:
@@ -124,7 +124,7 @@ def cache(cache_dir: str | None) -> Section:
 
 
 def catalogs(registry: ModelRegistry) -> Section:
-    """Look at every place of a catalog, whether there is one and what is wrong with it."""
+    """Check every possible place of a catalog."""
     section = Section("catalogs")
     located: list[CatalogSource] = []
     with _warnings(section):
@@ -141,7 +141,7 @@ def catalogs(registry: ModelRegistry) -> Section:
         rows.append(_place(LayerKind.PROJECT, f"models.yaml from {Path.cwd()} upward") | {"found": False})
     section.facts["places"] = sorted(rows, key=lambda row: int(LayerKind[row["layer"].upper()]))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # which say what is told below
+        warnings.simplefilter("ignore")  # the report below contains the same
         try:
             merged = registry.catalog
             told = {problem.what for problem in section.problems}
@@ -162,7 +162,7 @@ def catalogs(registry: ModelRegistry) -> Section:
 
 
 def plugins() -> Section:
-    """Look at all plugins, in a process of its own, because one may end it."""
+    """Check all plugins in a separate process, because a plugin may end the process."""
     section = Section("plugins")
     done = _run("from registry.cli import main; sys.argv = ['registry', 'plugins', '--json']; main()")
     try:
@@ -187,7 +187,7 @@ def plugins() -> Section:
 
 
 def imports() -> Section:
-    """Measure, each in a fresh process, what importing takes: the package, and each plugin module after it."""
+    """Measure import times in fresh processes: of the package, and of each plugin module after it."""
     from registry.families.discovery import FAMILIES, HOOKS, TRANSPORTS, entry_points
 
     section = Section("imports")
@@ -208,13 +208,13 @@ def imports() -> Section:
 
 
 def settings() -> Section:
-    """List the environment variables in force; what may be a secret, or hold one, is not shown."""
+    """List the environment variables in use. Values that may contain a secret are not shown."""
     section = Section("settings")
     for name in _NAMES:
         if name in os.environ:
             section.facts[name] = _shown(name, os.environ[name])
     for name in sorted(os.environ):
-        # Other programs have variables of this prefix, too.
+        # Other programs use this prefix, too.
         if name.startswith("REGISTRY_") and name not in _NAMES and (close := get_close_matches(name, _OWN, n=1, cutoff=0.85)):
             section.wrong(f"{name} is no setting", f"did you mean {close[0]}?")
     for check in _checks():
@@ -226,7 +226,7 @@ def settings() -> Section:
 
 
 def _checks() -> Iterator[Callable[[], object]]:
-    """Yield what raises a ConfigError where a variable of an answer or a number says something else."""
+    """Yield functions that raise ConfigError if a boolean or numeric variable has an invalid value."""
     yield from (partial(is_set, name) for name in _ANSWERS)
     yield from (partial(lock_mode, None), lock_timeout, tries, partial(parallelism, None))
     if "REGISTRY_RANK_TIMEOUT" in os.environ:
@@ -239,7 +239,7 @@ def _checks() -> Iterator[Callable[[], object]]:
 
 
 def _shown(name: str, value: str) -> str:
-    """Return the value of a variable as it may be shown."""
+    """Return the value of a variable without secrets."""
     if any(part in name.upper() for part in _SECRET):
         return "(set, not shown)" if value else ""
     if name.lower().endswith("_proxy") and not is_url(value):
@@ -255,7 +255,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _satisfies(version: str, wanted: str) -> bool:
-    """Whether a version is within `>=` and `<` bounds; others are not judged."""
+    """Whether a version is within `>=` and `<` bounds. Other operators are ignored."""
     for bound in filter(None, (part.strip() for part in wanted.split(","))):
         number = bound.lstrip("<>=!~ ")
         if bound.startswith(">=") and _numbers(version) < _numbers(number):
@@ -286,7 +286,7 @@ def _place(kind: LayerKind, path: str) -> dict[str, Any]:
 
 
 def _file_system(path: Path) -> str:
-    """Return the type of the file system that holds a path, where the system tells."""
+    """Return the type of a path's file system, if the system reports it."""
     best, kind = "", ""
     try:
         for line in Path("/proc/mounts").read_text().splitlines():
@@ -308,7 +308,7 @@ def _links(folder: Path) -> bool:
 
 
 def _locks(folder: Path) -> bool | None:
-    """Whether a lock keeps another one out; None where this cannot be told."""
+    """Whether file locks exclude each other here; None if this cannot be tested."""
     try:
         import fcntl
     except ImportError:
@@ -327,7 +327,7 @@ def _locks(folder: Path) -> bool | None:
 
 @contextmanager
 def _warnings(section: Section) -> Iterator[None]:
-    """Turn what is warned of into remarks."""
+    """Turn warnings into remarks."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RegistryWarning)
         yield
@@ -335,7 +335,7 @@ def _warnings(section: Section) -> Iterator[None]:
 
 
 def _run(code: str) -> subprocess.CompletedProcess[str] | None:
-    """Run code in a fresh interpreter with this one's path; None when it does not end."""
+    """Run code in a fresh interpreter with the same path; None when it does not end."""
     program = f"import sys; sys.path[:] = {sys.path!r}\n{code}"
     try:
         return subprocess.run(
@@ -346,13 +346,13 @@ def _run(code: str) -> subprocess.CompletedProcess[str] | None:
 
 
 def _import_time(module: str) -> tuple[float | None, bool, str]:
-    """Return the seconds that an import takes, whether it brings torch, and what ended the process where that happened."""
+    """Return an import's seconds, whether it imports torch, and the reason if the process ended early."""
     before = "" if module == "registry" else "import registry.families.hookspecs\n"
     code = (
         f"{before}import time, importlib, os\nout = os.dup(1)\nbegan = time.perf_counter()\n"
         f"try:\n    importlib.import_module({module!r})\nexcept BaseException:\n    pass\n"
         "os.write(out, f'\\n{time.perf_counter() - began} {\"torch\" in sys.modules}\\n'.encode())\n"
-        "os._exit(0)"  # what it prints at its end is not of interest
+        "os._exit(0)"  # skips output at exit
     )
     if (done := _run(code)) is None:
         return None, False, f"is not imported after {_IMPORT_LIMIT} s"

@@ -1,4 +1,4 @@
-"""`registry doctor`: everything that can be wrong with an installation, in one report."""
+"""`registry doctor`: check an installation and report problems."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ __all__ = ["doctor"]
 @CACHE
 @JSON
 def doctor(cache_dir: str | None, as_json: bool) -> None:
-    """Look at the environment, the cache, every place of a catalog, plugins, import times and settings.
+    """Check the environment, cache, catalogs, plugins, import times and settings.
 
-    What is wrong comes last, with what to do; the exit code is then 1. Secrets are not shown.
+    Problems come last, with advice, and make the exit code 1. Secrets are not shown.
     """
     from registry.cli import diagnosis
     from registry.model_registry import default_registry

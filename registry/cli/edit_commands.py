@@ -1,4 +1,4 @@
-"""`registry add` and `registry remove`: names in a models.yaml, without an editor."""
+"""`registry add` and `registry remove`: edit the entries of a models.yaml."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def _file_options(command: _Command) -> _Command:
 @click.option("--head", help="The head; by default the one that the source's configuration names.")
 @click.option("--config", multiple=True, metavar="KEY=VALUE", help="Override a field of the configuration.")
 @click.option("--tokenizer", multiple=True, metavar="KEY=VALUE", help="Set an argument of the tokenizer.")
-@click.option("--mirror", "mirrors", multiple=True, metavar="URL", help="Another place of the same files; may be repeated.")
+@click.option("--mirror", "mirrors", multiple=True, metavar="URL", help="Another source of the same files; may be repeated.")
 @click.option("--revision", help="The branch, tag or commit of an hf:// source; it is pinned to its commit.")
 @click.option("--description", help="A line about the model.")
 @click.option("--license", "licence", help="The licence of its weights, such as Apache-2.0.")
 @_file_options
 @click.option("--override", is_flag=True, help="Redefine a name of a lower layer, from a project's file.")
-@click.option("--replace", is_flag=True, help="Write the entry anew where the file has the name already.")
-@click.option("--pin", is_flag=True, help="Fetch files whose hash the server does not tell, and pin them.")
-@click.option("--no-fetch", is_flag=True, help="Ask nobody: write only what is given.")
+@click.option("--replace", is_flag=True, help="Replace the entry if the file already has the name.")
+@click.option("--pin", is_flag=True, help="Fetch files whose hash the server does not provide, and pin them.")
+@click.option("--no-fetch", is_flag=True, help="Do not use the network; write only the given values.")
 @CACHE
 @OFFLINE
 @JSON
@@ -77,11 +77,11 @@ def add(
     offline: bool | None,
     as_json: bool,
 ) -> None:
-    """Give the model at SOURCE (a folder, archive, URL or hf://org/repo@revision) a NAME in a models.yaml.
+    """Add an entry NAME for the model at SOURCE (a folder, archive, URL or hf://org/repo@revision) to a models.yaml.
 
-    The source is asked for its files: their sizes and hashes are written, too, and the family and head that its
-    configuration names. Large files are not fetched. Comments and order of the models.yaml stay as they are; it is the
-    project's nearest, else the user's.
+    The entry gets the sizes and hashes of the source's files, and the family and head that its configuration names. Large
+    files are not fetched. Comments and order of the models.yaml do not change. By default it is the project's nearest
+    models.yaml, else the user's.
     """
     from registry.cli.catalog_edits import add as add_to_catalog
     from registry.cli.catalog_edits import chosen_file
@@ -143,11 +143,11 @@ def add(
 @click.command(epilog="\b\nExamples:\n  registry remove acme-support\n  registry remove mine --file ./models.yaml --force")
 @click.argument("name")
 @_file_options
-@click.option("--force", is_flag=True, help="Remove it even where other entries are based on it.")
+@click.option("--force", is_flag=True, help="Remove it even if other entries are based on it.")
 @CACHE
 @JSON
 def remove(name: str, file: str | None, user: bool, project: bool, force: bool, cache_dir: str | None, as_json: bool) -> None:
-    """Remove NAME from a models.yaml: from the highest layer outside of packages that has it, or the file that is given.
+    """Remove NAME from a models.yaml: the given file, by default the highest layer outside packages that has it.
 
     Files in the cache stay; `registry cache rm` removes them.
     """
@@ -176,7 +176,7 @@ def _existing(source: str) -> str:
     """Return a source that is a URL, a folder or an archive.
 
     Raises:
-        ConfigError: when it is none of them.
+        ConfigError: when it is something else.
     """
     from registry.errors import ConfigError
     from registry.store.target import names_archive
@@ -191,10 +191,10 @@ def _existing(source: str) -> str:
 
 
 def _checked(source: str) -> str:
-    """Return a source that holds no secret.
+    """Return a source after checking that it contains no secret.
 
     Raises:
-        ConfigError: when it may hold one; the message does not show it.
+        ConfigError: when it may contain one. The message does not show it.
     """
     from registry.base.urls import redact, scheme_of, unfit_authority
     from registry.errors import ConfigError
@@ -243,7 +243,7 @@ def _check_family(registry: ModelRegistry, family: str | None, head: str | None,
 
 
 def _as_written(source: str, file: Path) -> str:
-    """Return a source as it is written in a catalog: a relative path is relative to the file, in the user's own absolute."""
+    """Format a source for a catalog: a path becomes relative to the file, or absolute in the user's own catalog."""
     from registry.cli.catalog_edits import is_users
 
     if "://" in source or source.startswith("~") or Path(source).is_absolute():
@@ -253,7 +253,7 @@ def _as_written(source: str, file: Path) -> str:
         relative = Path(os.path.relpath(full, file.parent))
     except ValueError:  # on another drive
         return str(full)
-    # Links make `..` lead elsewhere than it seems.
+    # With links, `..` may lead elsewhere.
     if is_users(file) or os.path.realpath(file.parent / relative) != os.path.realpath(full):
         return str(full)
     text = relative.as_posix()
@@ -261,7 +261,7 @@ def _as_written(source: str, file: Path) -> str:
 
 
 def _is_folder(source: str) -> bool:
-    """Whether a source is a folder on this machine, which somebody may be training into."""
+    """Whether a source is a folder on this machine, whose files may change."""
     from registry.base.urls import scheme_of
 
     return scheme_of(source) == "file"
@@ -286,7 +286,7 @@ def _rows(pins: Mapping[str, FilePin]) -> list[tuple[str, str, str]]:
 
 
 def _notes(path: Path, name: str, source: str, unpinned: Sequence[str], in_layer: bool, hidden_by: object) -> list[str]:
-    """Return what a person should know of the new entry."""
+    """Return the messages about a new entry."""
     notes = []
     if unpinned and not _is_folder(source):
         notes.append(f"not pinned: {', '.join(unpinned)}; the server does not tell their hash, --pin fetches and pins them")

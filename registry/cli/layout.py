@@ -1,4 +1,4 @@
-"""What the commands have in common: options, tables, sizes."""
+"""Shared parts of the commands: options, tables, sizes."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
 _Result = TypeVar("_Result")
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
-OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only what is on this machine.")
-LOCKED = click.option("--locked", "locked", flag_value="true", help="Use only the bytes that models.lock says.")
-EXACT = click.option("--exact", "locked", flag_value="exact", help="As --locked, with the locked versions of the software.")
+OFFLINE = click.option("--offline", is_flag=True, default=None, help="Use only files on this machine.")
+LOCKED = click.option("--locked", "locked", flag_value="true", help="Use only the bytes that models.lock lists.")
+EXACT = click.option("--exact", "locked", flag_value="exact", help="Like --locked, and require the locked software versions.")
 CACHE = click.option("--cache-dir", type=click.Path(), help="Use this cache folder.")
 
 
 def each(names: Iterable[str], work: Callable[[str], _Result]) -> tuple[dict[str, _Result], bool]:
-    """Do something for each name; an error of one is told, and the others go on. Return results, and whether all succeeded."""
+    """Call a function for each name. An error is printed and does not stop the others. Return results, and if all succeeded."""
     done: dict[str, _Result] = {}
     all_done = True
     for name in dict.fromkeys(names):
@@ -53,7 +53,7 @@ def each(names: Iterable[str], work: Callable[[str], _Result]) -> tuple[dict[str
 
 
 def printable(text: str) -> str:
-    """Return text on one line, `escaped`, so that what a stranger wrote moves no cursor."""
+    """Return text on one line, `escaped`, so that untrusted text cannot control the terminal."""
     return escaped(text).replace("\n", "\\n")
 
 
@@ -63,7 +63,7 @@ def printable_lines(message: object) -> str:
 
 
 def table(rows: Iterable[Sequence[str]], *, fit: bool = False) -> list[str]:
-    """Return rows as lines with aligned columns, the first in bold on a terminal that wants it.
+    """Format rows as lines with aligned columns, the first column in bold on a terminal with styles.
 
     With `fit` the last column is cut where a line would be wider than the terminal, and a row whose first cell takes more than
     half of it is not aligned with the others.
@@ -85,7 +85,7 @@ def table(rows: Iterable[Sequence[str]], *, fit: bool = False) -> list[str]:
 
 
 def folded(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return rows as lines that are no wider than the terminal: what does not fit beside the first cell goes below."""
+    """Format rows as lines that fit the terminal: text that does not fit beside the first cell goes below it."""
     rows = [[printable(cell) for cell in row] for row in rows]
     label = max((_columns(row[0]) for row in rows), default=0)
     lines = []
@@ -104,8 +104,8 @@ def folded(rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def terminal_width() -> int:
-    """Return the columns of the terminal, or of what stands in for one: 80 where there is none."""
-    # As shutil does, which takes longer to import than this takes in all.
+    """Return the columns of the terminal, or 80 without a terminal."""
+    # Like shutil.get_terminal_size, but importing shutil takes longer than this.
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isascii() and columns.isdecimal() and len(columns) < 6 else 0
     if not width:
@@ -115,7 +115,7 @@ def terminal_width() -> int:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Return the lines of a text; a path that is too long for one is parted behind a `/` where that is possible."""
+    """Wrap a text into lines. A path that is too long for one line is split after a `/` if possible."""
     lines = []
     for line in textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False):
         while _columns(line) > width:
@@ -130,11 +130,11 @@ def _wrapped(text: str, width: int) -> list[str]:
 def _bold(line: str, begin: str) -> str:
     if os.environ.get("NO_COLOR"):
         return line
-    return click.style(line[: len(begin)], bold=True) + line[len(begin) :]  # click drops it where the output is no terminal
+    return click.style(line[: len(begin)], bold=True) + line[len(begin) :]  # click removes styles without a terminal
 
 
 def _columns(text: str) -> int:
-    """Return how many columns a text takes on a terminal."""
+    """Return the width of a text in terminal columns."""
     return len(text) if text.isascii() else sum(map(_letter_columns, text))
 
 
@@ -143,7 +143,7 @@ def _letter_columns(letter: str) -> int:
 
 
 def _cut(text: str, width: int, mark: str = "…") -> str:
-    """Return as much of the beginning of a text as fits, with a mark where that is not all."""
+    """Truncate a text to a width, with a mark if something was cut off."""
     if _columns(text) <= width:
         return text
     end, used = 0, len(mark)
@@ -154,7 +154,7 @@ def _cut(text: str, width: int, mark: str = "…") -> str:
 
 
 def size_text(count: int) -> str:
-    """Return a number of bytes for people, in powers of 1000: `440.4 MB`."""
+    """Format a number of bytes in powers of 1000: `440.4 MB`."""
     size, unit = float(count), "bytes"
     for larger in ("kB", "MB", "GB", "TB"):
         if size < 999.95:
@@ -164,7 +164,7 @@ def size_text(count: int) -> str:
 
 
 def key_values(given: Sequence[str], option: str) -> dict[str, Any]:
-    """Return `key=value` pairs; a value is read as in a models.yaml."""
+    """Parse `key=value` pairs. A value is parsed as in a models.yaml."""
     from registry.catalog.yaml_nodes import parse
     from registry.errors import CatalogError
 

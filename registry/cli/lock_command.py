@@ -1,4 +1,4 @@
-"""`registry lock`: what each name stands for now, written down."""
+"""`registry lock`: record the current files of each name in models.lock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 @click.argument("names", nargs=-1)
 @click.option("--file", type=click.Path(dir_okay=False), help="The lock file; by default beside the project's models.yaml.")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 when the lock file is out of date.")
-@click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to bring at once (by default 4).")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Files of a model to fetch concurrently (by default 4).")
 @CACHE
 @OFFLINE
 @JSON
@@ -36,10 +36,10 @@ def lock(
     offline: bool | None,
     as_json: bool,
 ) -> None:
-    """Fetch each NAME as it is now, and write the hash, size and URL of its files, its revision and its plugin to models.lock.
+    """Fetch the current files of each NAME, and record their hashes, sizes, URLs, revision and plugin in models.lock.
 
-    Without NAMES it does so for every name of the project's models.yaml and REGISTRY_MODELS, and for all that is locked
-    already. With NAMES the others stay as they are.
+    Without NAMES, lock every name of the project's models.yaml and REGISTRY_MODELS and all that are already locked. With
+    NAMES, the other locked names do not change.
     """
     from registry.model_registry import default_registry
 

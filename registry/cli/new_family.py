@@ -1,4 +1,4 @@
-"""Write a package that adds a family, complete and with tests that pass, for its author to fill."""
+"""`registry new-family`: write a complete package for a new family, with passing tests, as a start for its author."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["new_family", "write_package"]
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST = 40
 
-#: Template to where it goes in the package's folder; `$package` stands for the package's name.
+#: Template to its path in the package's folder; `$package` is replaced by the package's name.
 _FILES = {
     "README.md": "README.md",
     "pyproject.toml": "pyproject.toml",
@@ -37,7 +37,7 @@ _FILES = {
     epilog="\b\nExamples:\n  registry new-family acme\n  pip install -e ./registry-acme\n  pytest ./registry-acme",
 )
 @click.argument("name")
-@click.option("--path", "parent", type=click.Path(file_okay=False, path_type=Path), default=".", help="Write it below here.")
+@click.option("--path", "parent", type=click.Path(file_okay=False, path_type=Path), default=".", help="The parent folder.")
 def new_family(name: str, parent: Path) -> None:
     """Write a package registry-NAME that adds the family NAME: a plugin with a small model, a tokenizer and passing tests.
 
@@ -60,7 +60,7 @@ def write_package(name: str, parent: Path, *, taken: list[str] | None = None) ->
         taken: names of families that there are already.
 
     Raises:
-        click.UsageError: when the name is none, or taken, or the folder exists.
+        click.UsageError: when the name is invalid or taken, or the folder exists.
     """
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
         raise click.UsageError(

@@ -1,4 +1,4 @@
-"""`registry plugins`: what is installed beside the core, and whether it works."""
+"""`registry plugins`: list installed plugins and whether they work."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["facts", "lines", "plugins"]
 
-#: The states that need somebody to do something.
+#: The states that require action.
 WRONG = ("broken", "conflict")
 
 
@@ -40,7 +40,7 @@ def plugins(verbose: bool, as_json: bool) -> None:
 
 
 def lines(reports: list[PluginReport], *, verbose: bool) -> list[str]:
-    """Return reports for people: a table, and what is to be said of single ones."""
+    """Format reports as text: a table, and notes about single plugins."""
     shown = table(
         (report.name, f"{report.distribution} {report.version}".rstrip(), report.state, _time(report), _provides(report))
         for report in reports
@@ -61,7 +61,7 @@ def lines(reports: list[PluginReport], *, verbose: bool) -> list[str]:
 
 
 def facts(report: PluginReport) -> dict[str, Any]:
-    """Return a report for a program."""
+    """Format a report for JSON."""
     error = report.error
     cause = error.__cause__ if error is not None else None
     return {

@@ -1,4 +1,4 @@
-"""`registry try`: do with a text what a model's head is for."""
+"""`registry try`: apply a model's head to texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _QUESTION = ["Where do cheetahs live?", "Cheetahs are large cats. They live in A
 
 @dataclass(frozen=True)
 class Trial:
-    """A result, as data and as lines for a person."""
+    """A result, as data and as lines of text."""
 
     data: dict[str, Any]
     lines: list[str]
@@ -39,16 +39,16 @@ def run_trial(
     offline: bool | None,
     write: Callable[[str], object] | None = None,
 ) -> Trial:
-    """Load a model and run it on texts; text that is generated goes to `write` piece by piece, when that is given.
+    """Load a model and run it on texts. Generated text is passed to `write` piece by piece, if given.
 
     Raises:
-        ConfigError: when the head, or what was given to it, cannot be tried.
+        ConfigError: when the head cannot be tried, or its input is wrong.
     """
     started = time.perf_counter()
     model = registry.load(name, head=head, cache_dir=cache_dir, offline=offline)
     loaded = time.perf_counter()
     tokenizer = registry.load_tokenizer(name, cache_dir=cache_dir, offline=offline)
-    # A vocabulary alone does not say how much the model reads.
+    # A vocabulary alone does not show the model's maximum length.
     limits = (tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None))
     tokenizer.model_max_length = min((limit for limit in limits if limit is not None), default=None)
     chosen = registry.head_of(model)
@@ -72,7 +72,7 @@ def _encode(tokenizer: Any, *texts: Any) -> Any:
 
 def sentence_embeddings(model: Any, tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
     """Return the mean of each text's last hidden states, of length 1: `(texts, hidden)`."""
-    # One at a time: not every family has a token, or a mask, to pad with.
+    # One at a time, because not every family can pad.
     means = [model(_encode(tokenizer, text)["input_ids"]).last_hidden_state[0].mean(0) for text in texts]
     return torch.nn.functional.normalize(torch.stack(means).float(), dim=-1)
 
@@ -192,7 +192,7 @@ def _continue(
             write(text)
         prompt = ids[0].tolist()
         streamer = None if write is None else TextStreamer(tokenizer, write, prompt)
-        # The same seed each time: what one sees, another can see again.
+        # A fixed seed makes the output reproducible.
         output = model.generate(ids, max_new_tokens=room, do_sample=True, top_k=50, top_p=0.95, seed=0, streamer=streamer)
         decoded = [
             tokenizer.decode(part, skip_special_tokens=True, clean_up_tokenization_spaces=False) for part in (prompt, output[0])

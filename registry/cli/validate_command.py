@@ -1,4 +1,4 @@
-"""`registry validate`: every mistake of the catalogs, with its place."""
+"""`registry validate`: report every mistake in catalogs, with its place."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ __all__ = ["validate"]
 @click.argument("file", required=False, type=click.Path(exists=True, path_type=Path))
 @JSON
 def validate(file: Path | None, as_json: bool) -> None:
-    """Show every mistake in FILE, or in all catalogs that are in use, as file:line:column.
+    """Show every mistake in FILE, or in all catalogs in use, as file:line:column.
 
-    FILE is read as the layer that it is, or above all others when it is none; a folder stands for the models.yaml inside
-    it. The exit code is 1 when there is a mistake.
+    FILE is read in its own layer, or above all others if it is not in use; for a folder, the models.yaml inside it is read.
+    The exit code is 1 when there is a mistake.
     """
     from registry.catalog.validation import validate
     from registry.model_registry import default_registry
@@ -61,7 +61,7 @@ def validate(file: Path | None, as_json: bool) -> None:
 
 
 def _unpinned(registry: ModelRegistry, entry: ModelEntry) -> list[str]:
-    """Return the roles of which a file may be used without a pin; none for a folder on this machine, which may change."""
+    """Return the roles that may use a file without a pin; empty for a local folder, whose files may change."""
     from registry.families.roles import unpinned_roles
     from registry.store.target import entry_target
 
@@ -71,14 +71,14 @@ def _unpinned(registry: ModelRegistry, entry: ModelEntry) -> list[str]:
         return []
     if family is None or scheme_of(entry.source) == "file":
         return []
-    if target.file is not None:  # an archive, whose hash stands for all that is in it
+    if target.file is not None:  # an archive, whose hash covers everything in it
         pin = entry.files.get(target.file)
         return [] if pin is not None and pin.sha256 else ["archive"]
     return unpinned_roles(entry.files, family.files, family.converters)
 
 
 def _refused(registry: ModelRegistry, entry: ModelEntry) -> list[tuple[str, str]]:
-    """Return the fields of an entry that `load` would refuse, with the problem; none of a family that is not installed."""
+    """Return the fields of an entry that `load` would refuse, with the problem; empty if the family is not installed."""
     if entry.head is None and not entry.config and not entry.tokenizer:
         return []
     if (family := registry.families.maybe_get(entry.family)) is None:

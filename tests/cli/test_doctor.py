@@ -116,7 +116,7 @@ def test_a_cache_is_looked_at_without_leaving_anything(cache: Path) -> None:
 
 def test_a_cache_that_is_a_file_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert "is expected to be a folder, but is none" in problems(diagnosis.cache(str(tmp_path / "file")))
+    assert "is expected to be a folder, but is not" in problems(diagnosis.cache(str(tmp_path / "file")))
 
 
 def test_a_cache_that_cannot_be_written_is_wrong(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
