@@ -87,9 +87,9 @@ class Lookup:
         if ref.absent:
             url = redact(source.url)
             raise FileMissing(f"{url} was not there when it was last asked for", url=url, status=404)
-        if ref.trust == "first-use":
-            refuse_unpinned(source.url)
         if ref.trust in BELIEVED and pins_required():
+            if ref.trust == "first-use":
+                refuse_unpinned(source.url)
             return None  # the hub can be asked
         return ref if ref.sha256 and pin.size in (None, ref.size) else None
 

@@ -16,6 +16,9 @@ from registry.store.transports import Transport, Transports
 
 __all__ = ["FileSource", "Revisions", "Wanted", "named_commit"]
 
+#: The pin of a file that has none.
+_NO_PIN = FilePin()
+
 
 class Wanted:
     """One file of a place. Look-up, adoption, fetch and observers of one operation share it, so nothing is worked out twice.
@@ -30,14 +33,15 @@ class Wanted:
         """Without `pin` the place's own pin of the file counts."""
         self.place = place
         self.name = name
-        self.pin = place.pins.get(name, FilePin()) if pin is None else pin
+        self.pin = place.pins.get(name, _NO_PIN) if pin is None else pin
+        #: What the operation uses.
+        self.cache = cache
+        self.transports = transports
+        self.revisions = revisions
         #: The first record of a file without a pinned hash, and whether every source is recorded to lack the file; both as the
         #: last look-up found them.
         self.expected: Ref | None = None
         self.absent = False
-        self._cache = cache
-        self._transports = transports
-        self._revisions = revisions
 
     @property
     def label(self) -> str:
@@ -47,12 +51,12 @@ class Wanted:
     @cached_property
     def sources(self) -> tuple[FileSource, ...]:
         """Where the file may come from, in order: its own address alone, when it has one; then mirrors of each."""
-        sources = self._transports.with_mirrors((self.pin.url,) if self.pin.url else self.place.sources)
-        return tuple(self.at(source, more_sources=source != sources[-1]) for source in sources)
+        sources = self.transports.with_mirrors((self.pin.url,) if self.pin.url else self.place.sources)
+        return tuple([FileSource(self, source, more_sources=source != sources[-1]) for source in sources])
 
-    def at(self, source: str, *, more_sources: bool = False) -> FileSource:
-        """Return the file at a source, which is the file's own address when the pin has one."""
-        return FileSource(self, source, self._cache, self._transports, self._revisions, more_sources=more_sources)
+    def at(self, source: str) -> FileSource:
+        """Return the file at a single source, which is the file's own address when the pin has one."""
+        return FileSource(self, source, more_sources=False)
 
     @property
     def urls(self) -> list[str]:
@@ -76,32 +80,22 @@ class Wanted:
 class FileSource:
     """A wanted file at one source: transport, URL and record."""
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        source: str,
-        cache: Cache,
-        transports: Transports,
-        revisions: Revisions,
-        *,
-        more_sources: bool,
-    ) -> None:
+    #: The source at its commit that `_url` is of, and the URL that `_record` is of.
+    _held: str | None = None
+    _recorded: str | None = None
+    _url = ""
+    _record: Ref | None = None
+
+    def __init__(self, wanted: Wanted, source: str, *, more_sources: bool) -> None:
         """With `more_sources` there is another source to ask when this one fails."""
         self.wanted = wanted
         self.source = source
         self.more_sources = more_sources
-        self._cache = cache
-        self._transports = transports
-        self._revisions = revisions
-        self._held: str | None = None
-        self._recorded: str | None = None
-        self._url = ""
-        self._record: Ref | None = None
 
     @cached_property
     def transport(self) -> Transport:
         """The transport of the source's scheme; raises `DownloadError` when there is none."""
-        return self._transports.for_source(self.source)
+        return self.wanted.transports.for_source(self.source)
 
     @property
     def url(self) -> str:
@@ -109,7 +103,7 @@ class FileSource:
 
         That commit may become known between two uses, also by another file; the URL is worked out again then.
         """
-        held = self._revisions.at_commit(self.transport, self.source)
+        held = self.wanted.revisions.at_commit(self.transport, self.source)
         if held != self._held:
             self._url = held if self.wanted.pin.url else self.transport.join(held, self.wanted.name)
             self._held = held
@@ -119,7 +113,7 @@ class FileSource:
     def record(self) -> Ref | None:
         """What the URL was found to be before, read once; a download reads it again once it has the lock."""
         if (url := self.url) != self._recorded:
-            self._record = self._cache.read_ref(url)
+            self._record = self.wanted.cache.read_ref(url)
             self._recorded = url
         return self._record
 
