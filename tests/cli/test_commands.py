@@ -470,7 +470,16 @@ def test_an_interrupted_fetch_ends_at_once_with_130_and_goes_on_later(
 
     with serving(answer) as server:
         command = [sys.executable, "-m", "registry", "fetch", server.url]
-        process = subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # a shell ignores it for what runs in the background
+        )
         assert waits.wait(60)
         for _ in range(presses):
             process.send_signal(signal.SIGINT)
