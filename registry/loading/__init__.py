@@ -1,1 +1,1 @@
-"""From the files of one place to configuration, tokenizer and model."""
+"""Build configuration, tokenizer and model from the files of one place."""

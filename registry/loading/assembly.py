@@ -1,4 +1,4 @@
-"""From the files of one place to configuration, model and tokenizer."""
+"""Build configuration, model and tokenizer from the files of one place."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def build(
 
 
 class Assembly:
-    """What can be put together from the files of one target, while its store is open."""
+    """Builds configuration, model and tokenizer from the files of one target, while its store is open."""
 
     def __init__(self, target: Target, store: Store, families: PluginHost) -> None:
         #: The target, unpacked where it was an archive.
@@ -154,7 +154,7 @@ class Assembly:
         )
 
     def _unread(self, what: str) -> str | None:
-        """Return what the place has in the place of weights that can be read; None when nothing shows it."""
+        """Describe unsupported weights that the place has instead of supported ones; None if it has none that we know."""
         if what not in ("weights", "configuration"):
             return None
         if (said := unread_weights(self.target, what)) is not None:
@@ -165,11 +165,11 @@ class Assembly:
         return next(map(unread_file, there), None)
 
     def _counting(self, candidates: Sequence[str]) -> Sequence[str]:
-        """Return those of the files that can fill a role that count: the named ones, where the entry names some of them."""
+        """Return the candidates that the entry lists, or all candidates if it lists none of them."""
         return [name for name in candidates if name in self._listed] or candidates
 
     def require_counting(self, name: str, described: Family) -> None:
-        """Refuse a file of a role of which the catalog's entry names other files only.
+        """Refuse a file if the catalog's entry lists only other files for its role.
 
         Raises:
             DownloadError: when it is one.
@@ -198,11 +198,11 @@ class Assembly:
         return [file.name for file in find_weights(self._store, self.target, wanted, self.need, files=described.files)]
 
     def all_files(self, described: Family, jobs: int | None = None) -> list[StoredFile]:
-        """Return every file of a model, several of them fetched at once: those of its roles, and what its entry names else."""
+        """Return every file of a model, fetched concurrently: those of its roles and other files that the entry lists."""
         from registry.store.store import at_once
 
         place, first, names = self.target.place, self._store.first, described.files
-        # Alone at first: its answer fixes the commit that a moving revision stands for.
+        # Fetched first and alone, because its response determines the commit of a moving revision.
         config = self._config_file(names[CONFIG], described)
         wanted = Wanted.of(described, names[WEIGHTS])
         weights = partial(find_weights, self._store, self.target, wanted, self.need, jobs, files=names)
@@ -217,7 +217,7 @@ class Assembly:
         held, *found = at_once(self._store, [weights, *others], jobs)
         here = {file.name: file for file in (*held, config, *found) if file is not None}
         roles: Mapping[str, Sequence[str]] = names
-        with contextlib.suppress(CheckpointError, ConfigError):  # settings that cannot be read are told of to who needs them
+        with contextlib.suppress(CheckpointError, ConfigError):  # unreadable settings are reported when they are used
             roles = as_written(names, {name: here[name].path for name in sides if name in here})
         for role, candidates in roles.items():
             if list(candidates) != list(names[role]) and (file := first(place, self._counting(candidates))) is not None:
@@ -254,7 +254,7 @@ class Assembly:
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Put the name of a file into an error that shows only where it lies in the cache, under its hash."""
+        """Add a file's name to an error that shows only its path in the cache, which contains only the hash."""
         try:
             yield
         except RegistryError as error:
@@ -266,7 +266,7 @@ class Assembly:
 
     @contextlib.contextmanager
     def _of_one_set(self) -> Iterator[None]:
-        """Hold all files that were read of a folder, up to the end of the block, to be of one save.
+        """Check at the end of the block that all files read from a folder belong to one save.
 
         Raises:
             Replaced: when another process saved into the folder meanwhile.
@@ -347,7 +347,7 @@ class Assembly:
         return (*names, *(name for name in own if self._families.of_config_file(name) == described))
 
     def best_head(self, described: Family, config: PretrainedConfig) -> str:
-        """Return the head that the weights are of, by their names."""
+        """Return the head that fits the names of the weights best."""
         from registry.loading.best_head import best_head
 
         return best_head(described, config, list(self._weights(described, config)[0].names()))
@@ -380,7 +380,7 @@ class Assembly:
         config: PretrainedConfig,
         options: LoadOptions,
     ) -> Any:
-        """Build a model and fill it from the files, or from the caller's tensors; with ranks, each of them a part."""
+        """Build a model and fill it from the files or the caller's tensors; with ranks, each fills its part."""
         options.check()  # before weights are downloaded for nothing
         with self._named(), self._of_one_set():  # to the last tensor: some forms are read when they are needed
             if options.state_dict is not None:
@@ -398,7 +398,7 @@ class Assembly:
         inputs: Sequence[Any],
         settings: Mapping[str, Any],
     ) -> Any:
-        """Build a tokenizer from its vocabulary and what lies beside it."""
+        """Build a tokenizer from its vocabulary and the files beside it."""
         with self._named(), self._of_one_set():
             sides = {name: file.path for name, file in self.side_files(files).items()}
             vocabulary = self._vocabulary(files, sides)
@@ -451,7 +451,7 @@ def _torch_device(device: torch.device | str | None) -> torch.device | None:
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """Return what changes when a file is replaced; None when it is gone."""
+    """Return a value that changes when a file is replaced; None when it is missing."""
     try:
         stat = path.stat()
     except OSError:

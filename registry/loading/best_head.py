@@ -1,4 +1,4 @@
-"""Which head a checkpoint's weights are of, where nobody says."""
+"""Find the head that fits a checkpoint's weights, when neither caller nor configuration names it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["best_head"]
 
 
 def best_head(described: Family, config: PretrainedConfig, names: Collection[str]) -> str:
-    """Return the head with which the fewest weights are left over, and of those the one that lacks the fewest.
+    """Return the head that leaves the fewest weights unused; among equals, the one with the fewest missing weights.
 
     Args:
         described: the family.

@@ -1,4 +1,4 @@
-"""Fill a model that was built on the meta device: assign what the checkpoint has, make what it has not."""
+"""Fill a model on the meta device: assign the checkpoint's tensors and initialize the missing ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = lazy_logger(__name__)
 
 
 class Shards(Protocol):
-    """What turns a model of outlines into one of which every rank has its part."""
+    """Turns a model on the meta device into one whose parts are distributed over ranks."""
 
     def realize(
         self, model: PreTrainedModel, sources: Mapping[str, str], missing: Sequence[str], *, dtype: torch.dtype | None
@@ -142,7 +142,7 @@ def outlined(checkpoint: Checkpoint, name: str) -> Tensor:
     """Return a tensor's shape and dtype as a tensor without values."""
     info = checkpoint.info(name)
     if not hasattr(torch, info.dtype):
-        return checkpoint.tensor(name)  # which says why there is none
+        return checkpoint.tensor(name)  # raises the error that explains why
     return torch.empty(info.shape, dtype=getattr(torch, info.dtype), device="meta")
 
 

@@ -1,4 +1,4 @@
-"""A model over many ranks: sharded by torch's own engine while it has no memory yet, then filled by each rank with its rows."""
+"""Load a model over many ranks: torch shards it on the meta device, then each rank fills its own rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def checked_mesh(mesh: Any, parallel: str | None, device: Any) -> DeviceMesh:
     """Return the mesh that `load` was given.
 
     Raises:
-        ConfigError: when the arguments do not go together, or the mesh is none that a model is sharded over.
+        ConfigError: when the arguments conflict, or a model cannot be sharded over this mesh.
     """
     if parallel not in (None, "fsdp"):
         raise ConfigError(f"parallel is expected to be 'fsdp', but is {parallel!r}")
@@ -112,12 +112,12 @@ class ModelShards:
     """Fills a model for one rank, out of a checkpoint that every rank, or one of each node, can read."""
 
     def __init__(self, ranks: Ranks, checkpoint: Checkpoint, *, identity: str, broadcast: bool) -> None:
-        """Say who fills it, from what.
+        """Set up.
 
         Args:
             ranks: those of the mesh.
             checkpoint: the weights.
-            identity: what is known of the weights' files, which is to be the same for every rank.
+            identity: names and hashes of the weights' files, which must be equal on every rank.
             broadcast: whether one rank of each node reads for all of them.
         """
         self._ranks = ranks
@@ -128,7 +128,7 @@ class ModelShards:
     def realize(
         self, model: PreTrainedModel, sources: Mapping[str, str], missing: Sequence[str], *, dtype: torch.dtype | None
     ) -> Sequence[str]:
-        """Shard a model of outlines, and give it values, as `registry.loading.fill.Shards` says."""
+        """Shard a model on the meta device and fill it; see `registry.loading.fill.Shards`."""
         ranks, mesh = self._ranks, self._ranks.mesh
         self._outline_missing(model, missing, dtype)
         model.tie_weights()

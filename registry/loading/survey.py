@@ -1,4 +1,4 @@
-"""Find out what a source holds before anybody names it: its family, its head, its files with their sizes and hashes."""
+"""Describe a source that has no catalog entry yet: its family, its head, its files with their sizes and hashes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SMALL = 10_000_000
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found at a source."""
+    """The description of a source."""
 
     #: The source, a moving revision of the hub replaced by its commit.
     source: str
@@ -43,14 +43,14 @@ class Survey:
 
     @property
     def unpinned(self) -> tuple[str, ...]:
-        """The files of which no hash is known."""
+        """The files without a known hash."""
         return tuple(name for name, pin in self.files.items() if pin.sha256 is None)
 
 
 def survey(
     target: Target, store: Store, inquiry: Inquiry, families: PluginHost, family: str | None = None, *, pin: bool = False
 ) -> Survey:
-    """Ask a source what it has. What is large is not brought here, unless it is to be pinned and its hash is not told.
+    """Describe a source. A large file is fetched only to pin it, when the source does not provide its hash.
 
     Args:
         target: of the source, with no entry.

@@ -1,4 +1,4 @@
-"""Which files hold a model's weights, in whatever form, and how they are opened."""
+"""Find the files of a model's weights, in any supported format, and open them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def find_weights(
     *,
     files: Mapping[str, Sequence[str]],
 ) -> list[StoredFile]:
-    """Return the files that hold the weights: one, or an index and then its shards, several of them fetched at once.
+    """Return the files that contain the weights: one, or an index followed by its shards, fetched concurrently.
 
     Args:
         store: brings them.
@@ -120,7 +120,7 @@ def find_weights(
         wanted: what can be used.
         need: returns the first of some files that the target has, or raises that there is none; its second argument says
             what they are.
-        jobs: how many files to bring at once.
+        jobs: how many files to fetch concurrently.
         files: role to file names, as `Family.files`.
 
     Raises:
@@ -309,7 +309,7 @@ def _candidates(target: Target, wanted: Wanted, counting: Callable[[Iterable[str
         named = [target.file, target.file + _TENSORFLOW_SUFFIX] if is_beginning else [target.file]
         return named[::-1] if wanted.only_foreign else named
     if target.folder is not None:
-        if target.place.lock:  # what else lies there is of no meaning
+        if target.place.lock:  # other files are not used
             own = [name for name in own if name in target.place.pins]
         own = list(newest_first(target.folder, counting(own)))
         if any((target.folder / name).exists() for name in own):
