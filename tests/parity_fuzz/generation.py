@@ -53,6 +53,10 @@ def _absolute(trial: Trial, name: str) -> None:
     ends = trial.pick("eos", ([], [0], [1, 3], [2, 1, 0]))
     pad = trial.pick("pad", (None, 0, 1, 2))
     stops = trial.pick("stop", ([], [[1]], [[0, 1]], [[2], [1, 1, 0]]))
+    # An id that the vocabulary lacks is an error here, and is never generated there.
+    ends = [end for end in ends if end < vocabulary]
+    stops = [stop for stop in stops if max(stop) < vocabulary]
+    pad = pad if pad is not None and pad < vocabulary else None
     padding = trial.pick("padding", (None, "left", "right"))
     penalty = trial.pick("repetition_penalty", (1.0, 1.0, 1.3, 0.7))
     settings: dict[str, Any] = {"max_new_tokens": count, "repetition_penalty": penalty}

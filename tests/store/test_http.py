@@ -939,6 +939,21 @@ def test_a_refused_password_of_an_address_is_named_without_it(cache: Path) -> No
     assert "hunter2" not in str(caught.value)
 
 
+def test_connections_are_closed_while_other_threads_make_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = HttpTransport({})
+    made = [transport._session]
+
+    def close(self: requests.Session) -> None:  # meanwhile another thread asks for its first one
+        if len(made) == 1:
+            thread = threading.Thread(target=lambda: made.append(transport._session))
+            thread.start()
+            thread.join()
+
+    monkeypatch.setattr(requests.Session, "close", close)
+    transport.close()
+    assert len(made) == 2
+
+
 # -- addresses that two programs read differently ----------------------------------------------------------------------
 
 

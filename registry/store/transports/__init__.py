@@ -65,9 +65,11 @@ class Transports:
 
     def close(self) -> None:
         """Close every connection."""
-        for transport in self._made.values():
+        with self._lock:
+            transports = list(self._made.values())
+            self._made.clear()
+        for transport in transports:
             transport.close()
-        self._made.clear()
 
     def _make(self, scheme: str, source: str) -> Transport:
         if scheme in ("file", "package"):

@@ -61,6 +61,7 @@ class HttpTransport:
         self._timeout = timeout or _TIMEOUT
         self._proxies = dict(proxies or {})
         self._local = threading.local()
+        self._lock = threading.Lock()
         #: Those of threads that live: with every file that comes in parts there are new ones.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
 
@@ -108,10 +109,12 @@ class HttpTransport:
             yield self._body(response, resource.url, span)
 
     def close(self) -> None:
-        """Close the connections of every thread."""
-        for session in self._sessions:
+        """Close the connections of every thread; after Ctrl-C, some of them may still be making theirs."""
+        with self._lock:
+            sessions = list(self._sessions)
+            self._sessions.clear()
+        for session in sessions:
             session.close()
-        self._sessions.clear()
         self._local = threading.local()
 
     def request(
@@ -219,7 +222,8 @@ class HttpTransport:
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # they would reach other origins
             for scheme in ("http://", "https://"):
                 session.mount(scheme, PromptAdapter())
-            self._sessions.add(session)
+            with self._lock:
+                self._sessions.add(session)
         return session
 
     def _body(self, response: requests.Response, url: str, span: Span | None) -> Body:
